@@ -1,0 +1,47 @@
+/// The one pool of worker threads. The caller sets its size; kernels cut work into fixed tiles, so results never depend
+/// on that size.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <type_traits>
+
+namespace covey {
+
+/// parallel_for may be called from one thread at a time (calls do not nest). set_threads only between calls.
+class ThreadPool {
+ public:
+  /// @param threads  how many run a parallel_for, the caller included; at least 1.
+  explicit ThreadPool(int threads = 1);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  [[nodiscard]] int threads() const { return threads_; }
+  void set_threads(int threads);
+
+  /// Calls fn(tile) once for each tile in [0, tiles), in any order, on up to threads() threads; returns when all are
+  /// done. fn must not throw. No allocation.
+  template <typename F>
+  void parallel_for(std::size_t tiles, F&& fn) {
+    if (tiles == 0) return;
+    if (threads_ == 1 || tiles == 1) {
+      for (std::size_t i = 0; i < tiles; ++i) fn(i);
+      return;
+    }
+    using Fn = std::remove_reference_t<F>;
+    run(
+        tiles, [](void* f, std::size_t tile) { (*static_cast<Fn*>(f))(tile); },
+        const_cast<void*>(static_cast<const void*>(&fn)));
+  }
+
+ private:
+  struct Shared;
+  void run(std::size_t tiles, void (*call)(void*, std::size_t), void* fn);
+
+  int threads_ = 1;
+  std::unique_ptr<Shared> shared_;
+};
+
+}  // namespace covey

@@ -1,0 +1,96 @@
+/// Runs a model: logits, loss, gradients, decoding. Layer-wise hand-written forward and backward over planned buffers.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/base/result.h"
+#include "core/base/thread_pool.h"
+#include "core/model/adapter_spec.h"
+#include "core/model/model.h"
+
+namespace covey::model {
+
+constexpr std::int32_t kNoTarget = -100;
+
+/// One batch of token rows, right-padded. Borrowed for the call.
+struct TokenBatch {
+  int B = 0;
+  int T = 0;
+  std::span<const std::int32_t> ids;  ///< (B, T)
+  std::span<const std::int32_t>
+      targets;  ///< (B, T): the token to predict at each position (already shifted), or kNoTarget
+  std::span<const std::int32_t> lengths;  ///< (B): tokens of each row that are not padding; empty = all T
+};
+
+struct LossResult {
+  double loss_sum = 0;       ///< nats, summed over targets
+  std::int64_t targets = 0;  ///< how many positions had one
+  std::int64_t correct = 0;  ///< at how many of them the largest logit is the target
+  [[nodiscard]] double mean() const { return targets > 0 ? loss_sum / static_cast<double>(targets) : 0; }
+};
+
+struct EngineOptions {
+  int batch_max = 1;        ///< B
+  int seq_max = 1;          ///< T, virtual prompt tokens not included
+  bool training = false;    ///< keep what the backward pass needs
+  bool checkpoint = false;  ///< keep block inputs only, recompute the rest in the backward pass
+  int prompt_tokens_max = 0;
+};
+
+/// Not thread-safe; borrows the model and the pool, which must outlive it. All buffers are made by create().
+class Engine {
+ public:
+  /// @errors invalid_argument (T above the model's context), resource_exhausted.
+  static Result<std::unique_ptr<Engine>> create(const Model& model, const EngineOptions& options, ThreadPool& pool);
+  ~Engine();
+
+  /// @param out (B, prompt + T, V). Small models and tests only: training never makes this tensor.
+  [[nodiscard]] Status logits(const TokenBatch& batch, const AdapterSpec& spec, const AdapterView& adapter,
+                              std::span<float> out);
+  /// Loss by the fused chunked head; no [B,T,V].
+  Result<LossResult> loss(const TokenBatch& batch, const AdapterSpec& spec, const AdapterView& adapter);
+  /// Loss, and the gradient of the **mean** loss over this batch's targets times `grad_scale`, **added** to `gradient`.
+  /// The backward pass stops at the lowest adapted layer.
+  Result<LossResult> gradient(const TokenBatch& batch, const AdapterSpec& spec, const AdapterView& adapter,
+                              const AdapterGradView& gradient, float grad_scale = 1);
+  /// The same for all of the model's parameters; `gradient` is flat, in the order of Model::parameters().
+  Result<LossResult> full_gradient(const TokenBatch& batch, std::span<float> gradient, float grad_scale = 1);
+
+  struct Impl;
+
+ private:
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Token by token with a key/value cache, one row. Not thread-safe; borrows the model, the adapter and the pool.
+class Decoder {
+ public:
+  static Result<std::unique_ptr<Decoder>> create(const Model& model, int context_max, const AdapterSpec& spec,
+                                                 const AdapterView& adapter, ThreadPool& pool);
+  ~Decoder();
+  /// Appends one token; @return logits (V) after it, valid until the next call. @errors resource_exhausted: context
+  /// full.
+  Result<std::span<const float>> feed(std::int32_t token);
+
+  struct Impl;
+
+ private:
+  explicit Decoder(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Peak bytes of an Engine's own buffers plus resident weights. Measured peak stays within 10% of it.
+struct MemoryPlan {
+  std::uint64_t weights_bytes = 0;
+  std::uint64_t buffers_bytes = 0;
+  std::uint64_t adapter_bytes = 0;  ///< values, gradient and optimizer state
+  [[nodiscard]] std::uint64_t total() const { return weights_bytes + buffers_bytes + adapter_bytes; }
+};
+MemoryPlan plan_memory(const ModelConfig& config, const AdapterSpec& spec, const std::vector<LinearSite>& sites,
+                       const EngineOptions& options, int optimizer_floats_per_parameter);
+
+}  // namespace covey::model

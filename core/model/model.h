@@ -1,0 +1,56 @@
+/// A language model: configuration plus weights, read through mmap where the file allows it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/base/result.h"
+#include "core/model/adapter_spec.h"
+#include "core/model/config.h"
+
+namespace covey::model {
+
+struct NamedTensor {
+  std::string name;  ///< Hugging Face name, e.g. "model.layers.0.self_attn.q_proj.weight"
+  std::vector<std::int64_t> shape;
+  std::span<float> values;
+};
+
+struct LoadOptions {
+  bool writable = false;  ///< copy into memory so that parameters() can be changed (full-parameter training)
+};
+
+/// Thread-safe for reading. Writing through parameters() is the caller's to serialize.
+class Model {
+ public:
+  /// `path`: a Hugging Face directory or a llama2.c `.bin`.
+  /// @errors not_found, corrupt_data, unsupported (names the configuration field).
+  static Result<std::shared_ptr<Model>> load(const std::string& path, LoadOptions options = {});
+  /// Random initialization for pre-training: normal(0, 0.02), residual projections scaled by 1/sqrt(2 L), norms one.
+  static Result<std::shared_ptr<Model>> create(const ModelConfig& config, std::uint64_t seed);
+  /// Writes config.json and model.safetensors (f32) into the directory, which is made. @errors io_error.
+  [[nodiscard]] Status save(const std::string& directory) const;
+
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+  ~Model();
+
+  [[nodiscard]] const ModelConfig& config() const;
+  /// Every linear layer an adapter may attach to, in order of the forward pass.
+  [[nodiscard]] const std::vector<LinearSite>& linear_sites() const;
+  /// All weights in a fixed order; a tied head appears once. Writable only where load or create made it so (asserted).
+  [[nodiscard]] std::vector<NamedTensor> parameters();
+  [[nodiscard]] std::int64_t parameter_count() const;
+
+  struct Impl;
+  [[nodiscard]] const Impl& impl() const { return *impl_; }
+
+ private:
+  explicit Model(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace covey::model
