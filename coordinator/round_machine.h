@@ -1,0 +1,95 @@
+/// The life of a task on the coordinator, as a pure state machine: step(event, now) -> effects. It touches no socket,
+/// file, clock, thread or entropy, so the daemon, the simulator and the fault tests run the same code.
+///
+///   idle -> collecting -> [secure: advertise -> share -> mask -> agree -> unmask] -> evaluating -> published -> idle
+///             |  fewer than min_count at the deadline                                                 (next round)
+///             +-> aborted -> idle
+///
+/// Effects are executed in order. A Persist is durable before any Send behind it leaves (persist before send).
+/// Updates are added to the running sum as they come; {running sum, contributors} is committed every
+/// `group_commit_updates` updates or `group_commit_ms`, and acknowledged in the same step, behind that commit.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "core/base/ids.h"
+#include "core/base/result.h"
+#include "core/store/store.h"
+#include "core/wire/messages.h"
+
+namespace covey::coordinator {
+
+enum class Phase : std::uint8_t {
+  idle = 0,
+  collecting = 1,
+  secure_advertise = 2,  // 2 to 6: secure aggregation, security.md section 4
+  secure_share = 3,
+  secure_mask = 4,
+  secure_agree = 5,
+  secure_unmask = 6,
+  evaluating = 7,
+  finished = 8,  ///< all rounds of the task are done
+};
+const char* to_string(Phase phase);
+
+enum class TimerId : std::uint8_t { round_deadline, group_commit, evaluation, next_round };
+
+// ---- events --------------------------------------------------------------------------------------------------------
+struct Started {};  ///< first event after construction or restore
+struct MessageReceived {
+  DeviceId device;
+  wire::Message message;
+};  ///< from an enrolled, authenticated device
+struct DeviceGone {
+  DeviceId device;
+};  ///< its connection ended
+struct TimerFired {
+  TimerId timer{};
+};
+struct Evaluated {  ///< answer to Evaluate
+  ModelVersion version;
+  std::optional<double> loss;  ///< mean per token; absent where the coordinator has no held-out data
+  std::optional<double> accuracy;
+  std::uint64_t tokens = 0;
+};
+struct Pause {};
+struct Resume {};
+using Event = std::variant<Started, MessageReceived, DeviceGone, TimerFired, Evaluated, Pause, Resume>;
+
+// ---- effects -------------------------------------------------------------------------------------------------------
+struct Persist {
+  std::vector<store::Write> writes;
+};  ///< one atomic commit
+struct Send {
+  DeviceId device;
+  wire::Message message;
+};  ///< dropped where the device is not connected
+struct SetTimer {
+  TimerId timer{};
+  std::int64_t at_ms = 0;
+};  ///< on the `now` scale; replaces an earlier one
+struct CancelTimer {
+  TimerId timer{};
+};
+struct Evaluate {
+  ModelVersion version;
+  std::vector<float> adapter;
+};  ///< flat (P); answer: Evaluated
+struct Serve {
+  wire::Hash blob{};
+  Bytes content;
+};  ///< make this blob downloadable (already persisted)
+struct RoundEnded {
+  RoundId round;
+  bool published = false;
+  std::string reason;
+};  ///< for logs, metrics, reports
+using Effect = std::variant<Persist, Send, SetTimer, CancelTimer, Evaluate, Serve, RoundEnded>;
+
+}  // namespace covey::coordinator

@@ -1,0 +1,325 @@
+/// Everything that travels between a device and the coordinator. One struct per message; the codec (codec.h) bounds and
+/// checks every field, frame.h carries them. Byte strings that are keys or hashes have their own types.
+///
+/// A device speaks first, always:
+///   1  Enroll -> Enrolled                      once, on a connection keyed by the invite
+///   2  Hello -> Welcome                        on every connection, signed; nothing else is served before
+///   3  CheckIn -> TaskOffer | CheckBack        CheckBack: disconnect and come back later
+///   4  TaskAnswer                              may refuse
+///   5  ManifestRequest/ChunkRequest -> Manifest/Chunk     base model and adapter, resumable
+///   6  Progress                                while training
+///   7  SubmitBegin -> SubmitNext, SubmitChunk -> SubmitNext ..., -> Receipt (after the commit it speaks of)
+/// In `secure` and `grouped` mode the phases advertise, share, mask, agree, unmask stand in place of step 7; their type
+/// numbers are reserved below (kSecureFirst ... kSecureLast).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "core/base/bytes.h"
+#include "core/base/ids.h"
+
+namespace covey::wire {
+
+using Hash = std::array<std::uint8_t, 32>;       ///< BLAKE2b-256
+using Key = std::array<std::uint8_t, 32>;        ///< Ed25519 or CURVE public key
+using Signature = std::array<std::uint8_t, 64>;  ///< Ed25519
+using Nonce = std::array<std::uint8_t, 16>;
+
+enum class PrivacyMode : std::uint8_t { robust = 0, grouped = 1, secure = 2 };  ///< weakest to strongest
+const char* to_string(PrivacyMode mode);
+
+/// What a device says of itself; measured figures are 0 until measured.
+struct Capabilities {
+  std::string software;  ///< "covey 0.1.0"
+  std::string processor;
+  std::uint32_t cores = 0;
+  std::uint64_t memory_bytes = 0;
+  std::uint64_t training_memory_bytes_max = 0;  ///< what its policy grants to training
+  std::string isa;                              ///< "avx512", "portable", ...
+  double tokens_per_s = 0;                      ///< last training run
+  double bytes_per_s = 0;                       ///< last transfer
+  std::uint64_t examples = 0;  ///< rounded down to a power of two: the exact number stays on the device
+  PrivacyMode weakest_mode = PrivacyMode::secure;
+};
+
+// ---- identity ------------------------------------------------------------------------------------------------------
+
+/// Sent on a connection whose CURVE key is derived from the invite's secret.
+struct Enroll {
+  Hash invite{};  ///< BLAKE2b-256 of the invite's secret
+  Key identity{};
+  Key curve{};  ///< what the device will connect with from now on
+  std::string name;
+  Signature signature{};  ///< by identity, over the fields above
+};
+
+enum class DeviceStatus : std::uint8_t { active = 0, revoked = 1 };
+
+struct RosterChange {
+  Key identity{};
+  Key curve{};
+  DeviceStatus status = DeviceStatus::active;
+};
+
+/// One link of the roster's hash chain: what changed since the epoch before.
+struct RosterEpoch {
+  std::uint64_t epoch = 0;  ///< 1, 2, 3, ...
+  Hash previous{};          ///< hash of the encoded SignedRosterEpoch before it; zero for epoch 1
+  std::int64_t issued_ms = 0;
+  std::vector<RosterChange> changes;  ///< at most 1,024
+};
+
+struct SignedRosterEpoch {
+  Bytes epoch;            ///< encoded RosterEpoch
+  Signature signature{};  ///< by the roster key
+};
+
+struct Enrolled {
+  std::string task;
+  std::uint64_t roster_epoch = 0;  ///< the device is listed from this epoch on; 0 = the epoch is still to be signed
+};
+
+struct RosterRequest {
+  std::uint64_t after_epoch = 0;
+};
+struct RosterReply {
+  std::vector<SignedRosterEpoch> epochs;  ///< in order; as many as fit a frame
+  std::uint64_t head = 0;
+};
+
+struct Hello {
+  Key identity{};
+  Key curve{};  ///< must be the key the connection was made with
+  std::int64_t sent_ms = 0;
+  Nonce nonce{};
+  std::uint64_t roster_epoch = 0;  ///< newest one the device knows
+  Signature signature{};           ///< by identity, over the fields above
+};
+
+struct Welcome {
+  std::int64_t server_ms = 0;
+  std::uint64_t roster_epoch = 0;
+  Signature signature{};  ///< by the coordinator's identity over (device's nonce, fields above): proves who answers
+};
+
+// ---- a round -------------------------------------------------------------------------------------------------------
+
+struct FileBlob {
+  std::string name;  ///< file name inside the model's directory, no slashes
+  Hash blob{};
+  std::uint64_t bytes = 0;
+};
+
+/// Everything a device must know to take part in one round. Stored before it is sent, signed by the coordinator.
+struct RoundPlan {
+  std::string task;
+  RoundId round;
+  ModelVersion base_version;    ///< adapter version the devices start from
+  std::vector<FileBlob> model;  ///< base model, file by file
+  std::string adapter_layout;   ///< canonical text of adapters::AdapterLayout
+  FileBlob adapter;             ///< its current values, P little-endian f32
+  std::uint64_t seed = 0;       ///< for whatever devices draw in common
+
+  std::string method = "backprop";
+  std::string optimizer = "adamw";
+  double learning_rate = 0;
+  double weight_decay = 0;
+  double gradient_clip = 0;       ///< by global norm; 0 = off
+  double prox_mu = 0;             ///< FedProx; 0 = off
+  std::uint32_t local_steps = 0;  ///< 0 = by epochs
+  std::uint32_t local_epochs = 0;
+  std::uint32_t local_steps_max = 0;  ///< bound on both
+  std::uint32_t batch = 0;            ///< B
+  std::uint32_t seq = 0;              ///< T
+
+  PrivacyMode mode = PrivacyMode::robust;
+  double clip_norm = 0;          ///< L2 bound of a delta; > 0
+  std::uint32_t value_bits = 0;  ///< m: bits of one quantized value
+  std::uint32_t weight_max = 1;  ///< w_max; 1 = unweighted
+  std::uint32_t cohort_invited = 0;
+  std::uint32_t goal_count = 0;  ///< updates that end the collection
+  std::uint32_t min_count = 0;   ///< fewer at the deadline: the round is aborted
+  std::uint64_t update_bytes_max = 0;
+  std::int64_t deadline_ms = 0;  ///< after the round's start
+  std::uint64_t roster_epoch = 0;
+};
+
+struct CheckIn {
+  Capabilities capabilities;
+  RoundId last_round;  ///< newest round the device finished
+};
+
+enum class WaitReason : std::uint8_t {
+  no_round = 0,
+  not_selected = 1,
+  paused = 2,
+  draining = 3,
+  already_contributed = 4,
+  busy = 5,
+  finished = 6
+};
+struct CheckBack {
+  std::uint32_t retry_after_ms = 0;
+  WaitReason reason = WaitReason::no_round;
+};
+
+struct TaskOffer {
+  Bytes plan;                ///< encoded RoundPlan
+  std::int64_t left_ms = 0;  ///< until the round's deadline, as the coordinator's clock sees it
+  Signature signature{};     ///< by the coordinator's identity, over `plan`
+};
+
+enum class RefusalReason : std::uint8_t {
+  none = 0,
+  policy = 1,
+  memory = 2,
+  no_data = 3,
+  mode = 4,
+  budget = 5,
+  bad_plan = 6,
+  busy = 7,
+  failed = 8
+};
+const char* to_string(RefusalReason reason);
+struct TaskAnswer {
+  RoundId round;
+  bool accepted = false;
+  RefusalReason reason = RefusalReason::none;
+};
+
+struct Progress {
+  RoundId round;
+  std::uint32_t step = 0;
+  std::uint32_t steps = 0;
+};
+
+/// What a device reports beside its update; in `secure` mode only what section 4 of the specification allows.
+struct TrainingReport {
+  std::uint32_t steps = 0;
+  std::uint64_t tokens = 0;
+  std::uint32_t train_ms = 0;
+  double tokens_per_s = 0;
+  double bytes_per_s = 0;  ///< of the downloads of this round; 0 = nothing was downloaded
+  double loss_first = 0;   ///< mean loss of the first local step
+  double loss_last = 0;
+};
+
+enum class UpdateKind : std::uint8_t { clear = 0, masked = 1 };
+
+/// Announces an upload. The same announcement again is answered by what is still missing, or by the stored receipt.
+struct SubmitBegin {
+  RoundId round;
+  UpdateKind kind = UpdateKind::clear;
+  Hash content{};  ///< of the whole encoded update
+  std::uint64_t bytes = 0;
+  TrainingReport report;
+};
+struct SubmitNext {
+  RoundId round;
+  std::uint32_t chunk = 0;  ///< the chunk to send next
+};
+struct SubmitChunk {
+  RoundId round;
+  std::uint32_t chunk = 0;
+  Bytes bytes;  ///< kChunkBytes, less in the last one
+};
+
+enum class ReceiptStatus : std::uint8_t { accepted = 0, late = 1, refused = 2, conflicting = 3 };
+const char* to_string(ReceiptStatus status);
+struct Receipt {
+  RoundId round;
+  Hash content{};
+  ReceiptStatus status = ReceiptStatus::accepted;
+};
+
+/// The content of an upload in `robust` mode: what aggregation's protect() makes. Values are packed words.
+struct ClearUpdate {
+  RoundId round;
+  Hash plan{};               ///< hash of the encoded RoundPlan it answers
+  std::uint32_t weight = 1;  ///< w <= weight_max
+  std::uint32_t count = 0;   ///< P
+  std::uint32_t bits = 0;    ///< m
+  Bytes words;               ///< P values of m bits, packed
+};
+
+// ---- blobs ---------------------------------------------------------------------------------------------------------
+
+constexpr std::uint32_t kChunkBytes = 256 * 1024;
+
+/// A blob's name is the hash of its encoded manifest, so whoever trusts the name can check manifest and chunks.
+struct Manifest {
+  std::uint64_t bytes = 0;
+  std::vector<Hash> chunks;  ///< BLAKE2b-256 of each kChunkBytes piece; at most 8,192 (2 GiB)
+};
+struct ManifestRequest {
+  Hash blob{};
+};
+struct ManifestReply {
+  Hash blob{};
+  Manifest manifest;
+};
+struct ChunkRequest {
+  Hash blob{};
+  std::uint32_t chunk = 0;
+};
+struct ChunkReply {
+  Hash blob{};
+  std::uint32_t chunk = 0;
+  Bytes bytes;
+};
+
+// ---- errors --------------------------------------------------------------------------------------------------------
+
+enum class Complaint : std::uint8_t {
+  unknown_version = 0,
+  malformed = 1,
+  not_enrolled = 2,
+  bad_signature = 3,
+  revoked = 4,
+  unexpected = 5,
+  not_found = 6,
+  too_large = 7,
+  clock_skew = 8,
+};
+const char* to_string(Complaint complaint);
+struct ErrorReply {
+  Complaint complaint = Complaint::malformed;
+  std::string message;                  ///< one line, at most 512 bytes
+  std::vector<std::uint16_t> versions;  ///< the frame versions we speak
+};
+
+/// Frame type numbers; fixed for ever. 64 to 95 are kept for the phases of secure aggregation.
+enum class MessageType : std::uint16_t {
+  enroll = 1,
+  enrolled = 2,
+  roster_request = 3,
+  roster_reply = 4,
+  hello = 5,
+  welcome = 6,
+  check_in = 16,
+  check_back = 17,
+  task_offer = 18,
+  task_answer = 19,
+  progress = 20,
+  submit_begin = 24,
+  submit_next = 25,
+  submit_chunk = 26,
+  receipt = 27,
+  manifest_request = 32,
+  manifest_reply = 33,
+  chunk_request = 34,
+  chunk_reply = 35,
+  error_reply = 48,
+};
+constexpr std::uint16_t kSecureFirst = 64;
+constexpr std::uint16_t kSecureLast = 95;
+
+using Message = std::variant<Enroll, Enrolled, RosterRequest, RosterReply, Hello, Welcome, CheckIn, CheckBack,
+                             TaskOffer, TaskAnswer, Progress, SubmitBegin, SubmitNext, SubmitChunk, Receipt,
+                             ManifestRequest, ManifestReply, ChunkRequest, ChunkReply, ErrorReply>;
+
+}  // namespace covey::wire
