@@ -1,0 +1,72 @@
+/// Which values an adapter has and where they lie in its flat form. Coordinator and devices agree on one canonical
+/// text; the layout knows no weights, and is bound to a model by the names of its linear layers.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/base/result.h"
+#include "core/model/adapter_spec.h"
+#include "core/model/model.h"
+
+namespace covey::adapters {
+
+/// LoRA (Hu et al. 2021), in PEFT's terms.
+struct LoraOptions {
+  int rank = 8;             ///< R
+  double alpha = 16;        ///< scale = alpha / R
+  bool use_rslora = false;  ///< scale = alpha / sqrt(R) (Kalajdzievski 2023)
+  /// Leaf names ("q_proj"), path suffixes ("self_attn.q_proj", "layers.3.self_attn.q_proj"), or "all-linear" (every
+  /// linear layer but the head).
+  std::vector<std::string> target_modules = {"q_proj", "v_proj"};
+  std::map<std::string, int> rank_pattern;      ///< target name -> R, matched like target_modules
+  std::map<std::string, double> alpha_pattern;  ///< target name -> alpha
+};
+
+/// One LoRA site. Values: A (rank, in) at `offset`, then B (out, rank).
+struct LoraEntry {
+  std::string path;  ///< "model.layers.0.self_attn.q_proj"
+  int in = 0;
+  int out = 0;
+  int rank = 0;
+  double alpha = 0;
+  bool rslora = false;
+  std::int64_t offset = 0;
+  [[nodiscard]] float scale() const;
+  [[nodiscard]] std::int64_t a_size() const { return std::int64_t{rank} * in; }
+  [[nodiscard]] std::int64_t b_size() const { return std::int64_t{out} * rank; }
+};
+
+/// A value type; immutable once made. The flat order is core/train/flat_view.h's.
+struct AdapterLayout {
+  std::vector<LoraEntry> lora;
+  std::int64_t size = 0;  ///< P
+
+  /// The one text form, e.g. for hashing: equal layouts give equal bytes, on every machine. Lines:
+  /// "covey-adapter 1", "lora <path> <in> <out> <rank> <alpha> <plain|rslora>" per entry. At most kLayoutTextMax bytes.
+  [[nodiscard]] std::string canonical() const;
+  /// @errors corrupt_data: not what canonical() writes, or beyond the bounds below.
+  static Result<AdapterLayout> parse(std::string_view text);
+
+  /// Matches entries to a model's layers by path. @errors invalid_argument: a path the model lacks, or other shapes.
+  [[nodiscard]] Result<model::AdapterSpec> bind(std::span<const model::LinearSite> sites) const;
+  friend bool operator==(const AdapterLayout& a, const AdapterLayout& b) { return a.canonical() == b.canonical(); }
+};
+
+constexpr std::size_t kLayoutTextMax = std::size_t{1} << 20;
+constexpr int kRankMax = 1024;
+constexpr std::int64_t kAdapterValuesMax = std::int64_t{1} << 30;
+
+/// The layout that `options` selects on these layers, in the model's order.
+/// @errors invalid_argument: a target that names no layer (the message lists the leaf names there are), rank out of
+/// [1, kRankMax], alpha not finite or <= 0.
+Result<AdapterLayout> lora_layout(std::span<const model::LinearSite> sites, const LoraOptions& options);
+
+/// First values: A uniform in (-1/sqrt(in), 1/sqrt(in)) (PEFT's kaiming_uniform with a = sqrt 5), B zero.
+/// Counter-based: the same bits on every machine, and one site's A does not depend on which others are there.
+std::vector<float> initial_values(const AdapterLayout& layout, std::uint64_t seed);
+
+}  // namespace covey::adapters
