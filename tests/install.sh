@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Installs from Debian 12 what Covey is built, run and tested with. Idempotent; asks apt only for what is missing.
+#   tests/install.sh            to build and run the programs
+#   tests/install.sh --tests    and what the tests need beside that
+#   tests/install.sh --arm64    and the Arm64 cross compiler, libraries and qemu-user
+#   tests/install.sh --browser  and headless Chromium, which looks at the reports
+set -euo pipefail
+
+packages=(g++ cmake ninja-build pkg-config libeigen3-dev libzmq3-dev cppzmq-dev libcereal-dev libsodium-dev libsqlite3-dev
+  libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libspdlog-dev libcpp-httplib-dev libjs-chart.js libutf8proc-dev)
+arm64=no
+for argument in "$@"; do
+  case "$argument" in
+    --tests) packages+=(doctest-dev binutils procps sqlite3 curl) ;;
+    --browser) packages+=(chromium) ;;
+    --arm64) arm64=yes ;;
+    *) echo "install.sh: unknown argument '$argument'; it takes --tests, --arm64, --browser" >&2; exit 2 ;;
+  esac
+done
+
+missing=()
+for package in "${packages[@]}"; do
+  dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+done
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+if [ ${#missing[@]} -gt 0 ]; then
+  echo "install.sh: installing ${missing[*]}"
+  as_root apt-get update -qq
+  log=$(mktemp)
+  if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$log" 2>&1; then
+    tail -20 "$log" >&2
+    echo "install.sh: apt-get could not install them; its last lines are above" >&2
+    exit 1
+  fi
+  rm -f "$log"
+else
+  echo "install.sh: all ${#packages[@]} packages are there"
+fi
+if [ "$arm64" = yes ]; then
+  "$(dirname "$0")/install_arm64.sh"
+fi
