@@ -64,3 +64,12 @@ function(covey_test name)
   set_tests_properties(${name} PROPERTIES LABELS "${M_LABELS}" TIMEOUT ${M_TIMEOUT}
     SKIP_REGULAR_EXPRESSION "COVEY_SKIP_ALL" ENVIRONMENT "COVEY_SOURCE_DIR=${CMAKE_SOURCE_DIR};COVEY_BIN_DIR=${CMAKE_BINARY_DIR}/bin")
 endfunction()
+
+# covey_embed(TARGET SYMBOL FILE): the file's bytes as `extern "C" const char SYMBOL[], SYMBOL_end[]` inside TARGET.
+function(covey_embed target symbol file)
+  set(source ${CMAKE_CURRENT_BINARY_DIR}/${symbol}.S)
+  file(GENERATE OUTPUT ${source} CONTENT
+    ".section .rodata\n.global ${symbol}\n.global ${symbol}_end\n${symbol}:\n.incbin \"${file}\"\n${symbol}_end:\n.byte 0\n.section .note.GNU-stack,\"\",%progbits\n")
+  set_source_files_properties(${source} PROPERTIES GENERATED TRUE OBJECT_DEPENDS ${file})
+  target_sources(${target} PRIVATE ${source})
+endfunction()

@@ -1,0 +1,53 @@
+/// Virtual time: a queue of events in one total order, and the clock that it moves.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <queue>
+#include <vector>
+
+#include "core/base/clock.h"
+
+namespace covey::simulations {
+
+/// Events run in order of (time, order of posting), so a world is repeated bit for bit. Single-threaded.
+class EventQueue {
+ public:
+  explicit EventQueue(std::int64_t wall_start_ms) : clock_(wall_start_ms) {}
+
+  [[nodiscard]] const Clock& clock() const { return clock_; }
+  [[nodiscard]] std::int64_t now_ms() const { return clock_.monotonic_ms(); }
+  [[nodiscard]] bool empty() const { return events_.empty(); }
+
+  /// A time in the past means now.
+  void at(std::int64_t time_ms, std::function<void()> action) {
+    events_.push({time_ms < now_ms() ? now_ms() : time_ms, next_++, std::move(action)});
+  }
+  void after(std::int64_t delay_ms, std::function<void()> action) { at(now_ms() + delay_ms, std::move(action)); }
+
+  /// Runs the next event; false where none is left.
+  bool run_one() {
+    if (events_.empty()) return false;
+    // The action may post further events: it is moved out before the queue changes.
+    std::function<void()> action = std::move(const_cast<Entry&>(events_.top()).action);
+    clock_.advance_to(events_.top().time_ms);
+    events_.pop();
+    action();
+    return true;
+  }
+
+ private:
+  struct Entry {
+    std::int64_t time_ms;
+    std::uint64_t order;
+    std::function<void()> action;
+    bool operator<(const Entry& other) const {  // std::priority_queue keeps the largest on top
+      return time_ms != other.time_ms ? time_ms > other.time_ms : order > other.order;
+    }
+  };
+  ManualClock clock_;
+  std::uint64_t next_ = 0;
+  std::priority_queue<Entry> events_;
+};
+
+}  // namespace covey::simulations
