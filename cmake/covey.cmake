@@ -50,6 +50,8 @@ function(covey_program name)
   target_link_libraries(${name} PRIVATE ${M_DEPENDS} ${M_LIBRARIES})
 endfunction()
 
+add_custom_target(parser_tests)
+
 # covey_test(NAME SOURCES t.cpp ... DEPENDS modules ... LABELS fast|slow|sim|e2e|arm64|... [LIBRARIES ...] [TIMEOUT s])
 # One doctest executable with the shared main of tests/support. Every test gets COVEY_SOURCE_DIR in its environment.
 function(covey_test name)
@@ -58,6 +60,9 @@ function(covey_test name)
   list(TRANSFORM M_DEPENDS PREPEND covey_)
   target_link_libraries(${name} PRIVATE covey_test_support ${M_DEPENDS} ${M_LIBRARIES})
   add_test(NAME ${name} COMMAND ${name})
+  if("parser" IN_LIST M_LABELS)  # what tests/run.sh also runs under AddressSanitizer
+    add_dependencies(parser_tests ${name})
+  endif()
   if(NOT M_TIMEOUT)
     set(M_TIMEOUT 120)
   endif()
