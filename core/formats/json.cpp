@@ -70,7 +70,7 @@ void write_string(std::string& out, std::string_view text) {
         out += "\\t";
         break;
       default:
-        if (u < 0x20 || u == 0x7f) {
+        if (u < 0x20) {
           out += "\\u00";
           out += kHex[u >> 4];
           out += kHex[u & 15];
@@ -200,7 +200,7 @@ struct Json::Builder : nlohmann::json_sax<nlohmann::json> {
   }
   bool open(Kind kind) {
     if (stack.size() >= limits.depth_max) {
-      error = {ErrorCode::resource_exhausted, where + ": is nested deeper than " + std::to_string(limits.depth_max)};
+      error = {ErrorCode::corrupt_data, where + ": is nested deeper than " + std::to_string(limits.depth_max)};
       return false;
     }
     Json json;
@@ -522,7 +522,7 @@ void Json::write(std::string& out, bool pretty, int depth) const {
     case Kind::array: {
       out += '[';
       for (std::size_t i = 0; i < items().size(); ++i) {
-        if (i > 0) out += pretty ? "," : ", ";
+        if (i > 0) out += ',';
         line(depth + 1);
         items()[i].write(out, pretty, depth + 1);
       }
@@ -536,10 +536,10 @@ void Json::write(std::string& out, bool pretty, int depth) const {
       if (pretty) std::ranges::sort(order, {}, [](const JsonMember* member) { return std::string_view(member->key); });
       out += '{';
       for (std::size_t i = 0; i < order.size(); ++i) {
-        if (i > 0) out += pretty ? "," : ", ";
+        if (i > 0) out += ',';
         line(depth + 1);
         write_string(out, order[i]->key);
-        out += ": ";
+        out += pretty ? ": " : ":";
         order[i]->value.write(out, pretty, depth + 1);
       }
       if (!order.empty()) line(depth);

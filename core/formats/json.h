@@ -66,13 +66,14 @@ class Json {
   static Json array(std::initializer_list<Json> items = {});
 
   /// `where` opens every message ("config.json:3:14: ..."), and those of later getters on the result.
-  /// @errors corrupt_data: not JSON, invalid UTF-8, a key twice in one object; resource_exhausted: over a limit.
+  /// @errors corrupt_data: not JSON, invalid UTF-8, a key twice in one object, nested too deep; resource_exhausted:
+  /// more than bytes_max.
   static Result<Json> parse(std::string_view text, const std::string& where = "json", Limits limits = {});
   /// @errors also those of read_text_file.
   static Result<Json> load(const std::string& path, Limits limits = {});
 
-  /// One line. Real numbers: fewest digits that read back to the same double; NaN and infinities become null.
-  /// Bytes that are not UTF-8 become U+FFFD.
+  /// One line without spaces. Real numbers: fewest digits that read back to the same double; NaN and infinities become
+  /// null. Bytes that are not UTF-8 become U+FFFD.
   [[nodiscard]] std::string dump() const;
   /// Indented by 2, keys sorted by bytes, with a newline at the end: for files that people and diffs read.
   [[nodiscard]] std::string dump_pretty() const;

@@ -10,8 +10,7 @@ TEST_CASE("JSON keeps integers, real numbers, strings and order") {
   const auto parsed =
       Json::parse(R"({"b": 1, "a": 1.0, "s": "\u00e9\n", "n": null, "l": [true, -9223372036854775808]})");
   REQUIRE_OK(parsed);
-  CHECK(parsed->dump() ==
-        "{\"b\": 1, \"a\": 1.0, \"s\": \"\xC3\xA9\\n\", \"n\": null, \"l\": [true, -9223372036854775808]}");
+  CHECK(parsed->dump() == "{\"b\":1,\"a\":1.0,\"s\":\"\xC3\xA9\\n\",\"n\":null,\"l\":[true,-9223372036854775808]}");
   CHECK(parsed->find("b")->is_int());
   CHECK_FALSE(parsed->find("a")->is_int());
   CHECK(parsed->dump_pretty().starts_with("{\n  \"a\": 1.0,\n  \"b\": 1,\n  \"l\": [\n    true,"));
@@ -37,7 +36,7 @@ TEST_CASE("JSON numbers read back to the same bits") {
 TEST_CASE("JSON is built from pairs, set and push_back") {
   Json json = Json::object({{"round", 3}, {"name", "x"}, {"list", Json::array({1, 2.5, "z"})}});
   json.set("round", 4).set("ids", std::vector<int>{1, 2});
-  CHECK(json.dump() == R"({"round": 4, "name": "x", "list": [1, 2.5, "z"], "ids": [1, 2]})");
+  CHECK(json.dump() == R"({"round":4,"name":"x","list":[1,2.5,"z"],"ids":[1,2]})");
   Json copy = json;
   copy.set("round", 5);
   CHECK(json.get_int("round").value() == 4);
