@@ -192,6 +192,7 @@ Status parse_tree(std::string_view text, State& state) {
     return Error{ErrorCode::invalid_argument, state.name + ": is not YAML (" + printable(error.what(), 100) + ")"};
   }
   if (state.root == nullptr) state.root = &state.nodes.emplace_back();
+  if (state.root->kind == Kind::null) state.root->at = {};
   if (state.root->kind == Kind::null || state.root->kind == Kind::map) return {};
   return problem_error(state, state.root->at, "must hold lines of `key: value`");
 }

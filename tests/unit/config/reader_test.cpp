@@ -184,7 +184,7 @@ TEST_CASE("a bad configuration gets one line that says what, where and how to me
 
 TEST_CASE("text that is not YAML is refused with its position") {
   for (const std::string text : {"model: [a, b\n", "model: \"open\n", "model: m\n\trounds: 3\n", "a: b: c\n",
-                                 "model: *nowhere\n", "{", "model: m\n rounds: 3\n", "model: 'open", "&"}) {
+                                 "model: *nowhere\n", "{a: b", "model: m\n rounds: 3\n", "model: 'open", "&"}) {
     CAPTURE(text);
     const std::string message = refusal(text);
     CAPTURE(message);
