@@ -1,0 +1,118 @@
+#include "core/formats/hf_directory.h"
+
+#include <filesystem>
+#include <set>
+
+namespace covey::formats {
+namespace {
+
+constexpr std::size_t kShardsMax = 4096;
+
+bool exists(const std::string& path) {
+  std::error_code error;
+  return std::filesystem::exists(path, error);
+}
+
+/// A plain file name: an index file must not lead out of its directory.
+bool is_plain(const std::string& name) {
+  return name.ends_with(".safetensors") && name.find('/') == std::string::npos &&
+         name.find('\0') == std::string::npos && !name.starts_with(".") && name.size() <= 255;
+}
+
+}  // namespace
+
+Result<HfDirectory> HfDirectory::open(const std::string& directory) {
+  HfDirectory result;
+  result.path_ = directory;
+  if (!exists(directory)) return Error{ErrorCode::not_found, directory + ": there is no such directory"};
+  if (!std::filesystem::is_directory(directory)) {
+    return Error{ErrorCode::invalid_argument, directory + ": is not a directory"};
+  }
+  if (!exists(result.config_path())) {
+    return Error{ErrorCode::not_found, directory + ": holds no config.json, so it is not a Hugging Face model"};
+  }
+  COVEY_ASSIGN(result.config_, Json::load(result.config_path(), {.bytes_max = std::size_t{16} << 20}));
+  if (!result.config_.is_object()) {
+    return Error{ErrorCode::corrupt_data, result.config_path() + ": is not a JSON object"};
+  }
+  COVEY_TRY(result.open_shards());
+  return result;
+}
+
+Status HfDirectory::open_shards() {
+  const std::string single = path_ + "/model.safetensors";
+  const std::string index_path = path_ + "/model.safetensors.index.json";
+  if (exists(single)) {
+    COVEY_ASSIGN(auto file, SafetensorsFile::open(single));
+    shards_.push_back(std::move(file));
+    for (const TensorView& tensor : shards_.back().tensors()) index_.emplace(tensor.name, &tensor);
+    return {};
+  }
+  if (!exists(index_path)) {
+    if (exists(path_ + "/pytorch_model.bin") || exists(path_ + "/pytorch_model.bin.index.json")) {
+      return Error{ErrorCode::unsupported,
+                   path_ + ": has its weights as a pickle only; convert pytorch_model.bin to model.safetensors"};
+    }
+    return Error{ErrorCode::not_found, path_ + ": holds neither model.safetensors nor model.safetensors.index.json"};
+  }
+
+  COVEY_ASSIGN(const Json index, Json::load(index_path, {.bytes_max = std::size_t{64} << 20}));
+  COVEY_ASSIGN(const Json* weight_map, index.get_object("weight_map"));
+  std::set<std::string> names;
+  for (const JsonMember& member : weight_map->members()) {
+    auto file = member.value.as_string();
+    if (!file.ok()) return weight_map->error_at(member.key, file.error().message);
+    if (!is_plain(*file)) return weight_map->error_at(member.key, "must be a .safetensors file in the same directory");
+    names.insert(*file);
+  }
+  if (names.empty()) return Error{ErrorCode::corrupt_data, index_path + ": weight_map names no file"};
+  if (names.size() > kShardsMax) return Error{ErrorCode::corrupt_data, index_path + ": names more than 4096 files"};
+
+  shards_.reserve(names.size());
+  for (const std::string& name : names) {
+    COVEY_ASSIGN(auto file, SafetensorsFile::open(path_ + "/" + name));
+    shards_.push_back(std::move(file));
+  }
+  std::map<std::string_view, std::string> where;
+  for (const SafetensorsFile& shard : shards_) {
+    for (const TensorView& tensor : shard.tensors()) {
+      if (!index_.emplace(tensor.name, &tensor).second) {
+        return Error{ErrorCode::corrupt_data, shard.path() + ": tensor " + tensor.name + " lies in another file too"};
+      }
+      where.emplace(tensor.name, shard.path());
+    }
+  }
+  for (const JsonMember& member : weight_map->members()) {
+    const auto it = where.find(member.key);
+    if (it == where.end() || it->second != path_ + "/" + member.value.as_string().value()) {
+      return Error{ErrorCode::corrupt_data, index_path + ": says that " + member.value.as_string().value() +
+                                                " holds tensor " + member.key + ", but it does not"};
+    }
+  }
+  return {};
+}
+
+std::vector<std::string> HfDirectory::tensor_names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : index_) names.push_back(name);
+  return names;
+}
+
+const TensorView* HfDirectory::find(std::string_view name) const {
+  const auto it = index_.find(name);
+  return it == index_.end() ? nullptr : it->second;
+}
+
+Result<const TensorView*> HfDirectory::get(std::string_view name) const {
+  if (const TensorView* tensor = find(name)) return tensor;
+  return Error{ErrorCode::not_found, path_ + ": holds no tensor " + std::string(name)};
+}
+
+std::string HfDirectory::tokenizer_path() const {
+  for (const char* name : {"/tokenizer.json", "/tokenizer.bin"}) {
+    if (exists(path_ + name)) return path_ + name;
+  }
+  return {};
+}
+
+}  // namespace covey::formats

@@ -1,0 +1,43 @@
+/// A Hugging Face model directory: config.json, weights in one or several safetensors files, tokenizer files.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/result.h"
+#include "core/formats/json.h"
+#include "core/formats/safetensors.h"
+
+namespace covey::formats {
+
+/// Immutable, movable, thread-safe for reading. Tensor bytes stay valid while this object lives.
+class HfDirectory {
+ public:
+  /// Opens config.json and model.safetensors, or every shard that model.safetensors.index.json names.
+  /// @errors not_found: a file is missing, the message names it; corrupt_data: a file breaks its format, a tensor lies
+  /// in two shards, or in another one than the index says; unsupported: weights only as a pickle (pytorch_model.bin).
+  static Result<HfDirectory> open(const std::string& directory);
+
+  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] const Json& config() const { return config_; }
+  [[nodiscard]] std::string config_path() const { return path_ + "/config.json"; }
+  /// Over all shards, by name.
+  [[nodiscard]] std::vector<std::string> tensor_names() const;
+  [[nodiscard]] const TensorView* find(std::string_view name) const;
+  /// @errors not_found, with the directory's name.
+  [[nodiscard]] Result<const TensorView*> get(std::string_view name) const;
+  /// tokenizer.json, else tokenizer.bin, in the directory; empty where neither is there.
+  [[nodiscard]] std::string tokenizer_path() const;
+
+ private:
+  [[nodiscard]] Status open_shards();
+
+  std::string path_;
+  Json config_;
+  std::vector<SafetensorsFile> shards_;
+  std::map<std::string, const TensorView*, std::less<>> index_;  // into shards_, whose vectors keep their place
+};
+
+}  // namespace covey::formats
