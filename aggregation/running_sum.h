@@ -1,0 +1,52 @@
+/// The sum of a round as it comes in: {sum of w q, sum of w, contributors}. Source: design.md section 2, security.md
+/// sections 4 and 7 (group commits of {running sum, contributors}). All of it is integers, so the result is the same
+/// bits in whatever order updates came, however they were grouped into commits, and with a restart in between.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "aggregation/update.h"
+#include "core/base/bytes.h"
+#include "core/base/result.h"
+#include "core/wire/messages.h"
+
+namespace covey::aggregation {
+
+/// A value: copyable, not thread-safe. Memory 8 bytes x P. A word cannot overflow: UpdateSpec::check() bounds n w_max q
+/// to 62 bits, and add() takes no more than n contributors.
+class RunningSum {
+ public:
+  /// @errors those of UpdateSpec::check().
+  static Result<RunningSum> create(const UpdateSpec& spec);
+
+  /// Adds an update from a peer, wholly or not at all. Who sent it, and whether it came before, is the caller's part.
+  /// @errors those of open_update(); resource_exhausted: n contributors are in already.
+  Status add(const wire::ClearUpdate& update);
+  /// Adds another sum of the same spec. @errors invalid_argument: another spec; resource_exhausted: over n together.
+  Status merge(const RunningSum& other);
+
+  /// shape (P): sum of w x / sum of w, in units of the delta. @errors invalid_argument: nobody contributed.
+  [[nodiscard]] Result<std::vector<float>> mean() const;
+
+  /// For the store: 32 + 8 x P bytes.
+  [[nodiscard]] Bytes serialize() const;
+  /// @errors corrupt_data: not a sum of this spec, or one that no set of updates can give.
+  static Result<RunningSum> restore(const UpdateSpec& spec, ByteSpan bytes);
+
+  [[nodiscard]] const UpdateSpec& spec() const { return spec_; }
+  [[nodiscard]] std::uint32_t contributors() const { return contributors_; }
+  [[nodiscard]] std::uint64_t weight() const { return weight_; }
+  [[nodiscard]] std::span<const std::int64_t> words() const { return words_; }
+  bool operator==(const RunningSum&) const = default;
+
+ private:
+  explicit RunningSum(const UpdateSpec& spec) : spec_(spec), words_(spec.values) {}
+  UpdateSpec spec_;
+  std::vector<std::int64_t> words_;  ///< (P)
+  std::uint64_t weight_ = 0;
+  std::uint32_t contributors_ = 0;
+};
+
+}  // namespace covey::aggregation

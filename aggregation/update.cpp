@@ -1,0 +1,109 @@
+#include "aggregation/update.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "aggregation/clip.h"
+#include "aggregation/quantize.h"
+#include "core/base/rng.h"
+
+namespace covey::aggregation {
+namespace {
+
+Error impossible(const std::string& what) {
+  return {ErrorCode::invalid_argument, "plan: " + what};
+}
+
+std::uint64_t little_endian(std::span<const std::uint8_t> bytes) {
+  std::uint64_t out = 0;
+  for (std::size_t i = bytes.size(); i-- > 0;) out = out << 8 | bytes[i];
+  return out;
+}
+
+}  // namespace
+
+UpdateSpec UpdateSpec::of(const wire::RoundPlan& plan, std::size_t values) {
+  return {values, plan.clip_norm, plan.value_bits, plan.weight_max, plan.cohort_invited};
+}
+
+Status UpdateSpec::check() const {
+  if (values < 1 || values > kValuesMax) return impossible(std::to_string(values) + " values in an update");
+  if (!std::isfinite(clip_norm) || clip_norm < 1e-12 || clip_norm > 1e12) {
+    return impossible("clip_norm must be from 1e-12 to 1e12");
+  }
+  if (value_bits < kValueBitsMin || value_bits > kValueBitsMax) {
+    return impossible("value_bits is " + std::to_string(value_bits) + "; it must be from 2 to 24");
+  }
+  if (weight_max < 1 || contributors_max < 1) return impossible("weight_max and the cohort must be at least 1");
+  // Bits of the largest sum: every factor rounded up to a power of two.
+  const int bits = static_cast<int>(value_bits) - 1 + std::bit_width(weight_max) + std::bit_width(contributors_max);
+  if (bits <= 62) return {};
+  return impossible("a sum of value_bits, weight_max and cohort needs " + std::to_string(bits) +
+                    " bits, more than 62; lower one of them");
+}
+
+std::int32_t UpdateSpec::magnitude_max() const {
+  return (std::int32_t{1} << (value_bits - 1)) - 1;
+}
+
+double UpdateSpec::scale() const {
+  return static_cast<double>(magnitude_max()) / clip_norm;
+}
+
+std::size_t UpdateSpec::packed_bytes() const {
+  return packed_size(values, value_bits);
+}
+
+RandomBits seeded_bits(const std::array<std::uint8_t, 32>& seed) {
+  const std::span<const std::uint8_t> bytes(seed);
+  // The generator takes 128 bits of the 256: folding keeps every byte of the seed in use.
+  const std::uint64_t key = derive_seed(little_endian(bytes.first(8)), little_endian(bytes.subspan(16, 8)));
+  const std::uint64_t stream = derive_seed(little_endian(bytes.subspan(8, 8)), little_endian(bytes.subspan(24, 8)));
+  return [rng = Rng(key, stream)](std::span<std::uint32_t> out) mutable {
+    for (std::uint32_t& word : out) word = rng.next_u32();
+  };
+}
+
+Result<wire::ClearUpdate> protect(const wire::RoundPlan& plan, const wire::Hash& plan_hash,
+                                  std::span<const float> delta, std::uint64_t weight, const RandomBits& random) {
+  if (plan.mode != wire::PrivacyMode::robust) {
+    return Error{ErrorCode::unsupported, "plan: its privacy mode never sends a clear update; only `robust` does"};
+  }
+  const UpdateSpec spec = UpdateSpec::of(plan, delta.size());
+  COVEY_TRY(spec.check());
+  COVEY_ASSIGN(const double clip, clip_factor(delta, spec.clip_norm));
+  const auto q = quantize(delta, clip * spec.scale(), spec.magnitude_max(), random);
+  wire::ClearUpdate update;
+  update.round = plan.round;
+  update.plan = plan_hash;
+  update.weight = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(weight, 1, spec.weight_max));
+  update.count = static_cast<std::uint32_t>(delta.size());
+  update.bits = spec.value_bits;
+  update.words = pack_signed(q, spec.value_bits);
+  return update;
+}
+
+Result<std::vector<std::int32_t>> open_update(const UpdateSpec& spec, const wire::ClearUpdate& update) {
+  COVEY_TRY(spec.check());
+  if (update.count != spec.values || update.bits != spec.value_bits) {
+    return Error{ErrorCode::invalid_argument,
+                 "update: has " + std::to_string(update.count) + " values of " + std::to_string(update.bits) +
+                     " bits, the plan says " + std::to_string(spec.values) + " of " + std::to_string(spec.value_bits)};
+  }
+  if (update.weight < 1 || update.weight > spec.weight_max) {
+    return Error{ErrorCode::invalid_argument, "update: weight " + std::to_string(update.weight) + " is not from 1 to " +
+                                                  std::to_string(spec.weight_max)};
+  }
+  COVEY_ASSIGN(auto q, unpack_signed(update.words, spec.values, spec.value_bits));
+  double squares = 0;
+  for (const std::int32_t value : q) squares += static_cast<double>(value) * static_cast<double>(value);
+  // Rounding moves each value by less than 1, so an honest vector stays below C S + sqrt(P).
+  const double bound = spec.clip_norm * spec.scale() + std::sqrt(static_cast<double>(spec.values));
+  if (std::sqrt(squares) > bound * (1 + 1e-9)) {
+    return Error{ErrorCode::invalid_argument, "update: its norm is above the plan's clip_norm"};
+  }
+  return q;
+}
+
+}  // namespace covey::aggregation
