@@ -1,5 +1,9 @@
 #include "core/wire/signing.h"
 
+#include <utility>
+
+#include "core/wire/codec.h"
+
 namespace covey::wire {
 namespace {
 
@@ -38,6 +42,79 @@ Bytes signed_part(const Welcome& message, const Nonce& nonce) {
   append(out, static_cast<std::uint64_t>(message.server_ms));
   append(out, message.roster_epoch);
   return out;
+}
+
+void sign(Enroll& m, const crypto::IdentityKey& device) {
+  m.identity = device.public_key().bytes;
+  m.signature = device.sign_in(kEnrollDomain, signed_part(m)).bytes;
+}
+void sign(Hello& m, const crypto::IdentityKey& device) {
+  m.identity = device.public_key().bytes;
+  m.signature = device.sign_in(kHelloDomain, signed_part(m)).bytes;
+}
+bool signature_ok(const Enroll& m) {
+  return crypto::verify_in(kEnrollDomain, crypto::PublicKey{m.identity}, signed_part(m),
+                           crypto::Signature{m.signature});
+}
+bool signature_ok(const Hello& m) {
+  return crypto::verify_in(kHelloDomain, crypto::PublicKey{m.identity}, signed_part(m), crypto::Signature{m.signature});
+}
+
+void sign(Welcome& m, const Nonce& nonce, const crypto::IdentityKey& coordinator) {
+  m.signature = coordinator.sign_in(kWelcomeDomain, signed_part(m, nonce)).bytes;
+}
+bool signature_ok(const Welcome& m, const Nonce& nonce, const Key& coordinator) {
+  return crypto::verify_in(kWelcomeDomain, crypto::PublicKey{coordinator}, signed_part(m, nonce),
+                           crypto::Signature{m.signature});
+}
+
+SignedRosterEpoch sign_epoch(const RosterEpoch& epoch, const crypto::IdentityKey& roster) {
+  SignedRosterEpoch out;
+  out.epoch = encode(epoch);
+  out.signature = roster.sign_in(kRosterDomain, out.epoch).bytes;
+  return out;
+}
+
+Result<RosterEpoch> open_epoch(const SignedRosterEpoch& document, const Key& roster) {
+  if (!crypto::verify_in(kRosterDomain, crypto::PublicKey{roster}, document.epoch,
+                         crypto::Signature{document.signature})) {
+    return Error{ErrorCode::permission_denied, "roster epoch: not signed by the pinned roster key"};
+  }
+  auto epoch = decode<RosterEpoch>(document.epoch);
+  if (!epoch.ok()) return epoch.error().in("roster epoch");
+  return epoch;
+}
+
+Hash hash_of(const SignedRosterEpoch& document) {
+  return crypto::hash(encode(document)).bytes;
+}
+
+TaskOffer sign_plan(Bytes encoded_plan, const crypto::IdentityKey& coordinator) {
+  TaskOffer out;
+  out.signature = coordinator.sign_in(kPlanDomain, encoded_plan).bytes;
+  out.plan = std::move(encoded_plan);
+  return out;
+}
+
+Result<RoundPlan> open_plan(const TaskOffer& offer, const Key& coordinator) {
+  if (!crypto::verify_in(kPlanDomain, crypto::PublicKey{coordinator}, offer.plan, crypto::Signature{offer.signature})) {
+    return Error{ErrorCode::permission_denied, "round plan: not signed by the pinned coordinator key"};
+  }
+  auto plan = decode<RoundPlan>(offer.plan);
+  if (!plan.ok()) return plan.error().in("round plan");
+  return plan;
+}
+
+Hash plan_hash(ByteSpan encoded_plan) {
+  return crypto::hash(encoded_plan).bytes;
+}
+
+Hash content_hash(ByteSpan encoded_update) {
+  return crypto::hash(encoded_update).bytes;
+}
+
+Hash invite_hash(ByteSpan secret) {
+  return crypto::hash(secret).bytes;
 }
 
 }  // namespace covey::wire

@@ -9,6 +9,9 @@
 #include <string_view>
 
 #include "core/base/bytes.h"
+#include "core/base/result.h"
+#include "core/crypto/hash.h"
+#include "core/crypto/identity.h"
 #include "core/wire/messages.h"
 
 namespace covey::wire {
@@ -24,5 +27,31 @@ Bytes signed_part(const Enroll& message);
 Bytes signed_part(const Hello& message);
 /// `nonce` is that of the Hello it answers, so that an old Welcome proves nothing.
 Bytes signed_part(const Welcome& message, const Nonce& nonce);
+
+/// Sets m.identity to the key's, then signs.
+void sign(Enroll& m, const crypto::IdentityKey& device);
+void sign(Hello& m, const crypto::IdentityKey& device);
+[[nodiscard]] bool signature_ok(const Enroll& m);
+[[nodiscard]] bool signature_ok(const Hello& m);
+
+void sign(Welcome& m, const Nonce& nonce, const crypto::IdentityKey& coordinator);
+[[nodiscard]] bool signature_ok(const Welcome& m, const Nonce& nonce, const Key& coordinator);
+
+SignedRosterEpoch sign_epoch(const RosterEpoch& epoch, const crypto::IdentityKey& roster);
+/// @errors permission_denied: not signed by `roster`; corrupt_data: no RosterEpoch.
+Result<RosterEpoch> open_epoch(const SignedRosterEpoch& document, const Key& roster);
+/// What the next epoch's `previous` must hold.
+Hash hash_of(const SignedRosterEpoch& document);
+
+/// Takes the plan's bytes as they are stored; left_ms is the caller's to set, and not signed.
+TaskOffer sign_plan(Bytes encoded_plan, const crypto::IdentityKey& coordinator);
+/// @errors permission_denied: not signed by `coordinator`; corrupt_data: no RoundPlan.
+Result<RoundPlan> open_plan(const TaskOffer& offer, const Key& coordinator);
+/// What ClearUpdate::plan holds.
+Hash plan_hash(ByteSpan encoded_plan);
+/// What SubmitBegin::content and Receipt::content hold.
+Hash content_hash(ByteSpan encoded_update);
+/// What Enroll::invite holds; the invite's secret itself never travels.
+Hash invite_hash(ByteSpan secret);
 
 }  // namespace covey::wire
