@@ -23,6 +23,9 @@ struct TokenBatch {
   std::span<const std::int32_t>
       targets;  ///< (B, T): the token to predict at each position (already shifted), or kNoTarget
   std::span<const std::int32_t> lengths;  ///< (B): tokens of each row that are not padding; empty = all T
+  /// (B), soft prompts only: the token that the last virtual token should predict (each row's first), or kNoTarget;
+  /// empty = none.
+  std::span<const std::int32_t> first_targets = {};
 };
 
 struct LossResult {

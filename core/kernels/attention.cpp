@@ -1,0 +1,36 @@
+#include "core/kernels/attention.h"
+
+#include "core/kernels/isa.h"
+
+namespace covey::kernels {
+
+void attention_forward(ThreadPool& pool, const AttentionShape& shape, const float* q, const float* k, const float* v,
+                       float* out, float* lse) {
+  // One tile per row and head; its blocks of queries follow each other. A single short query is not worth a thread.
+  const auto heads = static_cast<std::size_t>(shape.heads);
+  const auto run = [&](std::size_t tile) {
+    const AttentionRow& row = shape.rows[tile / heads];
+    const int head = static_cast<int>(tile % heads);
+    for (int i = 0; i < row.q_count; i += kQueryBlock) {
+      isa_table().attention_forward(shape, row, head, i, q, k, v, out, lse);
+    }
+  };
+  const std::size_t tiles = shape.rows.size() * heads;
+  double work = 0;
+  for (const auto& row : shape.rows) work += static_cast<double>(row.q_count) * row.kv_count * shape.D * shape.heads;
+  if (work < 1 << 17) {
+    for (std::size_t tile = 0; tile < tiles; ++tile) run(tile);
+  } else {
+    pool.parallel_for(tiles, run);
+  }
+}
+
+void attention_backward(ThreadPool& pool, const AttentionShape& shape, const AttentionBackward& args) {
+  // Heads that share keys share a tile: their dk and dv are summed in order.
+  const auto kv_heads = static_cast<std::size_t>(shape.kv_heads);
+  pool.parallel_for(shape.rows.size() * kv_heads, [&](std::size_t tile) {
+    isa_table().attention_backward(shape, shape.rows[tile / kv_heads], static_cast<int>(tile % kv_heads), args);
+  });
+}
+
+}  // namespace covey::kernels

@@ -1,0 +1,69 @@
+#include "core/kernels/gemm.h"
+
+#include "core/kernels/isa.h"
+
+namespace covey::kernels {
+namespace {
+
+/// Work below this many multiplications is not worth a hand-over to another thread.
+constexpr double kTileWork = 1 << 20;
+
+struct Tiling {
+  int m;
+  int n;
+};
+
+/// From the shape alone: halves the longer side until there are enough tiles for any pool, or tiles get too small.
+Tiling choose_tiling(int M, int N, int K) {
+  Tiling t{M < 256 ? M : 256, N < 512 ? N : 512};
+  const auto tiles = [&] { return static_cast<double>((M + t.m - 1) / t.m) * ((N + t.n - 1) / t.n); };
+  while (tiles() < 8 && static_cast<double>(t.m) * t.n * K > 2 * kTileWork && (t.m > 32 || t.n > 64)) {
+    if (t.m >= t.n ? t.m > 32 : t.n <= 64) {
+      t.m = (t.m / 2 + 15) / 16 * 16;
+    } else {
+      t.n = (t.n / 2 + 15) / 16 * 16;
+    }
+  }
+  return t;
+}
+
+void gemm(ThreadPool& pool, GemmOp op, int M, int N, int K, const float* a, const float* b, float* y,
+          const GemmOptions& options) {
+  if (M == 0 || N == 0) return;
+  const Tiling t = choose_tiling(M, N, K);
+  const int across = (N + t.n - 1) / t.n;
+  const int down = (M + t.m - 1) / t.m;
+  const IsaTable& isa = isa_table();
+  pool.parallel_for(static_cast<std::size_t>(across) * static_cast<std::size_t>(down), [&](std::size_t tile) {
+    const int m0 = static_cast<int>(tile) / across * t.m;
+    const int n0 = static_cast<int>(tile) % across * t.n;
+    GemmTile g;
+    g.op = op;
+    g.m = M - m0 < t.m ? M - m0 : t.m;
+    g.n = N - n0 < t.n ? N - n0 : t.n;
+    g.k = K;
+    g.lda = op == GemmOp::tn ? M : K;
+    g.a = op == GemmOp::tn ? a + m0 : a + m0 * g.lda;
+    g.ldb = op == GemmOp::nt ? K : N;
+    g.b = op == GemmOp::nt ? b + n0 * g.ldb : b + n0;
+    g.ldc = N;
+    g.c = y + m0 * g.ldc + n0;
+    g.alpha = options.alpha;
+    g.accumulate = options.accumulate;
+    isa.gemm(g);
+  });
+}
+
+}  // namespace
+
+void gemm_nt(ThreadPool& pool, int M, int N, int K, const float* x, const float* w, float* y, GemmOptions options) {
+  gemm(pool, GemmOp::nt, M, N, K, x, w, y, options);
+}
+void gemm_nn(ThreadPool& pool, int M, int N, int K, const float* a, const float* b, float* y, GemmOptions options) {
+  gemm(pool, GemmOp::nn, M, N, K, a, b, y, options);
+}
+void gemm_tn(ThreadPool& pool, int M, int N, int K, const float* a, const float* b, float* y, GemmOptions options) {
+  gemm(pool, GemmOp::tn, M, N, K, a, b, y, options);
+}
+
+}  // namespace covey::kernels

@@ -1,0 +1,57 @@
+/// The inner loops that are compiled once per instruction set, behind one table. Internal to core/kernels.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/kernels/attention.h"
+#include "core/kernels/rope.h"
+
+namespace covey::kernels {
+
+enum class GemmOp { nt, nn, tn };
+
+/// One tile: c (m,n) = alpha op(a, b), or += where accumulate; leading dimensions in floats.
+struct GemmTile {
+  GemmOp op = GemmOp::nt;
+  long m = 0, n = 0, k = 0;
+  const float* a = nullptr;
+  long lda = 0;
+  const float* b = nullptr;
+  long ldb = 0;
+  float* c = nullptr;
+  long ldc = 0;
+  float alpha = 1;
+  bool accumulate = false;
+};
+
+constexpr int kQueryBlock = 32;
+constexpr int kKeyBlock = 64;
+
+/// Ranges [begin, end) are of rows, elements or columns.
+struct IsaTable {
+  void (*gemm)(const GemmTile& tile);
+  void (*rmsnorm_forward)(int begin, int end, int H, const float* x, const float* weight, float eps, float* y,
+                          float* inverse);
+  void (*rmsnorm_recompute)(int begin, int end, int H, const float* x, const float* weight, const float* inverse,
+                            float* y);
+  void (*rmsnorm_backward)(int begin, int end, int H, const float* dy, const float* x, const float* weight,
+                           const float* inverse, float* dx);
+  void (*rope)(int begin, int end, const RopeArgs& args, float sign, float* x);
+  void (*swiglu_forward)(std::size_t begin, std::size_t end, const float* gate, const float* up, float* h);
+  void (*swiglu_backward)(std::size_t begin, std::size_t end, const float* dh, float* gate, float* up);
+  double (*cross_entropy_row)(int V, int target, float* logits, float grad_scale, bool backward, std::uint8_t* correct);
+  void (*attention_forward)(const AttentionShape& shape, const AttentionRow& row, int head, int query_begin,
+                            const float* q, const float* k, const float* v, float* out, float* lse);
+  void (*attention_backward)(const AttentionShape& shape, const AttentionRow& row, int kv_head,
+                             const AttentionBackward& args);
+};
+
+/// The table of chosen_isa().
+const IsaTable& isa_table();
+
+const IsaTable& isa_table_base();
+const IsaTable& isa_table_avx2();    ///< x86-64 only
+const IsaTable& isa_table_avx512();  ///< x86-64 only
+
+}  // namespace covey::kernels

@@ -1,0 +1,150 @@
+// Attention, one block of queries at a time. Included inside a namespace by isa_body.h.
+
+/// What one block of queries against one block of keys needs; positions count within the sequence.
+struct Block {
+  const AttentionShape& shape;
+  AttentionRow row;
+  int head;
+  int kv_head;
+  int query_begin;  ///< index among the row's queries
+  int query_count;
+
+  long q_offset() const {
+    return (static_cast<long>(row.q_begin + query_begin) * shape.heads + head) * shape.D;
+  }
+  long kv_offset(int key) const {
+    return (static_cast<long>(row.kv_begin + key) * shape.kv_heads + kv_head) * shape.D;
+  }
+  long q_stride() const { return static_cast<long>(shape.heads) * shape.D; }
+  long kv_stride() const { return static_cast<long>(shape.kv_heads) * shape.D; }
+  int position(int i) const { return row.kv_count - row.q_count + query_begin + i; }
+  int first_key(int i) const {
+    const int first = shape.window > 0 ? position(i) - shape.window + 1 : 0;
+    return first > 0 ? first : 0;
+  }
+  int keys_begin() const { return first_key(0) / kKeyBlock * kKeyBlock; }
+  int keys_end() const { return position(query_count - 1) + 1; }
+};
+
+/// scores (query_count, keys; stride kKeyBlock) = scale q k^T, -inf where the query may not look.
+static void block_scores(const Block& b, int key, int keys, const float* q, const float* k, float* scores) {
+  GemmTile t{GemmOp::nt, b.query_count, keys, b.shape.D, q + b.q_offset(), b.q_stride(), k + b.kv_offset(key),
+             b.kv_stride(), scores, kKeyBlock, b.shape.scale, false};
+  gemm(t);
+  for (int i = 0; i < b.query_count; ++i) {
+    float* s = scores + static_cast<long>(i) * kKeyBlock;
+    const int first = b.first_key(i);
+    const int last = b.position(i);
+    for (int j = 0; j < keys; ++j) {
+      if (key + j < first || key + j > last) s[j] = -__builtin_inff();
+    }
+    for (int j = keys; j < kKeyBlock; ++j) s[j] = -__builtin_inff();
+  }
+}
+
+static void attention_forward(const AttentionShape& shape, const AttentionRow& r, int head, int query_begin, const float* q,
+                              const float* k, const float* v, float* out, float* lse) {
+  const int left = r.q_count - query_begin;
+  const Block b{shape, r, head, head / (shape.heads / shape.kv_heads), query_begin,
+                left < kQueryBlock ? left : kQueryBlock};
+  alignas(64) float scores[kQueryBlock * kKeyBlock];
+  float top[kQueryBlock];
+  float total[kQueryBlock];
+  for (int i = 0; i < b.query_count; ++i) {
+    top[i] = -__builtin_inff();
+    total[i] = 0;
+    __builtin_memset(out + b.q_offset() + i * b.q_stride(), 0, sizeof(float) * static_cast<std::size_t>(shape.D));
+  }
+  for (int key = b.keys_begin(); key < b.keys_end(); key += kKeyBlock) {
+    const int keys = b.keys_end() - key < kKeyBlock ? b.keys_end() - key : kKeyBlock;
+    block_scores(b, key, keys, q, k, scores);
+    for (int i = 0; i < b.query_count; ++i) {
+      float* s = scores + static_cast<long>(i) * kKeyBlock;
+      V16 m = load(s);
+      for (int j = 16; j < kKeyBlock; j += 16) m = max16(m, load(s + j));
+      const float block_top = max_lanes(m);
+      const float new_top = block_top > top[i] ? block_top : top[i];
+      if (new_top == -__builtin_inff()) {  // nothing to see in this block, nor before it
+        __builtin_memset(s, 0, sizeof(float) * kKeyBlock);
+        continue;
+      }
+      V16 sum{};
+      for (int j = 0; j < kKeyBlock; j += 16) {
+        const V16 p = exp16(load(s + j) - new_top);
+        store(s + j, p);
+        sum += p;
+      }
+      if (new_top != top[i]) {
+        const float shrink = exp16(splat(top[i] - new_top))[0];
+        total[i] *= shrink;
+        float* o = out + b.q_offset() + i * b.q_stride();
+        for (int d = 0; d < shape.D; ++d) o[d] *= shrink;
+        top[i] = new_top;
+      }
+      total[i] += sum_lanes(sum);
+    }
+    gemm({GemmOp::nn, b.query_count, shape.D, keys, scores, kKeyBlock, v + b.kv_offset(key), b.kv_stride(),
+          out + b.q_offset(), b.q_stride(), 1.0F, true});
+  }
+  for (int i = 0; i < b.query_count; ++i) {
+    float* o = out + b.q_offset() + i * b.q_stride();
+    const float factor = 1.0F / total[i];
+    for (int d = 0; d < shape.D; ++d) o[d] *= factor;
+    lse[static_cast<long>(r.q_begin + query_begin + i) * shape.heads + head] = top[i] + ::logf(total[i]);
+  }
+}
+
+/// Gradients of one block of queries of one head; adds to dk and dv.
+static void attention_backward_block(const Block& b, const AttentionBackward& a) {
+  alignas(64) float p[kQueryBlock * kKeyBlock];
+  alignas(64) float ds[kQueryBlock * kKeyBlock];
+  float dot[kQueryBlock];  // sum over D of dout * out
+  const int D = b.shape.D;
+  for (int i = 0; i < b.query_count; ++i) {
+    const long at = b.q_offset() + i * b.q_stride();
+    V16 sum{};
+    long d = 0;
+    for (; d + 16 <= D; d += 16) sum += load(a.dout + at + d) * load(a.out + at + d);
+    sum += load_part(a.dout + at + d, D - d, 0) * load_part(a.out + at + d, D - d, 0);
+    dot[i] = sum_lanes(sum);
+    __builtin_memset(a.dq + at, 0, sizeof(float) * static_cast<std::size_t>(D));
+  }
+  for (int key = b.keys_begin(); key < b.keys_end(); key += kKeyBlock) {
+    const int keys = b.keys_end() - key < kKeyBlock ? b.keys_end() - key : kKeyBlock;
+    block_scores(b, key, keys, a.q, a.k, p);
+    gemm({GemmOp::nt, b.query_count, keys, D, a.dout + b.q_offset(), b.q_stride(), a.v + b.kv_offset(key),
+          b.kv_stride(), ds, kKeyBlock, 1.0F, false});
+    for (int i = 0; i < b.query_count; ++i) {
+      const float lse = a.lse[static_cast<long>(b.row.q_begin + b.query_begin + i) * b.shape.heads + b.head];
+      for (int j = 0; j < keys; j += 16) {
+        float* pj = p + static_cast<long>(i) * kKeyBlock + j;
+        float* dsj = ds + static_cast<long>(i) * kKeyBlock + j;
+        const V16 w = exp16(load(pj) - lse);
+        store(pj, w);
+        store(dsj, w * (load(dsj) - dot[i]));
+      }
+    }
+    gemm({GemmOp::tn, keys, D, b.query_count, p, kKeyBlock, a.dout + b.q_offset(), b.q_stride(),
+          a.dv + b.kv_offset(key), b.kv_stride(), 1.0F, true});
+    gemm({GemmOp::nn, b.query_count, D, keys, ds, kKeyBlock, a.k + b.kv_offset(key), b.kv_stride(),
+          a.dq + b.q_offset(), b.q_stride(), b.shape.scale, true});
+    gemm({GemmOp::tn, keys, D, b.query_count, ds, kKeyBlock, a.q + b.q_offset(), b.q_stride(),
+          a.dk + b.kv_offset(key), b.kv_stride(), b.shape.scale, true});
+  }
+}
+
+static void attention_backward(const AttentionShape& shape, const AttentionRow& r, int kv_head, const AttentionBackward& a) {
+  const std::size_t bytes = sizeof(float) * static_cast<std::size_t>(shape.D);
+  for (int key = 0; key < r.kv_count; ++key) {
+    const long at = (static_cast<long>(r.kv_begin + key) * shape.kv_heads + kv_head) * shape.D;
+    __builtin_memset(a.dk + at, 0, bytes);
+    __builtin_memset(a.dv + at, 0, bytes);
+  }
+  const int group = shape.heads / shape.kv_heads;
+  for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+    for (int i = 0; i < r.q_count; i += kQueryBlock) {
+      const int left = r.q_count - i;
+      attention_backward_block({shape, r, head, kv_head, i, left < kQueryBlock ? left : kQueryBlock}, a);
+    }
+  }
+}

@@ -1,0 +1,220 @@
+#include "core/model/model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <new>
+
+#include "core/base/file.h"
+#include "core/base/rng.h"
+#include "core/formats/hf_directory.h"
+#include "core/formats/llama2c.h"
+#include "core/formats/safetensors.h"
+#include "core/model/config_json.h"
+#include "core/model/weights.h"
+
+namespace covey::model {
+namespace {
+
+Result<std::unique_ptr<float[]>> allocate(std::int64_t count) {
+  std::unique_ptr<float[]> memory(new (std::nothrow) float[static_cast<std::size_t>(count)]);
+  if (memory == nullptr) {
+    return Error{ErrorCode::resource_exhausted, "no memory for " + std::to_string(count * 4) + " bytes of weights"};
+  }
+  return memory;
+}
+
+std::unique_ptr<Model::Impl> listed(const ModelConfig& config) {
+  auto impl = std::make_unique<Model::Impl>();
+  impl->config = config;
+  list_parameters(*impl);
+  return impl;
+}
+
+/// Everything into memory of our own: what lies mapped is copied.
+Status own_all(Model::Impl& impl) {
+  COVEY_ASSIGN(auto memory, allocate(impl.parameter_count));
+  for (Parameter& p : impl.parameters) {
+    std::memcpy(memory.get() + p.at, p.values, sizeof(float) * static_cast<std::size_t>(p.count));
+    p.values = memory.get() + p.at;
+  }
+  impl.memory = std::move(memory);
+  impl.borrowed.clear();
+  impl.writable = true;
+  return {};
+}
+
+Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path) {
+  COVEY_ASSIGN(auto opened, formats::HfDirectory::open(path));
+  auto directory = std::make_shared<formats::HfDirectory>(std::move(opened));
+  COVEY_ASSIGN(ModelConfig config, config_from_json(directory->config(), directory->config_path()));
+  // The reference's default differs between versions; the weights know.
+  if (!directory->config().contains("tie_word_embeddings")) {
+    config.tied_head = directory->find("lm_head.weight") == nullptr;
+  }
+  auto impl = listed(config);
+  std::int64_t widened = 0;
+  for (const Parameter& p : impl->parameters) {
+    COVEY_ASSIGN(const formats::TensorView* tensor, directory->get(p.name));
+    if (tensor->shape != p.shape) {
+      return Error{ErrorCode::corrupt_data,
+                   path + ": " + p.name + " has shape " + tensor->shape_text() + "; config.json asks for another"};
+    }
+    if (!formats::as_f32(*tensor).ok()) widened += p.count;
+  }
+  COVEY_ASSIGN(impl->memory, allocate(widened));
+  float* next = impl->memory.get();
+  for (Parameter& p : impl->parameters) {
+    const formats::TensorView& tensor = *directory->find(p.name);
+    if (const auto mapped = formats::as_f32(tensor); mapped.ok()) {
+      p.values = mapped.value().data();
+      continue;
+    }
+    COVEY_TRY(formats::to_f32(tensor, std::span(next, static_cast<std::size_t>(p.count))));
+    p.values = next;
+    next += p.count;
+  }
+  impl->borrowed.push_back(std::move(directory));
+  return impl;
+}
+
+/// llama2.c turns neighbouring elements of q and k, we turn halves: rows 2 i and 2 i + 1 of each head go to i and
+/// i + D/2.
+void copy_unpaired(const float* from, int heads, int head_dim, int in, float* to) {
+  const std::size_t width = static_cast<std::size_t>(in);
+  for (int h = 0; h < heads; ++h) {
+    for (int i = 0; i < head_dim; ++i) {
+      const int target = h * head_dim + i / 2 + (i % 2) * (head_dim / 2);
+      std::memcpy(to + static_cast<std::size_t>(target) * width, from, width * sizeof(float));
+      from += width;
+    }
+  }
+}
+
+Result<std::unique_ptr<Model::Impl>> load_llama2c(const std::string& path) {
+  COVEY_ASSIGN(auto opened, formats::Llama2cFile::open(path));
+  auto file = std::make_shared<formats::Llama2cFile>(std::move(opened));
+  const formats::Llama2cHeader& h = file->header();
+  ModelConfig c;
+  c.vocab_size = h.vocab;
+  c.hidden_size = h.dim;
+  c.intermediate_size = h.hidden;
+  c.layers = h.layers;
+  c.heads = h.heads;
+  c.kv_heads = h.kv_heads;
+  c.head_dim = h.head_dim();
+  c.context_max = h.seq_len;
+  c.tied_head = h.tied;
+  c.bos_id = 1;
+  c.eos_ids = {2};
+  if (auto status = check_config(c); !status.ok()) return status.error().in(path);
+  auto impl = listed(c);
+  const std::int64_t turned = static_cast<std::int64_t>(c.layers) * (c.q_width() + c.kv_width()) * c.hidden_size;
+  COVEY_ASSIGN(impl->memory, allocate(turned));
+  float* next = impl->memory.get();
+  const auto unpaired = [&](std::span<const float> from, int heads) {
+    float* to = next;
+    copy_unpaired(from.data(), heads, c.head_dim, c.hidden_size, to);
+    next += from.size();
+    return static_cast<const float*>(to);
+  };
+  std::size_t index = 0;
+  const auto put = [&](const float* values) { impl->parameters[index++].values = values; };
+  put(file->token_embedding().data());
+  for (const auto& layer : file->layers()) {  // the order of list_parameters
+    put(layer.rms_att.data());
+    put(unpaired(layer.wq, c.heads));
+    put(unpaired(layer.wk, c.kv_heads));
+    put(layer.wv.data());
+    put(layer.wo.data());
+    put(layer.rms_ffn.data());
+    put(layer.w1.data());
+    put(layer.w3.data());
+    put(layer.w2.data());
+  }
+  put(file->rms_final().data());
+  if (!c.tied_head) put(file->classifier().data());
+  impl->borrowed.push_back(std::move(file));
+  return impl;
+}
+
+}  // namespace
+
+Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Model::~Model() = default;
+
+Result<std::shared_ptr<Model>> Model::load(const std::string& path, LoadOptions options) {
+  std::error_code error;
+  const bool directory = std::filesystem::is_directory(path, error);
+  if (!directory && !std::filesystem::exists(path, error)) {
+    return Error{ErrorCode::not_found, path + ": there is no such model"};
+  }
+  if (!directory && !path.ends_with(".bin")) {
+    return Error{ErrorCode::unsupported, path + ": is neither a Hugging Face directory nor a llama2.c .bin"};
+  }
+  COVEY_ASSIGN(auto impl, directory ? load_directory(path) : load_llama2c(path));
+  if (options.writable) COVEY_TRY(own_all(*impl));
+  bind_weights(*impl);
+  return std::shared_ptr<Model>(new Model(std::move(impl)));
+}
+
+Result<std::shared_ptr<Model>> Model::create(const ModelConfig& config, std::uint64_t seed) {
+  COVEY_TRY(check_config(config));
+  auto impl = listed(config);
+  COVEY_ASSIGN(impl->memory, allocate(impl->parameter_count));
+  impl->writable = true;
+  const float residual = static_cast<float>(0.02 / std::sqrt(2.0 * config.layers));
+  for (std::size_t i = 0; i < impl->parameters.size(); ++i) {
+    Parameter& p = impl->parameters[i];
+    const std::span<float> values(impl->memory.get() + p.at, static_cast<std::size_t>(p.count));
+    p.values = values.data();
+    if (p.shape.size() == 1) {
+      std::fill(values.begin(), values.end(), p.name.ends_with("norm.weight") ? 1.0F : 0.0F);
+      continue;
+    }
+    const bool into_residual = p.name.ends_with("o_proj.weight") || p.name.ends_with("down_proj.weight");
+    const float scale = into_residual ? residual : 0.02F;
+    CounterRng(seed, i).fill_normal(values);
+    for (float& value : values) value *= scale;
+  }
+  bind_weights(*impl);
+  return std::shared_ptr<Model>(new Model(std::move(impl)));
+}
+
+Status Model::save(const std::string& directory) const {
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  if (error) return Error{ErrorCode::io_error, directory + ": cannot be made: " + error.message()};
+  std::vector<formats::TensorView> tensors;
+  for (const Parameter& p : impl_->parameters) {
+    tensors.push_back(formats::f32_view(p.name, p.shape, std::span(p.values, static_cast<std::size_t>(p.count))));
+  }
+  COVEY_TRY(formats::write_safetensors(directory + "/model.safetensors", tensors, {{"format", "pt"}}));
+  return write_file_durably(directory + "/config.json", config_to_hf(impl_->config));
+}
+
+const ModelConfig& Model::config() const {
+  return impl_->config;
+}
+
+const std::vector<LinearSite>& Model::linear_sites() const {
+  return impl_->sites;
+}
+
+std::vector<NamedTensor> Model::parameters() {
+  COVEY_ASSERT(impl_->writable);
+  std::vector<NamedTensor> all;
+  all.reserve(impl_->parameters.size());
+  for (const Parameter& p : impl_->parameters) {
+    // Writable means that the values lie in impl_->memory.
+    all.push_back({p.name, p.shape, std::span(impl_->memory.get() + p.at, static_cast<std::size_t>(p.count))});
+  }
+  return all;
+}
+
+std::int64_t Model::parameter_count() const {
+  return impl_->parameter_count;
+}
+
+}  // namespace covey::model

@@ -1,0 +1,62 @@
+/// What one forward or backward pass works on, and the linear layer with its adapter. Internal to core/model.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/base/thread_pool.h"
+#include "core/kernels/attention.h"
+#include "core/model/engine.h"
+#include "core/model/weights.h"
+
+namespace covey::model {
+
+/// Lives as long as the engine; set up anew for each call, without allocation once the vectors have grown.
+struct Pass {
+  const Model::Impl* model = nullptr;
+  ThreadPool* pool = nullptr;
+  const AdapterSpec* spec = nullptr;
+  const AdapterView* adapter = nullptr;
+  const AdapterGradView* gradient = nullptr;  ///< nullptr: none wanted
+  float* full_gradient = nullptr;             ///< nullptr: none wanted
+  std::vector<int> lora_of_site;              ///< index into spec->lora, or -1
+
+  int N = 0;                                ///< packed positions of all rows, padding left out
+  std::vector<kernels::AttentionRow> rows;  ///< (B)
+  std::vector<std::int32_t> position;       ///< (N) within its row
+  std::vector<std::int32_t> ids;            ///< (N); -1 for virtual tokens
+  std::vector<std::int32_t> target_row;     ///< packed positions that have a target, ascending
+  std::vector<std::int32_t> target;         ///< their tokens
+
+  std::vector<float> u;   ///< LoRA: x A^T, (N, R)
+  std::vector<float> du;  ///< its gradient
+  const float* cosine = nullptr;
+  const float* sine = nullptr;
+
+  /// -1 where nothing is attached.
+  [[nodiscard]] int lora(const Linear& linear) const {
+    return linear.site < 0 ? -1 : lora_of_site[static_cast<std::size_t>(linear.site)];
+  }
+  /// Whether the backward pass must have this layer's input.
+  [[nodiscard]] bool trained(const Linear& linear) const {
+    return full_gradient != nullptr || (gradient != nullptr && lora(linear) >= 0);
+  }
+};
+
+/// Checks that adapter (and gradient, where given) have the spec's shapes, and makes them the pass's.
+/// @errors invalid_argument.
+[[nodiscard]] Status set_adapter(Pass& pass, const AdapterSpec& spec, const AdapterView& adapter,
+                                 const AdapterGradView* gradient);
+/// Checks a batch against the options and packs it. @errors invalid_argument.
+[[nodiscard]] Status set_batch(Pass& pass, const TokenBatch& batch, const EngineOptions& options, bool want_targets);
+/// Room for LoRA's inner activations of N rows.
+void reserve_lora(Pass& pass, int N);
+
+/// y (N, out) = W x + b + scale B A x; `accumulate`: y += that.
+void linear_forward(Pass& pass, const Linear& linear, int N, const float* x, float* y, bool accumulate = false);
+/// Adds the gradients of what is trained here; x is read only where Pass::trained(). Writes dx (N, in) unless it is
+/// nullptr; `accumulate`: adds to it.
+void linear_backward(Pass& pass, const Linear& linear, int N, const float* x, const float* dy, float* dx,
+                     bool accumulate = false);
+
+}  // namespace covey::model
