@@ -204,6 +204,7 @@ const std::vector<LinearSite>& Model::linear_sites() const {
 
 std::vector<NamedTensor> Model::parameters() {
   COVEY_ASSERT(impl_->writable);
+  if (!impl_->writable) return {};
   std::vector<NamedTensor> all;
   all.reserve(impl_->parameters.size());
   for (const Parameter& p : impl_->parameters) {
