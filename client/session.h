@@ -5,12 +5,19 @@
 ///      ^                         |  CheckBack                |  killed: the checkpoint resumes it
 ///      +-------------------------+---------------------------+
 ///
+/// Two things move apart inside: the link (down, connecting, up) and the open round (fetching, training, submitting).
+/// A round outlives its link and its process: its row is written before work starts and erased when it ends, and the
+/// protected update is a row before its first byte leaves, so that every later attempt sends the same bytes.
+///
 /// In `secure` and `grouped` mode the phases of secure aggregation stand in place of `submitting`; there is no
 /// transition that emits a ClearUpdate in them.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
@@ -64,20 +71,30 @@ struct FetchFailed {
   wire::Hash blob{};
   std::string reason;
 };
+struct TrainingProgressed {
+  RoundId round;
+  std::uint32_t step = 0;
+  std::uint32_t steps = 0;
+};
 struct TrainingDone {
   RoundId round;
   TrainingOutcome outcome;
+  std::array<std::uint8_t, 32> seed{};  ///< fresh randomness from the driver: what rounding draws from
 };
 struct TrainingFailed {
   RoundId round;
+  wire::RefusalReason refusal = wire::RefusalReason::failed;  ///< memory, no_data, bad_plan where the trainer says so
   std::string reason;
 };
 struct EligibilityChanged {
   bool eligible = true;
   std::string reason;
 };  ///< power, network, pause by the user
-using Event = std::variant<Started, MessageReceived, ConnectionLost, TimerFired, Fetched, FetchFailed, TrainingDone,
-                           TrainingFailed, EligibilityChanged>;
+struct CapabilitiesChanged {
+  wire::Capabilities capabilities;
+};  ///< what the next check-in says; before Started, and when examples come or go
+using Event = std::variant<Started, MessageReceived, ConnectionLost, TimerFired, Fetched, FetchFailed,
+                           TrainingProgressed, TrainingDone, TrainingFailed, EligibilityChanged, CapabilitiesChanged>;
 
 // ---- effects -------------------------------------------------------------------------------------------------------
 struct Persist {
@@ -97,17 +114,91 @@ struct CancelTimer {
 };
 struct Fetch {
   wire::FileBlob file;
-};  ///< resumable; answer: Fetched or FetchFailed
+};  ///< one at a time, resumable; answer: Fetched (at once where it is there already) or FetchFailed. Ends with the
+    ///< link
 struct Train {
   wire::RoundPlan plan;
 };  ///< answer: TrainingDone or TrainingFailed
 struct StopTraining {
   bool keep_checkpoint = true;
 };
-struct Journal {
+using Effect = std::variant<Persist, Connect, Disconnect, Send, SetTimer, CancelTimer, Fetch, Train, StopTraining>;
+
+// ---- the machine ---------------------------------------------------------------------------------------------------
+
+/// What the owner of the device allows.
+struct SessionPolicy {
+  wire::PrivacyMode weakest_mode = wire::PrivacyMode::secure;
+  std::uint64_t upload_bytes_max = std::uint64_t{256} << 20;  ///< of one round
+  std::uint64_t model_bytes_max = std::uint64_t{8} << 30;     ///< all files of one base model
+  std::uint32_t steps_max = 100'000;                          ///< of one round
+  std::uint32_t rounds_per_day_max = 0;                       ///< 0: any number
+};
+
+struct SessionConfig {
+  std::string task;         ///< the only one it takes part in
+  wire::Key coordinator{};  ///< identity pinned at enrolment: every plan must be signed by it
+  SessionPolicy policy;
+  std::int64_t reply_ms = 30'000;       ///< how long an answer may take
+  std::int64_t backoff_first_ms = 500;  ///< doubled per failure in a row, plus up to half of it as jitter
+  std::int64_t backoff_max_ms = 60'000;
+  std::int64_t rest_ms = 200;             ///< from a round's end to the next check-in, with jitter
+  std::int64_t submit_grace_ms = 60'000;  ///< after the deadline, for a receipt that got lost
+  std::uint64_t jitter_seed = 0;
+};
+
+/// Why a plan is not accepted, and in words. `none`: it is.
+struct PlanVerdict {
+  wire::RefusalReason reason = wire::RefusalReason::none;
+  std::string detail;
+};
+/// Bounds on everything a plan asks for, before any of it is believed. Whether the adapter fits the model and memory
+/// suffices is found out by the trainer, which sees the model's files.
+PlanVerdict check_plan(const wire::RoundPlan& plan, const SessionPolicy& policy);
+
+/// Tables it writes: "session" (open round, its protected update, counters) and "journal" (number -> ms, text).
+inline constexpr const char* kSessionTable = "session";
+inline constexpr const char* kJournalTable = "journal";
+
+/// One line of what was done with the device's data.
+struct JournalEntry {
+  std::int64_t at_ms = 0;
   std::string line;
-};  ///< what the user may read of what was done
-using Effect =
-    std::variant<Persist, Connect, Disconnect, Send, SetTimer, CancelTimer, Fetch, Train, StopTraining, Journal>;
+  template <class Archive>
+  void serialize(Archive& a) {
+    a(at_ms, line);
+  }
+};
+/// All entries, oldest first. @errors corrupt_data and what the store reports.
+Result<std::vector<JournalEntry>> read_journal(store::Store& store);
+
+/// Deterministic: the same restore and events give the same effects. Not thread-safe. `now_ms` never goes back (a
+/// smaller one counts as the last) and is comparable between processes: wall-clock milliseconds.
+class Session {
+ public:
+  explicit Session(SessionConfig config);
+  ~Session();
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+
+  /// Continues what an earlier process left; call before the first step. @errors corrupt_data: rows that this class did
+  /// not write, or whose plan the pinned coordinator did not sign. What the store reports.
+  [[nodiscard]] Status restore(store::Store& store);
+
+  /// Effects are executed in order; a Persist must be durable before what follows it is done. Any event may come at any
+  /// time: what does not fit is ignored, or ends the connection where a peer sent it.
+  [[nodiscard]] std::vector<Effect> step(const Event& event, std::int64_t now_ms);
+
+  [[nodiscard]] SessionPhase phase() const;
+  [[nodiscard]] std::optional<RoundId> round() const;     ///< the open one
+  [[nodiscard]] bool finished() const;                    ///< the coordinator said that the task is done
+  [[nodiscard]] std::uint64_t receipts_accepted() const;  ///< over all processes
+  [[nodiscard]] std::uint64_t bytes_submitted() const;    ///< of accepted updates, over all processes
+  [[nodiscard]] const std::string& last_problem() const;  ///< one line for `status`; empty: none
+
+ private:
+  struct Machine;
+  std::unique_ptr<Machine> machine_;
+};
 
 }  // namespace covey::client

@@ -1,0 +1,518 @@
+#include "client/session.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "aggregation/update.h"
+#include "client/session_rows.h"
+#include "core/base/rng.h"
+#include "core/wire/codec.h"
+#include "core/wire/signing.h"
+
+namespace covey::client {
+namespace {
+
+constexpr int kFetchTries = 5;
+constexpr std::int64_t kDay_ms = 24LL * 3600 * 1000;
+constexpr std::int64_t kRevokedRest_ms = 3600 * 1000;
+constexpr std::int64_t kRefusalRest_ms = 10'000;
+constexpr std::int64_t kParting_ms = 500;  ///< time for a refusal to leave before the connection ends
+constexpr std::size_t kProblemMax = 200;
+constexpr std::uint64_t kJournalMax = 10'000;  ///< entries; the oldest make room
+
+enum class Link : std::uint8_t { down, connecting, up };
+
+std::string round_text(RoundId round) {
+  return "round " + std::to_string(round.value);
+}
+
+}  // namespace
+
+const char* to_string(SessionPhase phase) {
+  switch (phase) {
+    case SessionPhase::resting:
+      return "resting";
+    case SessionPhase::connecting:
+      return "connecting";
+    case SessionPhase::checking_in:
+      return "checking_in";
+    case SessionPhase::fetching:
+      return "fetching";
+    case SessionPhase::training:
+      return "training";
+    case SessionPhase::submitting:
+      return "submitting";
+    case SessionPhase::secure_advertise:
+      return "secure_advertise";
+    case SessionPhase::secure_share:
+      return "secure_share";
+    case SessionPhase::secure_mask:
+      return "secure_mask";
+    case SessionPhase::secure_agree:
+      return "secure_agree";
+    case SessionPhase::secure_unmask:
+      return "secure_unmask";
+  }
+  return "unknown";
+}
+
+struct Session::Machine {
+  explicit Machine(SessionConfig c) : config(std::move(c)), jitter(config.jitter_seed, 0x73657373) {}
+
+  SessionConfig config;
+  Rng jitter;
+
+  // durable
+  std::optional<OpenRound> open;
+  Ledger ledger;
+
+  // of this process
+  std::vector<Effect> out;
+  std::int64_t now = 0;
+  wire::Capabilities capabilities;
+  Link link = Link::down;
+  bool started = false;
+  bool eligible = true;
+  bool finished = false;
+  bool training = false;  ///< a Train effect is out and neither answered nor stopped
+  bool parting = false;   ///< a refusal was sent; the reply timer ends the connection
+  int failures = 0;       ///< in a row; sets the backoff
+  std::size_t fetch_at = 0;
+  int fetch_failures = 0;
+  std::uint64_t fetched_bytes = 0;
+  std::uint64_t fetched_ms = 0;
+  std::string problem;
+
+  // ---- small effects
+  void emit(Effect effect) { out.push_back(std::move(effect)); }
+  void send(wire::Message message) { emit(Send{std::move(message)}); }
+  void await_reply() { emit(SetTimer{SessionTimer::reply, now + config.reply_ms}); }
+  void note(std::string what) { problem = what.substr(0, kProblemMax); }
+  [[nodiscard]] std::int64_t limit_ms() const {
+    return open->deadline_ms + (open->state == RoundState::submitting ? config.submit_grace_ms : 0);
+  }
+
+  // ---- durable changes
+  void write_journal(std::vector<store::Write>& writes, const std::string& line) {
+    if (ledger.journal_next >= kJournalMax)
+      writes.push_back({kJournalTable, store::key_of(ledger.journal_next - kJournalMax), std::nullopt});
+    writes.push_back({kJournalTable, store::key_of(ledger.journal_next++), wire::encode(JournalEntry{now, line})});
+  }
+  void persist(std::vector<store::Write> writes, const std::string& journal) {
+    if (!journal.empty()) write_journal(writes, journal);
+    writes.push_back({kSessionTable, ledger_key(), wire::encode(ledger)});
+    emit(Persist{std::move(writes)});
+  }
+
+  // ---- link
+  void connect() {
+    if (link != Link::down) return;
+    parting = false;
+    link = Link::connecting;
+    emit(CancelTimer{SessionTimer::wake});
+    emit(Connect{});
+    await_reply();
+  }
+  void disconnect() {
+    if (link == Link::down) return;
+    link = Link::down;
+    parting = false;
+    emit(CancelTimer{SessionTimer::reply});
+    emit(Disconnect{});
+  }
+  /// `at_least_ms`, and up to a quarter more, so that a fleet does not come back as one.
+  void rest(std::int64_t at_least_ms) {
+    const auto extra = static_cast<std::int64_t>(static_cast<double>(at_least_ms) * 0.25 * jitter.uniform());
+    emit(SetTimer{SessionTimer::wake, now + at_least_ms + extra});
+  }
+  void back_off() {
+    const int doublings = std::min(failures++, 20);
+    const std::int64_t base = std::min(config.backoff_first_ms << doublings, config.backoff_max_ms);
+    const auto extra = static_cast<std::int64_t>(static_cast<double>(base) * 0.5 * jitter.uniform());
+    emit(SetTimer{SessionTimer::wake, now + base + extra});
+  }
+  void fail_link(std::string why) {
+    note(std::move(why));
+    disconnect();
+    back_off();
+  }
+
+  // ---- what to do next
+  void proceed() {
+    if (!started || !eligible) return;
+    if (open && now >= limit_ms()) return drop("deadline passed");
+    if (open && open->state == RoundState::training) return train();
+    if (link == Link::down) return connect();
+    if (link == Link::connecting) return;
+    if (!open) return check_in();
+    if (open->state == RoundState::fetching) return fetch_next();
+    submit();
+  }
+  void check_in() {
+    send(wire::CheckIn{capabilities, RoundId{ledger.last_round}});
+    await_reply();
+  }
+  void fetch_next() {
+    const auto& plan = open->plan;
+    if (fetch_at <= plan.model.size()) {
+      emit(Fetch{fetch_at < plan.model.size() ? plan.model[fetch_at] : plan.adapter});
+      return;
+    }
+    open->state = RoundState::training;
+    persist({{kSessionTable, open_key(), wire::encode(*open)}}, "");
+    train();
+  }
+  void train() {
+    if (training) return;
+    training = true;
+    emit(Train{open->plan});
+  }
+  void submit() {
+    // The one place from which an upload starts; only `robust` plans reach RoundState::submitting.
+    COVEY_ASSERT(open->plan.mode == wire::PrivacyMode::robust);
+    send(
+        wire::SubmitBegin{open->plan.round, wire::UpdateKind::clear, open->content, open->update.size(), open->report});
+    await_reply();
+  }
+
+  // ---- a round's ends
+  void close_round(const std::string& journal) {
+    if (training) {
+      training = false;
+      emit(StopTraining{false});
+    }
+    std::vector<store::Write> writes = {{kSessionTable, open_key(), std::nullopt},
+                                        {kSessionTable, update_key(), std::nullopt}};
+    persist(std::move(writes), journal);
+    emit(CancelTimer{SessionTimer::round_deadline});
+    open.reset();
+  }
+  void drop(const std::string& why) {
+    note(round_text(open->plan.round) + " dropped: " + why);
+    close_round(problem);
+    disconnect();
+    rest(config.rest_ms);
+  }
+  /// Says no, to an offer or in the middle of the work, and leaves once the answer had time to go.
+  void refuse(RoundId round, wire::RefusalReason reason, const std::string& why) {
+    note(round_text(round) + " refused (" + wire::to_string(reason) + "): " + why);
+    if (open) {
+      close_round(problem);
+    } else {
+      persist({}, problem);
+    }
+    if (link != Link::up) {
+      disconnect();
+      return rest(kRefusalRest_ms);
+    }
+    send(wire::TaskAnswer{round, false, reason});
+    parting = true;
+    emit(SetTimer{SessionTimer::reply, now + kParting_ms});
+  }
+
+  // ---- messages; all arrive on a link that said Welcome
+  void on(const wire::CheckBack& m) {
+    if (open || parting) return;
+    failures = 0;
+    finished = m.reason == wire::WaitReason::finished;
+    if (m.reason != wire::WaitReason::busy) problem.clear();
+    disconnect();
+    rest(std::clamp<std::int64_t>(m.retry_after_ms, 10, kDay_ms));
+  }
+
+  void on(const wire::TaskOffer& m) {
+    if (open || parting) return;
+    auto plan = wire::open_plan(m, config.coordinator);
+    if (!plan.ok()) return fail_link("an offer that cannot be trusted: " + plan.error().message);
+    failures = 0;
+    const auto verdict = judge(*plan, m.left_ms);
+    if (verdict.reason != wire::RefusalReason::none) return refuse(plan->round, verdict.reason, verdict.detail);
+
+    open.emplace();
+    open->plan_bytes = m.plan;
+    open->signature = m.signature;
+    open->plan = *std::move(plan);
+    open->deadline_ms = now + std::min(m.left_ms, open->plan.deadline_ms);
+    ledger.last_round = open->plan.round.value;
+    count_round();
+    fetch_at = 0;
+    fetch_failures = 0;
+    fetched_bytes = fetched_ms = 0;
+    finished = false;
+    persist({{kSessionTable, open_key(), wire::encode(*open)}},
+            round_text(open->plan.round) + " accepted: " + open->plan.method + ", mode " +
+                wire::to_string(open->plan.mode) + ", " + std::to_string(capabilities.examples) + "+ examples");
+    emit(CancelTimer{SessionTimer::reply});
+    emit(SetTimer{SessionTimer::round_deadline, open->deadline_ms});
+    send(wire::TaskAnswer{open->plan.round, true, wire::RefusalReason::none});
+    proceed();
+  }
+
+  PlanVerdict judge(const wire::RoundPlan& plan, std::int64_t left_ms) {
+    using wire::RefusalReason;
+    if (plan.task != config.task) return {RefusalReason::bad_plan, "another task"};
+    if (plan.round.value <= ledger.last_round) return {RefusalReason::policy, "this round was started before"};
+    if (left_ms <= 0) return {RefusalReason::bad_plan, "no time left"};
+    auto verdict = check_plan(plan, config.policy);
+    if (verdict.reason != RefusalReason::none) return verdict;
+    if (capabilities.examples == 0) return {RefusalReason::no_data, "no examples; `covey-device import FILE`"};
+    const auto limit = config.policy.rounds_per_day_max;
+    if (limit > 0 && ledger.day == now / kDay_ms && ledger.rounds_in_day >= limit)
+      return {RefusalReason::budget, "rounds_per_day_max is reached"};
+    return {};
+  }
+  void count_round() {
+    if (ledger.day != now / kDay_ms) {
+      ledger.day = now / kDay_ms;
+      ledger.rounds_in_day = 0;
+    }
+    ++ledger.rounds_in_day;
+  }
+
+  void on(const wire::SubmitNext& m) {
+    if (!open || open->state != RoundState::submitting || m.round != open->plan.round) return;
+    failures = 0;
+    const std::uint64_t first = std::uint64_t{m.chunk} * wire::kChunkBytes;
+    if (first >= open->update.size()) return fail_link("the coordinator asks for a chunk beyond the update's end");
+    const ByteSpan piece = ByteSpan(open->update)
+                               .subspan(first)
+                               .first(std::min<std::size_t>(wire::kChunkBytes, open->update.size() - first));
+    send(wire::SubmitChunk{m.round, m.chunk, Bytes(piece.begin(), piece.end())});
+    await_reply();
+  }
+
+  void on(const wire::Receipt& m) {
+    if (!open || open->state != RoundState::submitting || m.round != open->plan.round) return;
+    const bool ours = m.content == open->content;
+    if (!ours && m.status != wire::ReceiptStatus::conflicting) return;
+    failures = 0;
+    if (m.status == wire::ReceiptStatus::accepted) {
+      ++ledger.accepted;
+      ledger.bytes_submitted += open->update.size();
+      problem.clear();
+    } else {
+      note(round_text(m.round) + ": the coordinator answered " + wire::to_string(m.status));
+    }
+    close_round(round_text(m.round) + " " + wire::to_string(m.status) + ": " + std::to_string(open->update.size()) +
+                " bytes of update sent in mode " + wire::to_string(open->plan.mode));
+    disconnect();
+    rest(config.rest_ms);
+  }
+
+  void on(const wire::ErrorReply& m) {
+    std::string text = m.message.substr(0, kProblemMax);
+    std::ranges::replace_if(
+        text, [](unsigned char c) { return c < 0x20 || c == 0x7f; }, ' ');
+    note(std::string("the coordinator says ") + wire::to_string(m.complaint) + ": " + text);
+    disconnect();
+    if (m.complaint == wire::Complaint::revoked) return rest(kRevokedRest_ms);
+    back_off();
+  }
+
+  /// Whatever else a coordinator may say has no place here; blobs are the driver's.
+  template <typename Other>
+  void on(const Other&) {}
+
+  void on(const wire::Welcome&) {}
+
+  void welcome() {
+    link = Link::up;
+    emit(CancelTimer{SessionTimer::reply});
+    proceed();
+  }
+
+  // ---- events
+  void handle(const Started&) {
+    started = true;
+    if (open) emit(SetTimer{SessionTimer::round_deadline, limit_ms()});
+    proceed();
+  }
+  void handle(const MessageReceived& e) {
+    if (link == Link::down) return;
+    if (link == Link::connecting) {
+      if (std::holds_alternative<wire::Welcome>(e.message)) return welcome();
+      if (const auto* error = std::get_if<wire::ErrorReply>(&e.message)) return on(*error);
+      return;
+    }
+    std::visit([this](const auto& message) { on(message); }, e.message);
+  }
+  void handle(const ConnectionLost&) {
+    if (link == Link::down) return;
+    link = Link::down;
+    parting = false;
+    emit(CancelTimer{SessionTimer::reply});
+    if (!eligible || training) return;  // training goes on without a link and connects when it has something to say
+    note("the connection was lost");
+    back_off();
+  }
+  void handle(const TimerFired& e) {
+    switch (e.timer) {
+      case SessionTimer::wake:
+        if (link == Link::down) proceed();
+        return;
+      case SessionTimer::reply:
+        if (link == Link::down) return;
+        if (parting) {
+          disconnect();
+          return rest(kRefusalRest_ms);
+        }
+        // While files come in, silence is the fetcher's to notice; while training, nobody owes us an answer.
+        if (link == Link::up && open && open->state != RoundState::submitting) return;
+        return fail_link("the coordinator did not answer in time");
+      case SessionTimer::round_deadline:
+        if (!open) return;
+        if (now < limit_ms()) return emit(SetTimer{SessionTimer::round_deadline, limit_ms()});
+        return drop("deadline passed");
+    }
+  }
+  void handle(const Fetched& e) {
+    if (!fetching(e.blob)) return;
+    fetch_failures = 0;
+    fetched_bytes += e.bytes;
+    fetched_ms += e.took_ms;
+    ++fetch_at;
+    fetch_next();
+  }
+  void handle(const FetchFailed& e) {
+    if (!fetching(e.blob)) return;
+    if (++fetch_failures >= kFetchTries)
+      return refuse(open->plan.round, wire::RefusalReason::failed, "download failed: " + e.reason);
+    fail_link("download failed: " + e.reason);
+  }
+  [[nodiscard]] bool fetching(const wire::Hash& blob) const {
+    if (!open || open->state != RoundState::fetching || link != Link::up) return false;
+    const auto& model = open->plan.model;
+    return fetch_at <= model.size() && (fetch_at < model.size() ? model[fetch_at] : open->plan.adapter).blob == blob;
+  }
+  [[nodiscard]] bool trains(RoundId round) const { return open && training && open->plan.round == round; }
+
+  void handle(const TrainingProgressed& e) {
+    if (trains(e.round) && link == Link::up) send(wire::Progress{e.round, e.step, e.steps});
+  }
+  void handle(const TrainingFailed& e) {
+    if (!trains(e.round)) return;
+    training = false;
+    const auto reason = e.refusal == wire::RefusalReason::none ? wire::RefusalReason::failed : e.refusal;
+    refuse(e.round, reason, e.reason);
+  }
+  void handle(const TrainingDone& e) {
+    if (!trains(e.round)) return;
+    training = false;
+    auto& round = *open;
+    const auto plan_hash = wire::plan_hash(round.plan_bytes);
+    auto update = aggregation::protect(round.plan, plan_hash, e.outcome.delta, e.outcome.weight,
+                                       aggregation::seeded_bits(e.seed));
+    if (!update.ok()) return refuse(e.round, wire::RefusalReason::failed, update.error().message);
+    round.update = wire::encode(*update);
+    if (round.update.size() > round.plan.update_bytes_max)
+      return refuse(e.round, wire::RefusalReason::bad_plan, "update_bytes_max: below the size of an update");
+    round.content = wire::content_hash(round.update);
+    round.report = e.outcome.report;
+    if (fetched_ms > 0)
+      round.report.bytes_per_s = 1000.0 * static_cast<double>(fetched_bytes) / static_cast<double>(fetched_ms);
+    if (round.report.tokens_per_s > 0) capabilities.tokens_per_s = round.report.tokens_per_s;
+    if (round.report.bytes_per_s > 0) capabilities.bytes_per_s = round.report.bytes_per_s;
+    round.state = RoundState::submitting;
+    persist({{kSessionTable, open_key(), wire::encode(round)}, {kSessionTable, update_key(), round.update}},
+            round_text(e.round) + " trained: " + std::to_string(round.report.steps) + " steps, " +
+                std::to_string(round.report.tokens) + " tokens");
+    proceed();
+  }
+  void handle(const EligibilityChanged& e) {
+    if (eligible == e.eligible) return;
+    eligible = e.eligible;
+    if (eligible) {
+      problem.clear();
+      return proceed();
+    }
+    note("paused: " + e.reason);
+    if (training) {
+      training = false;
+      emit(StopTraining{true});
+    }
+    disconnect();
+    emit(CancelTimer{SessionTimer::wake});
+  }
+  void handle(const CapabilitiesChanged& e) {
+    const double tokens_per_s = capabilities.tokens_per_s;
+    const double bytes_per_s = capabilities.bytes_per_s;
+    capabilities = e.capabilities;
+    if (capabilities.tokens_per_s <= 0) capabilities.tokens_per_s = tokens_per_s;
+    if (capabilities.bytes_per_s <= 0) capabilities.bytes_per_s = bytes_per_s;
+  }
+
+  Status restore(store::Store& store);
+};
+
+Status Session::Machine::restore(store::Store& store) {
+  COVEY_ASSIGN(const auto ledger_row, store.get(kSessionTable, ledger_key()));
+  if (ledger_row) {
+    COVEY_ASSIGN(ledger, wire::decode<Ledger>(*ledger_row));
+  }
+  COVEY_ASSIGN(const auto open_row, store.get(kSessionTable, open_key()));
+  if (!open_row) return {};
+  const Error damaged{ErrorCode::corrupt_data,
+                      "device store: the open round's rows do not fit each other; start afresh with "
+                      "`covey-device forget`"};
+  COVEY_ASSIGN(OpenRound round, wire::decode<OpenRound>(*open_row));
+  const wire::TaskOffer offer{round.plan_bytes, 0, round.signature};
+  COVEY_ASSIGN(round.plan, wire::open_plan(offer, config.coordinator));
+  if (round.state == RoundState::submitting) {
+    COVEY_ASSIGN(auto update, store.get(kSessionTable, update_key()));
+    if (round.plan.mode != wire::PrivacyMode::robust || !update || wire::content_hash(*update) != round.content)
+      return damaged;
+    round.update = *std::move(update);
+  }
+  open = std::move(round);
+  return {};
+}
+
+Session::Session(SessionConfig config) : machine_(std::make_unique<Machine>(std::move(config))) {}
+Session::~Session() = default;
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
+
+Status Session::restore(store::Store& store) {
+  return machine_->restore(store);
+}
+
+std::vector<Effect> Session::step(const Event& event, std::int64_t now_ms) {
+  machine_->now = std::max(machine_->now, now_ms);
+  std::visit([this](const auto& e) { machine_->handle(e); }, event);
+  return std::exchange(machine_->out, {});
+}
+
+SessionPhase Session::phase() const {
+  const auto& m = *machine_;
+  if (m.open && m.eligible && m.started) {
+    switch (m.open->state) {
+      case RoundState::fetching:
+        return SessionPhase::fetching;
+      case RoundState::training:
+        return SessionPhase::training;
+      case RoundState::submitting:
+        return SessionPhase::submitting;
+    }
+  }
+  if (m.link == Link::connecting) return SessionPhase::connecting;
+  return m.link == Link::up ? SessionPhase::checking_in : SessionPhase::resting;
+}
+
+std::optional<RoundId> Session::round() const {
+  if (!machine_->open) return std::nullopt;
+  return machine_->open->plan.round;
+}
+bool Session::finished() const {
+  return machine_->finished;
+}
+std::uint64_t Session::receipts_accepted() const {
+  return machine_->ledger.accepted;
+}
+std::uint64_t Session::bytes_submitted() const {
+  return machine_->ledger.bytes_submitted;
+}
+const std::string& Session::last_problem() const {
+  return machine_->problem;
+}
+
+}  // namespace covey::client

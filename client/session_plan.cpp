@@ -1,0 +1,97 @@
+// The bounds on a plan: what a hostile or mistaken coordinator might ask for, refused before anything is believed.
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "adapters/layout.h"
+#include "aggregation/update.h"
+#include "client/session.h"
+
+namespace covey::client {
+namespace {
+
+constexpr std::uint32_t kBatchMax = 1024;
+constexpr std::uint32_t kSeqMax = 8192;
+constexpr std::uint32_t kEpochsMax = 1000;
+constexpr std::size_t kFilesMax = 256;
+constexpr std::int64_t kRoundMax_ms = std::int64_t{30} * 24 * 3600 * 1000;
+constexpr std::uint64_t kUpdateHeadBytes = 1024;  ///< a ClearUpdate's fields beside its words, generously
+
+bool between(double value, double lo, double hi) {
+  return std::isfinite(value) && value >= lo && value <= hi;
+}
+
+PlanVerdict bad(std::string detail) {
+  return {wire::RefusalReason::bad_plan, std::move(detail)};
+}
+
+/// A name that cannot leave its folder or surprise a shell.
+bool plain_name(const std::string& name) {
+  if (name.empty() || name.size() > 128 || name.front() == '.' || name.front() == '-') return false;
+  return std::ranges::all_of(name, [](unsigned char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == '-';
+  });
+}
+
+PlanVerdict check_training(const wire::RoundPlan& plan, const SessionPolicy& policy) {
+  if (plan.method != "backprop") return bad("unknown method");
+  if (plan.optimizer != "adamw" && plan.optimizer != "sgd") return bad("unknown optimizer");
+  if (!between(plan.learning_rate, 0, 100)) return bad("learning_rate");
+  if (!between(plan.weight_decay, 0, 10)) return bad("weight_decay");
+  if (!between(plan.gradient_clip, 0, 1e9)) return bad("gradient_clip");
+  if (!between(plan.prox_mu, 0, 1e6)) return bad("prox_mu");
+  if (plan.batch < 1 || plan.batch > kBatchMax) return bad("batch");
+  if (plan.seq < 2 || plan.seq > kSeqMax) return bad("seq");
+  if ((plan.local_steps == 0) == (plan.local_epochs == 0)) return bad("local_steps and local_epochs: one of them");
+  if (plan.local_epochs > kEpochsMax) return bad("local_epochs");
+  if (plan.local_steps_max < 1 || plan.local_steps > plan.local_steps_max) return bad("local_steps_max");
+  if (plan.local_steps_max > policy.steps_max)
+    return {wire::RefusalReason::budget, "more local steps than the policy allows"};
+  return {};
+}
+
+PlanVerdict check_files(const wire::RoundPlan& plan, const SessionPolicy& policy) {
+  if (plan.model.empty() || plan.model.size() > kFilesMax) return bad("model: number of files");
+  std::set<std::string> names;
+  std::uint64_t total = 0;
+  for (const auto& file : plan.model) {
+    if (!plain_name(file.name) || !names.insert(file.name).second) return bad("model: file name");
+    if (file.bytes > policy.model_bytes_max) return {wire::RefusalReason::budget, "model larger than allowed"};
+    total += file.bytes;
+  }
+  if (total > policy.model_bytes_max) return {wire::RefusalReason::budget, "model larger than allowed"};
+  return {};
+}
+
+PlanVerdict check_update(const wire::RoundPlan& plan, const SessionPolicy& policy) {
+  if (plan.min_count < 1 || plan.goal_count < plan.min_count) return bad("min_count and goal_count");
+  const auto layout = adapters::AdapterLayout::parse(plan.adapter_layout);
+  if (!layout.ok() || layout->size < 1) return bad("adapter_layout");
+  const auto values = static_cast<std::uint64_t>(layout->size);
+  if (plan.adapter.bytes != values * 4) return bad("adapter: its size is not that of its layout");
+  const auto spec = aggregation::UpdateSpec::of(plan, values);
+  if (const auto fits = spec.check(); !fits.ok()) return bad(fits.error().message);
+  const std::uint64_t bytes = spec.packed_bytes() + kUpdateHeadBytes;
+  if (spec.packed_bytes() > plan.update_bytes_max) return bad("update_bytes_max: below the size of an update");
+  if (bytes > policy.upload_bytes_max) return {wire::RefusalReason::budget, "a larger upload than the policy allows"};
+  return {};
+}
+
+}  // namespace
+
+PlanVerdict check_plan(const wire::RoundPlan& plan, const SessionPolicy& policy) {
+  if (plan.round.value == 0 || plan.deadline_ms < 1 || plan.deadline_ms > kRoundMax_ms) return bad("round or deadline");
+  if (plan.mode < policy.weakest_mode)
+    return {wire::RefusalReason::mode, std::string("mode ") + wire::to_string(plan.mode) + " is weaker than " +
+                                           wire::to_string(policy.weakest_mode) + ", the weakest this device accepts"};
+  if (plan.mode != wire::PrivacyMode::robust)
+    return {wire::RefusalReason::mode, std::string("mode ") + wire::to_string(plan.mode) + ": not spoken yet"};
+  for (const auto check : {check_training, check_files, check_update}) {
+    auto verdict = check(plan, policy);
+    if (verdict.reason != wire::RefusalReason::none) return verdict;
+  }
+  return {};
+}
+
+}  // namespace covey::client

@@ -1,0 +1,57 @@
+/// What a session keeps in its store: the open round, the counters, the journal. Written by wire's bounded codec;
+/// nothing read back is trusted beyond its form.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "client/session.h"
+#include "core/wire/field.h"
+
+namespace covey::client {
+
+enum class RoundState : std::uint8_t { fetching = 0, training = 1, submitting = 2 };
+
+/// The round that a device works on. The plan is kept as it was signed.
+struct OpenRound {
+  RoundState state = RoundState::fetching;
+  std::int64_t deadline_ms = 0;  ///< on the session's time scale
+  Bytes plan_bytes;
+  wire::Signature signature{};
+  wire::Hash content{};  ///< of the protected update, once there is one
+  wire::TrainingReport report;
+
+  wire::RoundPlan plan;  ///< decoded from plan_bytes, not stored
+  Bytes update;          ///< a row of its own
+
+  template <class Archive>
+  void serialize(Archive& a) {
+    a(wire::up_to(state, RoundState::submitting), deadline_ms, plan_bytes, signature, content, report);
+  }
+};
+
+struct Ledger {
+  std::uint64_t last_round = 0;  ///< highest round ever started: none is started twice
+  std::uint64_t accepted = 0;
+  std::uint64_t bytes_submitted = 0;
+  std::int64_t day = 0;  ///< number of the day that `rounds_in_day` counts
+  std::uint32_t rounds_in_day = 0;
+  std::uint64_t journal_next = 0;
+
+  template <class Archive>
+  void serialize(Archive& a) {
+    a(last_round, accepted, bytes_submitted, day, rounds_in_day, journal_next);
+  }
+};
+
+inline Bytes open_key() {
+  return store::key_of("open");
+}
+inline Bytes update_key() {
+  return store::key_of("update");
+}
+inline Bytes ledger_key() {
+  return store::key_of("ledger");
+}
+
+}  // namespace covey::client
