@@ -7,7 +7,7 @@ set -euo pipefail
 # These are Multi-Arch: same, so they stand beside the amd64 packages and remove none of them.
 packages=(g++-aarch64-linux-gnu qemu-user-static
   libsodium-dev:arm64 libzmq3-dev:arm64 libsqlite3-dev:arm64 libspdlog-dev:arm64 libfmt-dev:arm64
-  libutf8proc-dev:arm64 libcpp-httplib-dev:arm64 libyaml-cpp0.7:arm64)
+  libutf8proc-dev:arm64 libcpp-httplib-dev:arm64 cppzmq-dev:arm64 libyaml-cpp0.7:arm64)
 # This one is not: its amd64 twin would be removed. Its files go into a folder of their own instead.
 unpacked=(libyaml-cpp-dev:arm64)
 sysroot=/opt/covey-arm64
@@ -37,5 +37,10 @@ if [ ! -e "$sysroot/.done" ]; then
   mkdir -p "$sysroot"
   (cd "$work" && chmod 755 . && apt-get -qq -o APT::Sandbox::User=root download "${unpacked[@]}" >/dev/null)
   for deb in "$work"/*.deb; do dpkg -x "$deb" "$sysroot"; done
+  # What pkg-config and the linker read there must name that folder and the library where apt put it.
+  find "$sysroot" -name '*.pc' -exec sed -i "s|^prefix=/usr$|prefix=$sysroot/usr|; s|=/usr/|=$sysroot/usr/|" {} +
+  for link in "$sysroot"/usr/lib/aarch64-linux-gnu/lib*.so; do
+    ln -sf "/usr/lib/aarch64-linux-gnu/$(readlink "$link")" "$link"
+  done
   touch "$sysroot/.done"
 fi

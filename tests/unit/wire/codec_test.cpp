@@ -225,8 +225,10 @@ TEST_CASE("a thousand random messages have the same bytes on every machine") {
   crypto::Hasher hasher;
   for (int repeat = 0; repeat < 50; ++repeat) {
     for (std::size_t i = 0; i < std::variant_size_v<wire::Message>; ++i) {
-      hasher.update(*wire::encode_frame(wire::random_message(rng, i, 20), RoundId{rng.next_u64()}, rng.next_u64()));
+      const wire::Message message = wire::random_message(rng, i, 20);
+      const RoundId round{rng.next_u64()};  // not inside the call: the order of arguments is the compiler's choice
+      hasher.update(*wire::encode_frame(message, round, rng.next_u64()));
     }
   }
-  CHECK(hasher.finish().hex() == "e0d9ede2e297595b797e4b3f1c27da038dfdaaf2fc6db3052f65e2a4928e36f2");
+  CHECK(hasher.finish().hex() == "39fa290169d4f60707d499fce067627095f535ab45a81644b5c6cfb7d01df9be");
 }
