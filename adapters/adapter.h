@@ -17,6 +17,8 @@ namespace covey::adapters {
 /// not move it while a view is in use.
 class Adapter {
  public:
+  /// Empty: nothing attached (a spec and a view without sites).
+  Adapter() = default;
   /// @errors as AdapterLayout::bind; invalid_argument where `values` has not P elements.
   static Result<Adapter> create(const model::Model& model, AdapterLayout layout, std::vector<float> values);
   /// A fresh LoRA adapter with initial_values().
@@ -31,11 +33,8 @@ class Adapter {
  private:
   AdapterLayout layout_;
   model::AdapterSpec spec_;
-  std::vector<model::LinearSite> sites_;
   std::vector<float> values_;
 };
-
-/// No adapter at all, for calls that want a spec and a view: `model::AdapterSpec{}` and `model::AdapterView{}`.
 
 /// Writes a PEFT directory (adapter_config.json, adapter_model.safetensors, README.md). Values survive bit for bit.
 /// @errors io_error.
@@ -45,6 +44,7 @@ Status save_peft(const std::string& directory, const Adapter& adapter, const std
 Result<Adapter> load_peft(const std::string& directory, const model::Model& model);
 
 /// W += scale B A at every site, in place. The model must be writable (LoadOptions::writable).
+/// @errors unsupported: a site whose weight is shared (a tied head); sites before it are merged then.
 Status merge_into(model::Model& model, const Adapter& adapter);
 
 /// trained - initial (P). Sizes must agree (asserted).

@@ -22,6 +22,9 @@ TokenRow next_token_row(std::span<const std::int32_t> tokens, std::size_t contex
 /// Cuts a long sequence into rows of at most `seq` positions that together predict each token but the first once.
 std::vector<TokenRow> chop(std::span<const std::int32_t> tokens, int seq);
 
+/// Whether any of the first `seq` positions has something to predict.
+bool has_target(const TokenRow& row, int seq);
+
 /// Buffers of one batch, reused. T is the longest row's length, rows cut at `seq`.
 class BatchBuffer {
  public:

@@ -1,0 +1,89 @@
+#include "adapters/adapter.h"
+
+#include <algorithm>
+#include <functional>
+#include <unordered_map>
+
+#include "core/base/assert.h"
+#include "core/train/flat_view.h"
+
+namespace covey::adapters {
+
+Result<Adapter> Adapter::create(const model::Model& model, AdapterLayout layout, std::vector<float> values) {
+  if (static_cast<std::int64_t>(values.size()) != layout.size) {
+    return Error{ErrorCode::invalid_argument, "adapter: the layout has " + std::to_string(layout.size) +
+                                                  " values, got " + std::to_string(values.size())};
+  }
+  Adapter adapter;
+  COVEY_ASSIGN(adapter.spec_, layout.bind(model.linear_sites()));
+  adapter.layout_ = std::move(layout);
+  adapter.values_ = std::move(values);
+  return adapter;
+}
+
+Result<Adapter> Adapter::create_lora(const model::Model& model, const LoraOptions& options, std::uint64_t seed) {
+  COVEY_ASSIGN(AdapterLayout layout, lora_layout(model.linear_sites(), options));
+  std::vector<float> values = initial_values(layout, seed);
+  return create(model, std::move(layout), std::move(values));
+}
+
+model::AdapterView Adapter::view() const {
+  model::AdapterView out;
+  for (const auto& entry : layout_.lora) {
+    const auto flat = std::span<const float>(values_).subspan(static_cast<std::size_t>(entry.offset));
+    const auto a = static_cast<std::size_t>(entry.a_size());
+    out.lora.push_back({flat.first(a), flat.subspan(a, static_cast<std::size_t>(entry.b_size()))});
+  }
+  return out;
+}
+
+Status merge_into(model::Model& model, const Adapter& adapter) {
+  std::unordered_map<std::string, std::span<float>> weights;
+  for (const auto& tensor : model.parameters()) weights.emplace(tensor.name, tensor.values);
+  for (const auto& entry : adapter.layout().lora) {
+    const auto found = weights.find(entry.path + ".weight");
+    if (found == weights.end() ||
+        found->second.size() != static_cast<std::size_t>(entry.in) * static_cast<std::size_t>(entry.out)) {
+      return Error{ErrorCode::unsupported,
+                   "merge: " + entry.path + " has no weight of its own (it is shared with another layer)"};
+    }
+    const float* const a = adapter.values().data() + entry.offset;
+    const float* const b = a + entry.a_size();
+    const float scale = entry.scale();
+    float* const w = found->second.data();
+    std::vector<float> row(static_cast<std::size_t>(entry.in));
+    for (std::int64_t o = 0; o < entry.out; ++o) {
+      std::fill(row.begin(), row.end(), 0.0F);
+      for (std::int64_t r = 0; r < entry.rank; ++r) {
+        const float factor = b[o * entry.rank + r];
+        const float* const line = a + r * entry.in;
+        for (std::size_t i = 0; i < row.size(); ++i) row[i] += factor * line[i];
+      }
+      for (std::size_t i = 0; i < row.size(); ++i) w[static_cast<std::size_t>(o * entry.in) + i] += scale * row[i];
+    }
+  }
+  return {};
+}
+
+std::vector<float> delta_of(std::span<const float> trained, std::span<const float> initial) {
+  COVEY_ASSERT(trained.size() == initial.size());
+  std::vector<float> out(trained.size());
+  std::transform(trained.begin(), trained.end(), initial.begin(), out.begin(), std::minus<>());
+  return out;
+}
+
+std::vector<float> contribution(const AdapterLayout& layout, std::span<const float> delta) {
+  COVEY_ASSERT(static_cast<std::int64_t>(delta.size()) == layout.size);
+  static_cast<void>(layout);
+  return {delta.begin(), delta.end()};
+}
+
+std::vector<float> recover(const AdapterLayout& layout, std::span<const double> sum, double weight) {
+  COVEY_ASSERT(static_cast<std::int64_t>(sum.size()) == layout.size && weight > 0);
+  static_cast<void>(layout);
+  std::vector<float> out(sum.size());
+  std::transform(sum.begin(), sum.end(), out.begin(), [&](double x) { return static_cast<float>(x / weight); });
+  return out;
+}
+
+}  // namespace covey::adapters

@@ -1,0 +1,55 @@
+#include "core/train/flat_view.h"
+
+#include <cstddef>
+
+#include "core/base/assert.h"
+
+namespace covey::train {
+namespace {
+
+template <typename Float>
+model::BasicAdapterView<Float> view(const model::AdapterSpec& spec, std::span<const model::LinearSite> sites,
+                                    int hidden, std::span<Float> flat) {
+  COVEY_ASSERT(static_cast<std::int64_t>(flat.size()) == flat_size(spec, sites, hidden));
+  model::BasicAdapterView<Float> out;
+  out.lora.reserve(spec.lora.size());
+  std::size_t at = 0;
+  const auto take = [&](std::size_t count) {
+    const auto part = flat.subspan(at, count);
+    at += count;
+    return part;
+  };
+  for (const auto& lora : spec.lora) {
+    const auto& site = sites[static_cast<std::size_t>(lora.site)];
+    const auto rank = static_cast<std::size_t>(lora.rank);
+    const auto a = take(rank * static_cast<std::size_t>(site.in));
+    const auto b = take(static_cast<std::size_t>(site.out) * rank);
+    out.lora.push_back({a, b});
+  }
+  out.prompt = take(static_cast<std::size_t>(spec.prompt_tokens) * static_cast<std::size_t>(hidden));
+  return out;
+}
+
+}  // namespace
+
+std::int64_t flat_size(const model::AdapterSpec& spec, std::span<const model::LinearSite> sites, int hidden) {
+  std::int64_t size = std::int64_t{spec.prompt_tokens} * hidden;
+  for (const auto& lora : spec.lora) {
+    COVEY_ASSERT(lora.site >= 0 && static_cast<std::size_t>(lora.site) < sites.size());
+    const auto& site = sites[static_cast<std::size_t>(lora.site)];
+    size += std::int64_t{lora.rank} * (std::int64_t{site.in} + site.out);
+  }
+  return size;
+}
+
+model::AdapterView flat_view(const model::AdapterSpec& spec, std::span<const model::LinearSite> sites, int hidden,
+                             std::span<const float> flat) {
+  return view<const float>(spec, sites, hidden, flat);
+}
+
+model::AdapterGradView flat_grad_view(const model::AdapterSpec& spec, std::span<const model::LinearSite> sites,
+                                      int hidden, std::span<float> flat) {
+  return view<float>(spec, sites, hidden, flat);
+}
+
+}  // namespace covey::train
