@@ -25,7 +25,7 @@ struct EvaluateOptions {
   int batch = 16;
   int seq = 256;  ///< longer rows are cut here
   /// Asked before each batch; true ends with `cancelled`. May be empty.
-  std::function<bool()> cancelled;
+  std::function<bool()> cancelled = {};
 };
 
 /// Rows are batched by length, so that little padding is computed; the result does not depend on the rows' order beyond

@@ -31,8 +31,8 @@ enum class Method { backprop };
 
 struct TrainConfig {
   Method method = Method::backprop;
-  OptimizerConfig optimizer;
-  Schedule schedule;
+  OptimizerConfig optimizer{};
+  Schedule schedule{};
   double lr = 1e-3;
   int batch = 8;           ///< rows per step
   int seq = 128;           ///< longer rows are cut here

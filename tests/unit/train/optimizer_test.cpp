@@ -1,0 +1,134 @@
+#include "core/train/optimizer.h"
+
+#include <cmath>
+#include <vector>
+
+#include "core/train/schedule.h"
+#include "support/support.h"
+
+using namespace covey;
+using namespace covey::train;
+
+namespace {
+
+/// f(x) = sum of c_i (x_i - t_i)^2 / 2: its gradient is known.
+std::vector<float> gradient_at(const std::vector<float>& x) {
+  std::vector<float> out(x.size());
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    out[i] = static_cast<float>(i + 1) * (x[i] - 0.5F * static_cast<float>(i));
+  }
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("AdamW takes the steps that its formulas give in double precision") {
+  const OptimizerConfig config{.weight_decay = 0.1};
+  std::vector<float> x{1.0F, -2.0F, 0.25F};
+  std::vector<double> y(x.begin(), x.end()), m(3), v(3);
+  Optimizer optimizer(config, 3);
+  const double lr = 0.05;
+  for (int step = 1; step <= 30; ++step) {
+    optimizer.step(x, gradient_at(x), lr);
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      const double g = static_cast<double>(i + 1) * (y[i] - 0.5 * static_cast<double>(i));
+      y[i] *= 1 - lr * 0.1;
+      m[i] = 0.9 * m[i] + 0.1 * g;
+      v[i] = 0.999 * v[i] + 0.001 * g * g;
+      const double m_hat = m[i] / (1 - std::pow(0.9, step));
+      const double v_hat = v[i] / (1 - std::pow(0.999, step));
+      y[i] -= lr * m_hat / (std::sqrt(v_hat) + 1e-8);
+    }
+  }
+  for (std::size_t i = 0; i < y.size(); ++i) CHECK(static_cast<double>(x[i]) == doctest::Approx(y[i]).epsilon(1e-4));
+}
+
+TEST_CASE("the first AdamW step moves every value by the learning rate, whatever its gradient") {
+  Optimizer optimizer({}, 2);
+  std::vector<float> x{0, 0};
+  optimizer.step(x, std::vector<float>{1e-3F, -500.0F}, 0.01);
+  CHECK(x[0] == doctest::Approx(-0.01).epsilon(1e-4));
+  CHECK(x[1] == doctest::Approx(0.01).epsilon(1e-4));
+}
+
+TEST_CASE("SGD with momentum repeats torch's recurrence") {
+  Optimizer optimizer({.kind = OptimizerKind::sgd, .momentum = 0.5}, 1);
+  std::vector<float> x{0};
+  const std::vector<float> g{1};
+  optimizer.step(x, g, 1);  // buffer 1
+  CHECK(x[0] == -1.0F);
+  optimizer.step(x, g, 1);  // buffer 1.5
+  CHECK(x[0] == -2.5F);
+  optimizer.step(x, g, 1);  // buffer 1.75
+  CHECK(x[0] == -4.25F);
+}
+
+TEST_CASE("an optimizer restored from its bytes continues bit for bit") {
+  for (const OptimizerConfig& config :
+       {OptimizerConfig{.weight_decay = 0.01}, OptimizerConfig{.kind = OptimizerKind::sgd, .momentum = 0.9}}) {
+    Optimizer first(config, 4);
+    std::vector<float> x{1, 2, 3, 4};
+    for (int i = 0; i < 5; ++i) first.step(x, gradient_at(x), 0.01);
+    const Bytes saved = first.serialize();
+    std::vector<float> y = x;
+    Optimizer second(config, 4);
+    REQUIRE_OK(second.restore(saved));
+    for (int i = 0; i < 5; ++i) {
+      first.step(x, gradient_at(x), 0.01);
+      second.step(y, gradient_at(y), 0.01);
+    }
+    CHECK(x == y);
+    CHECK(second.steps() == 10);
+
+    Optimizer other(config, 5);
+    CHECK(other.restore(saved).error().code == ErrorCode::corrupt_data);
+    CHECK(second.restore(ByteSpan(saved).first(7)).error().code == ErrorCode::corrupt_data);
+  }
+}
+
+TEST_CASE("pieces of parameters updated apart give the same bits as one step") {
+  const OptimizerConfig config{.weight_decay = 0.1};
+  std::vector<float> x{1, 2, 3, 4}, y = x;
+  Optimizer whole(config, 4), pieces(config, 4);
+  for (int i = 0; i < 3; ++i) {
+    const auto g = gradient_at(x);
+    const auto h = gradient_at(y);
+    whole.step(x, g, 0.1);
+    pieces.begin_step();
+    pieces.update(0, std::span(y).first(1), std::span(h).first(1), 0.1);
+    pieces.update(1, std::span(y).subspan(1), std::span(h).subspan(1), 0.1);
+  }
+  CHECK(x == y);
+}
+
+TEST_CASE("clipping scales the norm down and never up") {
+  std::vector<float> g{3, 4};
+  CHECK(clip_by_norm(g, 10) == doctest::Approx(5));
+  CHECK(g == std::vector<float>{3, 4});
+  CHECK(clip_by_norm(g, 1) == doctest::Approx(5));
+  CHECK(l2_norm(g) == doctest::Approx(1).epsilon(1e-5));
+}
+
+TEST_CASE("the proximal term pulls back to the reference") {
+  std::vector<float> g{1, 1};
+  add_proximal(g, std::vector<float>{2, 0}, std::vector<float>{1, 1}, 0.5);
+  CHECK(g == std::vector<float>{1.5F, 0.5F});
+}
+
+TEST_CASE("optimizer settings outside their range are named") {
+  CHECK(OptimizerConfig{.beta2 = 1}.check().error().message.find("beta2") == 0);
+  CHECK(OptimizerConfig{.weight_decay = -1}.check().error().message.find("weight_decay") == 0);
+  CHECK(OptimizerConfig{.epsilon = std::nan("")}.check().error().message.find("epsilon") == 0);
+}
+
+TEST_CASE("schedules warm up, fall and end where they should") {
+  const Schedule cosine{.kind = ScheduleKind::cosine, .warmup_steps = 4, .final_factor = 0.1};
+  CHECK(schedule_factor(cosine, 0, 24) == doctest::Approx(0.25));
+  CHECK(schedule_factor(cosine, 3, 24) == doctest::Approx(1));
+  CHECK(schedule_factor(cosine, 4, 24) == doctest::Approx(1));
+  CHECK(schedule_factor(cosine, 14, 24) == doctest::Approx(0.55));
+  CHECK(schedule_factor(cosine, 24, 24) == doctest::Approx(0.1));
+  const Schedule linear{.kind = ScheduleKind::linear};
+  CHECK(schedule_factor(linear, 5, 10) == doctest::Approx(0.5));
+  CHECK(schedule_factor({}, 999, 10) == 1);
+}
