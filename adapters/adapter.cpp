@@ -2,12 +2,36 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <unordered_map>
 
 #include "core/base/assert.h"
 #include "core/train/flat_view.h"
 
 namespace covey::adapters {
+
+namespace {
+
+std::vector<std::string> targets_of(const std::vector<model::LinearSite>& sites, const model::AdapterSpec& spec) {
+  std::map<std::string, std::size_t> there;
+  std::map<std::string, std::vector<std::string>> adapted;
+  for (const auto& site : sites) ++there[site.leaf];
+  for (const auto& lora : spec.lora) {
+    const auto& site = sites[static_cast<std::size_t>(lora.site)];
+    adapted[site.leaf].push_back(site.path);
+  }
+  std::vector<std::string> out;
+  for (const auto& [leaf, paths] : adapted) {
+    if (paths.size() == there[leaf]) {
+      out.push_back(leaf);
+    } else {
+      out.insert(out.end(), paths.begin(), paths.end());
+    }
+  }
+  return out;
+}
+
+}  // namespace
 
 Result<Adapter> Adapter::create(const model::Model& model, AdapterLayout layout, std::vector<float> values) {
   if (static_cast<std::int64_t>(values.size()) != layout.size) {
@@ -16,6 +40,7 @@ Result<Adapter> Adapter::create(const model::Model& model, AdapterLayout layout,
   }
   Adapter adapter;
   COVEY_ASSIGN(adapter.spec_, layout.bind(model.linear_sites()));
+  adapter.target_modules_ = targets_of(model.linear_sites(), adapter.spec_);
   adapter.layout_ = std::move(layout);
   adapter.values_ = std::move(values);
   return adapter;

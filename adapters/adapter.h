@@ -29,8 +29,11 @@ class Adapter {
   [[nodiscard]] std::span<const float> values() const { return values_; }
   [[nodiscard]] std::span<float> values() { return values_; }
   [[nodiscard]] model::AdapterView view() const;
+  /// PEFT's target_modules for these sites: leaf names where all layers of that name are adapted, else whole paths.
+  [[nodiscard]] const std::vector<std::string>& target_modules() const { return target_modules_; }
 
  private:
+  std::vector<std::string> target_modules_;
   AdapterLayout layout_;
   model::AdapterSpec spec_;
   std::vector<float> values_;

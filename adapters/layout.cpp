@@ -18,17 +18,12 @@ constexpr std::string_view kHeader = "covey-adapter 1";
 constexpr std::size_t kPathMax = 256;
 constexpr int kWidthMax = 1 << 20;
 
-/// PEFT's rule: the whole path, or its end after a dot.
-bool names(std::string_view target, std::string_view path) {
-  if (!path.ends_with(target)) return false;
-  return path.size() == target.size() || path[path.size() - target.size() - 1] == '.';
-}
-
 template <typename T>
 const T* matching(const std::map<std::string, T>& pattern, std::string_view path) {
   const std::pair<const std::string, T>* best = nullptr;  // the longest, i.e. the most specific name
   for (const auto& entry : pattern) {
-    if (names(entry.first, path) && (best == nullptr || entry.first.size() > best->first.size())) best = &entry;
+    if (target_matches(entry.first, path) && (best == nullptr || entry.first.size() > best->first.size()))
+      best = &entry;
   }
   return best == nullptr ? nullptr : &best->second;
 }
@@ -108,6 +103,11 @@ bool read_entry(std::string_view line, LoraEntry& entry) {
 
 }  // namespace
 
+bool target_matches(std::string_view target, std::string_view path) {
+  if (!path.ends_with(target)) return false;
+  return path.size() == target.size() || path[path.size() - target.size() - 1] == '.';
+}
+
 float LoraEntry::scale() const {
   return static_cast<float>(alpha / (rslora ? std::sqrt(static_cast<double>(rank)) : static_cast<double>(rank)));
 }
@@ -120,6 +120,13 @@ std::string AdapterLayout::canonical() const {
            std::to_string(entry.rank) + " " + shortest(entry.alpha) + (entry.rslora ? " rslora\n" : " plain\n");
   }
   return out;
+}
+
+Result<AdapterLayout> AdapterLayout::of(std::vector<LoraEntry> entries) {
+  AdapterLayout layout;
+  layout.lora = std::move(entries);
+  COVEY_TRY(place(layout));
+  return layout;
 }
 
 Result<AdapterLayout> AdapterLayout::parse(std::string_view text) {
@@ -174,7 +181,7 @@ Result<AdapterLayout> lora_layout(std::span<const model::LinearSite> sites, cons
     bool chosen = false;
     for (std::size_t i = 0; i < options.target_modules.size(); ++i) {
       const std::string& target = options.target_modules[i];
-      const bool matches = target == "all-linear" ? site.layer >= 0 : names(target, site.path);
+      const bool matches = target == "all-linear" ? site.layer >= 0 : target_matches(target, site.path);
       if (!matches) continue;
       used[i] = chosen = true;
     }

@@ -6,6 +6,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/base/result.h"
@@ -48,6 +49,9 @@ struct AdapterLayout {
   /// The one text form, e.g. for hashing: equal layouts give equal bytes, on every machine. Lines:
   /// "covey-adapter 1", "lora <path> <in> <out> <rank> <alpha> <plain|rslora>" per entry. At most kLayoutTextMax bytes.
   [[nodiscard]] std::string canonical() const;
+  /// The layout of these entries in this order; offsets are set here. @errors invalid_argument: as lora_layout();
+  /// resource_exhausted: more than kAdapterValuesMax values.
+  static Result<AdapterLayout> of(std::vector<LoraEntry> entries);
   /// @errors corrupt_data: not what canonical() writes, or beyond the bounds below.
   static Result<AdapterLayout> parse(std::string_view text);
 
@@ -55,6 +59,9 @@ struct AdapterLayout {
   [[nodiscard]] Result<model::AdapterSpec> bind(std::span<const model::LinearSite> sites) const;
   friend bool operator==(const AdapterLayout& a, const AdapterLayout& b) { return a.canonical() == b.canonical(); }
 };
+
+/// PEFT's rule for target_modules and patterns: `target` is the whole path or its end after a dot.
+bool target_matches(std::string_view target, std::string_view path);
 
 constexpr std::size_t kLayoutTextMax = std::size_t{1} << 20;
 constexpr int kRankMax = 1024;

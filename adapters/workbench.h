@@ -1,26 +1,22 @@
-/// What the commands, the coordinator's evaluation and the device's trainer share: a model with its tokenizer, text as
-/// training rows, and evaluation of files. No optimizer is reachable from here.
+/// What the commands, the coordinator's evaluation and the device's trainer share: a model with its tokenizer, and text
+/// as training rows. No optimizer is reachable from here.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
-#include "adapters/adapter.h"
 #include "core/base/result.h"
-#include "core/base/thread_pool.h"
 #include "core/model/model.h"
-#include "core/train/evaluate.h"
+#include "core/text/tokenizer.h"
 #include "core/train/rows.h"
-
-namespace covey::text {
-class Tokenizer;
-}
 
 namespace covey::adapters {
 
-/// A model and the tokenizer that lies beside it.
+/// A model and its tokenizer.
 struct Workbench {
   std::shared_ptr<model::Model> model;
   std::shared_ptr<const text::Tokenizer> tokenizer;
@@ -28,18 +24,29 @@ struct Workbench {
 
 /// `path`: Hugging Face directory or llama2.c `.bin`. `tokenizer_path` empty: the directory itself, or tokenizer.bin,
 /// else tok<vocab>.bin beside the `.bin`.
-/// @errors not_found, corrupt_data, unsupported; invalid_argument where tokenizer and model disagree on the vocabulary.
+/// @errors not_found, corrupt_data, unsupported; invalid_argument where the tokenizer has more ids than the model.
 Result<Workbench> open_workbench(const std::string& path, const std::string& tokenizer_path = {},
                                  model::LoadOptions options = {});
+/// The tokenizer alone, by the same rules; `path` may also be a tokenizer file. `vocab` (0: unknown) finds
+/// tok<vocab>.bin.
+Result<std::shared_ptr<const text::Tokenizer>> open_tokenizer(const std::string& path,
+                                                              const std::string& tokenizer_path, int vocab);
 
-/// One text as one training row: beginning-of-sequence token where the tokenizer has one, the text, end token.
-train::TokenRow text_row(const text::Tokenizer& tokenizer, const std::string& text, int seq);
-/// Each text becomes a row (cut at `seq`). Empty texts are left out.
-std::vector<train::TokenRow> text_rows(const text::Tokenizer& tokenizer, const std::vector<std::string>& texts,
-                                       int seq);
+/// One example of a data file. A prompt is read by the model but not predicted.
+struct TextExample {
+  std::string prompt;
+  std::string text;
+};
 
-/// Texts of a data file: `.txt` one example per line, `.jsonl` one object per line with "text", or "prompt" and
-/// "response". @errors not_found, corrupt_data (names the line).
-Result<std::vector<std::string>> read_texts(const std::string& path);
+/// `.txt`: one example per line, empty lines left out. `.jsonl`: one object per line with "text", or with "prompt" and
+/// "response". @errors not_found, io_error, corrupt_data (names the line), invalid_argument (no example).
+Result<std::vector<TextExample>> read_examples(const std::string& path);
+
+/// Rows of at most `seq` positions: the tokenizer's frame, the text, the end token where there is one. A longer example
+/// becomes several rows (with a prompt: it is cut). Examples that give nothing to predict are left out.
+std::vector<train::TokenRow> example_rows(const text::Tokenizer& tokenizer, std::span<const TextExample> examples,
+                                          int seq);
+/// The same for plain texts.
+std::vector<train::TokenRow> text_rows(const text::Tokenizer& tokenizer, std::span<const std::string> texts, int seq);
 
 }  // namespace covey::adapters
