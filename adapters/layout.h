@@ -23,8 +23,8 @@ struct LoraOptions {
   /// Leaf names ("q_proj"), path suffixes ("self_attn.q_proj", "layers.3.self_attn.q_proj"), or "all-linear" (every
   /// linear layer but the head).
   std::vector<std::string> target_modules = {"q_proj", "v_proj"};
-  std::map<std::string, int> rank_pattern;      ///< target name -> R, matched like target_modules
-  std::map<std::string, double> alpha_pattern;  ///< target name -> alpha
+  std::map<std::string, int> rank_pattern{};      ///< target name -> R, matched like target_modules
+  std::map<std::string, double> alpha_pattern{};  ///< target name -> alpha
 };
 
 /// One LoRA site. Values: A (rank, in) at `offset`, then B (out, rank).

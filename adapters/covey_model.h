@@ -1,0 +1,139 @@
+/// The commands of `covey-model`: what the command line says, as structs, and one function for each. Private to the
+/// program (covey_model_main.cpp parses; covey_model_command_*.cpp run).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/base/result.h"
+#include "core/formats/json.h"
+
+namespace covey::adapters {
+
+/// Where results go: stdout for results (one JSON object with --json), stderr for progress and logs.
+class Console {
+ public:
+  explicit Console(bool json);
+  [[nodiscard]] bool json() const { return json_; }
+  /// stdout as it is.
+  void write(const std::string& text) const;
+  void line(const std::string& text) const { write(text + "\n"); }
+  /// With --json the object on one line, else each member as "name: value".
+  void result(const formats::Json& object) const;
+  /// A line that the next one replaces; nothing where stderr is no terminal.
+  void progress(const std::string& text);
+  void end_progress();
+
+ private:
+  bool json_;
+  bool terminal_;  ///< stderr is one
+  bool open_ = false;
+};
+
+struct CommonOptions {
+  std::string model;
+  std::string tokenizer;  ///< empty: beside the model
+  std::string adapter;    ///< empty: none
+  int threads = 0;        ///< 0: one per processor
+  bool json = false;
+};
+
+struct LoraFlags {
+  int rank = 8;
+  double alpha = 16;
+  std::vector<std::string> targets = {"q_proj", "v_proj"};
+};
+
+struct PlanOptions {
+  CommonOptions common;
+  LoraFlags lora;
+  int batch = 8;
+  int seq = 128;
+  bool checkpoint = false;
+};
+struct TokenizeOptions {
+  CommonOptions common;
+  std::string file;
+  bool special = false;
+};
+struct EvalOptions {
+  CommonOptions common;
+  std::string data;
+  int batch = 16;
+  int seq = 256;
+};
+struct GenerateOptions {
+  CommonOptions common;
+  std::string prompt;
+  int tokens = 200;
+  double temperature = 0;
+  std::uint64_t seed = 0;
+};
+struct TrainOptions {
+  CommonOptions common;
+  std::string data;
+  std::string config;
+  std::string out;
+};
+struct PretrainOptions {
+  CommonOptions common;
+  std::string config;
+  std::string out;
+};
+struct CorpusOptions {
+  CommonOptions common;
+  std::string out;
+  int households = 8;
+  int unseen = 4;
+  int lines = 300;
+  int general_lines = 12000;
+  std::uint64_t seed = 1;
+};
+struct ConvertOptions {
+  CommonOptions common;
+  std::string in;
+  std::string out;
+};
+struct AdapterFileOptions {
+  CommonOptions common;
+  std::string in;   ///< PEFT directory, or a flat file (import)
+  std::string out;  ///< flat file (export), PEFT directory (import), Hugging Face directory (merge)
+};
+struct GoldenOptions {
+  CommonOptions common;
+  std::vector<std::string> cases;
+};
+struct BenchOptions {
+  CommonOptions common;
+  std::string shape = "stories15m";
+  std::string method = "backprop";
+  int batch = 8;
+  int seq = 128;
+  int rank = 8;
+  int steps = 8;
+  bool checkpoint = false;
+};
+
+Status run_info(const CommonOptions& options, Console& console);
+Status run_plan(const PlanOptions& options, Console& console);
+Status run_tokenize(const TokenizeOptions& options, Console& console);
+Status run_detokenize(const TokenizeOptions& options, Console& console);
+Status run_eval(const EvalOptions& options, Console& console);
+Status run_generate(const GenerateOptions& options, Console& console);
+Status run_train(const TrainOptions& options, Console& console);
+Status run_pretrain(const PretrainOptions& options, Console& console);
+Status run_corpus(const CorpusOptions& options, Console& console);
+Status run_convert(const ConvertOptions& options, Console& console);
+Status run_adapter_info(const AdapterFileOptions& options, Console& console);
+Status run_adapter_export(const AdapterFileOptions& options, Console& console);
+Status run_adapter_import(const AdapterFileOptions& options, Console& console);
+Status run_adapter_merge(const AdapterFileOptions& options, Console& console);
+Status run_golden(const GoldenOptions& options, Console& console);
+Status run_bench(const BenchOptions& options, Console& console);
+
+/// `threads` where it is above 0, else one per processor.
+int thread_count(int threads);
+
+}  // namespace covey::adapters

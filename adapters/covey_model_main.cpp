@@ -1,0 +1,222 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "adapters/covey_model.h"
+
+using namespace covey;
+using namespace covey::adapters;
+
+namespace {
+
+using Command = std::function<Status(Console&)>;
+
+/// One subcommand with its options; `chosen` is set where the command line names it.
+template <typename Options>
+struct Subcommand {
+  CLI::App* app;
+  std::shared_ptr<Options> options;
+};
+
+class Program {
+ public:
+  Program() : app_("Models and adapters: inspect, evaluate, train, convert and measure them.", "covey-model") {
+    app_.set_version_flag("--version", "covey-model " COVEY_VERSION);
+    app_.require_subcommand(1);
+    inspect();
+    use();
+    train();
+    files();
+    measure();
+  }
+
+  int run(int argc, char** argv) {
+    try {
+      app_.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+      if (error.get_exit_code() == 0) return app_.exit(error);
+      std::fprintf(stderr, "covey-model: %s; see covey-model --help\n", one_line(error.what()).c_str());
+      return 2;
+    }
+    Console console(json_);
+    const Status status = chosen_(console);
+    console.end_progress();
+    if (status.ok()) return 0;
+    std::fprintf(stderr, "covey-model: %s\n", one_line(status.error().message).c_str());
+    return exit_code(status.error());
+  }
+
+ private:
+  static std::string one_line(std::string text) {
+    for (char& c : text) {
+      if (c == '\n' || c == '\r') c = ' ';
+    }
+    return text;
+  }
+
+  template <typename Options>
+  Subcommand<Options> add(CLI::App& parent, const char* name, const char* what,
+                          Status (*command)(const Options&, Console&)) {
+    auto options = std::make_shared<Options>();
+    CLI::App* app = parent.add_subcommand(name, what);
+    app->add_flag("--json", json_, "print one JSON object on stdout");
+    app->callback([this, options, command] {
+      chosen_ = [options, command](Console& console) { return command(*options, console); };
+    });
+    return {app, options};
+  }
+
+  static void model_argument(CLI::App* app, CommonOptions& common) {
+    app->add_option("MODEL", common.model, "Hugging Face directory or llama2.c .bin")->required();
+  }
+  static void tokenizer_option(CLI::App* app, CommonOptions& common) {
+    app->add_option("--tokenizer", common.tokenizer, "tokenizer file or directory (default: beside the model)");
+  }
+  static void adapter_option(CLI::App* app, CommonOptions& common) {
+    app->add_option("--adapter", common.adapter, "PEFT directory to attach");
+  }
+  static void threads_option(CLI::App* app, CommonOptions& common) {
+    app->add_option("--threads", common.threads, "threads to compute with (default: one per processor)")
+        ->check(CLI::Range(0, 1024));
+  }
+  static void lora_options(CLI::App* app, LoraFlags& lora) {
+    app->add_option("--rank", lora.rank, "LoRA rank")->check(CLI::Range(1, 1024))->capture_default_str();
+    app->add_option("--alpha", lora.alpha, "LoRA alpha")->capture_default_str();
+    app->add_option("--target", lora.targets, "layers to adapt, e.g. q_proj, or all-linear")->delimiter(',');
+  }
+  static void batch_options(CLI::App* app, int& batch, int& seq) {
+    app->add_option("--batch", batch, "rows at once")->check(CLI::Range(1, 4096))->capture_default_str();
+    app->add_option("--seq", seq, "tokens per row at most")->check(CLI::Range(1, 1 << 20))->capture_default_str();
+  }
+
+  void inspect() {
+    const auto info = add<CommonOptions>(app_, "info", "Say what a model is", run_info);
+    model_argument(info.app, *info.options);
+    const auto plan = add<PlanOptions>(app_, "plan", "Say how much memory training takes", run_plan);
+    model_argument(plan.app, plan.options->common);
+    lora_options(plan.app, plan.options->lora);
+    batch_options(plan.app, plan.options->batch, plan.options->seq);
+    plan.app->add_flag("--checkpoint", plan.options->checkpoint, "keep block inputs only, recompute the rest");
+    const auto to_ids = add<TokenizeOptions>(app_, "tokenize", "Print the token ids of a file's text", run_tokenize);
+    const auto to_text =
+        add<TokenizeOptions>(app_, "detokenize", "Print the text of a file's token ids", run_detokenize);
+    for (const auto& command : {to_ids, to_text}) {
+      command.app->add_option("MODEL", command.options->common.model, "model, or a tokenizer file")->required();
+      tokenizer_option(command.app, command.options->common);
+      command.app->add_option("--file", command.options->file, "file to read")->required();
+      command.app->add_flag("--special", command.options->special, "with the tokenizer's own special tokens");
+    }
+  }
+
+  void use() {
+    const auto eval = add<EvalOptions>(app_, "eval", "Loss, perplexity and accuracy on a data file", run_eval);
+    model_argument(eval.app, eval.options->common);
+    eval.app->add_option("--data", eval.options->data, ".txt (a line each) or .jsonl")->required();
+    adapter_option(eval.app, eval.options->common);
+    tokenizer_option(eval.app, eval.options->common);
+    threads_option(eval.app, eval.options->common);
+    batch_options(eval.app, eval.options->batch, eval.options->seq);
+    const auto generate = add<GenerateOptions>(app_, "generate", "Continue a prompt", run_generate);
+    model_argument(generate.app, generate.options->common);
+    generate.app->add_option("--prompt", generate.options->prompt, "text to continue (default: none)");
+    adapter_option(generate.app, generate.options->common);
+    tokenizer_option(generate.app, generate.options->common);
+    threads_option(generate.app, generate.options->common);
+    generate.app->add_option("--tokens", generate.options->tokens, "tokens to generate at most")
+        ->check(CLI::Range(1, 1 << 20))
+        ->capture_default_str();
+    generate.app->add_option("--temperature", generate.options->temperature, "0 takes the likeliest token")
+        ->check(CLI::Range(0.0, 10.0))
+        ->capture_default_str();
+    generate.app->add_option("--seed", generate.options->seed, "for a temperature above 0")->capture_default_str();
+  }
+
+  void train() {
+    const auto train = add<TrainOptions>(app_, "train", "Train a LoRA adapter on a data file", run_train);
+    model_argument(train.app, train.options->common);
+    train.app->add_option("--data", train.options->data, ".txt (a line each) or .jsonl")->required();
+    train.app->add_option("--config", train.options->config, "YAML: lr, batch, seq, steps or epochs, lora, ...")
+        ->required();
+    train.app->add_option("--out", train.options->out, "PEFT directory to write")->required();
+    train.app->add_option("--adapter", train.options->common.adapter, "PEFT directory to go on from");
+    tokenizer_option(train.app, train.options->common);
+    threads_option(train.app, train.options->common);
+    const auto pretrain = add<PretrainOptions>(
+        app_, "pretrain", "Make a tokenizer and a small model from text, all parameters trained", run_pretrain);
+    pretrain.app->add_option("--config", pretrain.options->config, "YAML: data, vocab_size, model, training")
+        ->required();
+    pretrain.app->add_option("--out", pretrain.options->out, "Hugging Face directory to write")->required();
+    threads_option(pretrain.app, pretrain.options->common);
+    const auto corpus = add<CorpusOptions>(app_, "corpus", "Generate the household corpus", run_corpus);
+    corpus.app->add_option("--out", corpus.options->out, "directory to write")->required();
+    corpus.app->add_option("--households", corpus.options->households, "that train")->capture_default_str();
+    corpus.app->add_option("--unseen", corpus.options->unseen, "that only test")->capture_default_str();
+    corpus.app->add_option("--lines", corpus.options->lines, "training lines per household on average")
+        ->capture_default_str();
+    corpus.app->add_option("--general-lines", corpus.options->general_lines, "lines to pre-train on")
+        ->capture_default_str();
+    corpus.app->add_option("--seed", corpus.options->seed, "another seed gives other households")
+        ->capture_default_str();
+  }
+
+  void files() {
+    const auto convert = add<ConvertOptions>(app_, "convert", "Hugging Face directory <-> llama2.c .bin", run_convert);
+    convert.app->add_option("IN", convert.options->in, "directory or .bin")->required();
+    convert.app->add_option("OUT", convert.options->out, "the other of the two")->required();
+    tokenizer_option(convert.app, convert.options->common);
+    CLI::App* adapter = app_.add_subcommand("adapter", "Adapter files");
+    adapter->require_subcommand(1);
+    const auto info = add<AdapterFileOptions>(*adapter, "info", "Say what an adapter is", run_adapter_info);
+    const auto to_flat =
+        add<AdapterFileOptions>(*adapter, "export", "PEFT directory to one flat file", run_adapter_export);
+    const auto to_peft = add<AdapterFileOptions>(*adapter, "import", "Flat file to PEFT directory", run_adapter_import);
+    const auto merge =
+        add<AdapterFileOptions>(*adapter, "merge", "Add an adapter to the model's weights", run_adapter_merge);
+    for (const auto& command : {info, to_flat, to_peft, merge}) {
+      model_argument(command.app, command.options->common);
+      command.app->add_option("ADAPTER", command.options->in, "PEFT directory, or the flat file to import")->required();
+      if (command.app != info.app) {
+        command.app->add_option("--out", command.options->out, "what to write")->required();
+      }
+    }
+    tokenizer_option(merge.app, merge.options->common);
+  }
+
+  void measure() {
+    const auto golden = add<GoldenOptions>(app_, "golden", "Compare the engine with golden cases", run_golden);
+    golden.app->add_option("CASE_DIR", golden.options->cases, "directories as golden/README.md describes")->required();
+    threads_option(golden.app, golden.options->common);
+    const auto bench = add<BenchOptions>(app_, "bench", "Measure training steps on random weights", run_bench);
+    bench.app->add_option("--shape", bench.options->shape, "stories15m, smollm135m or qwen05b")
+        ->check(CLI::IsMember({"stories15m", "smollm135m", "qwen05b"}))
+        ->capture_default_str();
+    batch_options(bench.app, bench.options->batch, bench.options->seq);
+    bench.app->add_option("--rank", bench.options->rank, "LoRA rank on all linear layers")
+        ->check(CLI::Range(1, 1024))
+        ->capture_default_str();
+    bench.app->add_option("--dtype", dtype_, "of the frozen weights")
+        ->check(CLI::IsMember({"f32"}))
+        ->capture_default_str();
+    bench.app->add_option("--method", bench.options->method, "backprop, or forward (no gradient)")
+        ->check(CLI::IsMember({"backprop", "forward"}))
+        ->capture_default_str();
+    bench.app->add_flag("--checkpoint", bench.options->checkpoint, "activation checkpointing per block");
+    bench.app->add_option("--steps", bench.options->steps, "steps to time")
+        ->check(CLI::Range(1, 1000000))
+        ->capture_default_str();
+    threads_option(bench.app, bench.options->common);
+  }
+
+  CLI::App app_;
+  bool json_ = false;
+  std::string dtype_ = "f32";
+  Command chosen_;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return Program().run(argc, argv);
+}
