@@ -1,0 +1,298 @@
+#include "client/session.h"
+
+#include "session_world.h"
+
+using namespace covey;
+using namespace covey::client;
+using covey::test::sample_plan;
+using covey::test::SessionWorld;
+
+TEST_CASE("a device takes part in three rounds and gets three receipts") {
+  SessionWorld world;
+  world.plans = {sample_plan(1), sample_plan(2), sample_plan(3)};
+  world.boot();
+  world.run();
+  CHECK(world.session->receipts_accepted() == 3);
+  CHECK(world.session->bytes_submitted() > 0);
+  CHECK(world.session->phase() == SessionPhase::resting);
+  CHECK_FALSE(world.connected);
+  const auto update = wire::decode<wire::ClearUpdate>(world.uploads.at(2));
+  REQUIRE_OK(update);
+  CHECK(update->weight == 10);
+  CHECK(update->count == 32);
+  CHECK(update->plan == wire::plan_hash(wire::encode(sample_plan(2))));
+}
+
+TEST_CASE("the journal tells of every round: accepted, trained, sent") {
+  SessionWorld world;
+  world.plans = {sample_plan(1)};
+  world.boot();
+  world.run();
+  const auto journal = read_journal(world.store);
+  REQUIRE_OK(journal);
+  REQUIRE(journal->size() == 3);
+  CHECK((*journal)[0].line.find("round 1 accepted") == 0);
+  CHECK((*journal)[1].line.find("round 1 trained: 4 steps") == 0);
+  CHECK((*journal)[2].line.find("bytes of update sent in mode robust") != std::string::npos);
+}
+
+TEST_CASE("a default policy refuses a robust plan because of its mode") {
+  SessionWorld world;
+  world.config.policy = SessionPolicy{};
+  world.plans = {sample_plan(1)};
+  world.boot();
+  world.run();
+  CHECK(world.last_refusal() == wire::RefusalReason::mode);
+  CHECK(world.training_runs == 0);
+  CHECK(world.session->phase() == SessionPhase::resting);
+}
+
+TEST_CASE("a secure plan is refused while secure aggregation is not spoken, and no clear update leaves") {
+  for (const auto mode : {wire::PrivacyMode::secure, wire::PrivacyMode::grouped}) {
+    SessionWorld world;
+    world.plans = {sample_plan(1)};
+    world.plans[0].mode = mode;
+    world.boot();
+    world.run();
+    CHECK(world.last_refusal() == wire::RefusalReason::mode);
+    CHECK(world.count<wire::SubmitBegin>() == 0);
+  }
+}
+
+TEST_CASE("a plan that another key signed starts nothing") {
+  SessionWorld world;
+  world.coordinator = test::key_of_seed(8);
+  world.plans = {sample_plan(1)};
+  world.boot();
+  for (int i = 0; i < 10; ++i) world.fire_next();
+  CHECK(world.count<wire::TaskAnswer>() == 0);
+  CHECK(world.training_runs == 0);
+  CHECK(world.session->last_problem().find("cannot be trusted") != std::string::npos);
+}
+
+TEST_CASE("hostile plans are refused as bad before anything is fetched or trained") {
+  using Change = void (*)(wire::RoundPlan&);
+  const std::vector<Change> changes = {
+      [](wire::RoundPlan& p) { p.batch = 0; },
+      [](wire::RoundPlan& p) { p.batch = 1U << 30; },
+      [](wire::RoundPlan& p) { p.seq = 1; },
+      [](wire::RoundPlan& p) { p.seq = 1U << 30; },
+      [](wire::RoundPlan& p) { p.local_steps = 101; },
+      [](wire::RoundPlan& p) { p.local_epochs = 3; },
+      [](wire::RoundPlan& p) { p.local_steps = 0; },
+      [](wire::RoundPlan& p) { p.value_bits = 1; },
+      [](wire::RoundPlan& p) { p.value_bits = 33; },
+      [](wire::RoundPlan& p) { p.clip_norm = 0; },
+      [](wire::RoundPlan& p) { p.clip_norm = std::nan(""); },
+      [](wire::RoundPlan& p) { p.weight_max = 0; },
+      [](wire::RoundPlan& p) { p.learning_rate = -1; },
+      [](wire::RoundPlan& p) { p.learning_rate = std::nan(""); },
+      [](wire::RoundPlan& p) { p.prox_mu = INFINITY; },
+      [](wire::RoundPlan& p) { p.method = "mezo"; },
+      [](wire::RoundPlan& p) { p.optimizer = "rmsprop"; },
+      [](wire::RoundPlan& p) { p.model.clear(); },
+      [](wire::RoundPlan& p) { p.model[0].name = "../config.json"; },
+      [](wire::RoundPlan& p) { p.model[0].name = ".."; },
+      [](wire::RoundPlan& p) { p.model[0].name = "a/b"; },
+      [](wire::RoundPlan& p) { p.model[0].name = p.model[1].name; },
+      [](wire::RoundPlan& p) { p.adapter_layout = "nonsense"; },
+      [](wire::RoundPlan& p) { p.adapter.bytes += 4; },
+      [](wire::RoundPlan& p) { p.update_bytes_max = 16; },
+      [](wire::RoundPlan& p) { p.deadline_ms = 0; },
+      [](wire::RoundPlan& p) { p.deadline_ms = INT64_MAX; },
+      [](wire::RoundPlan& p) { p.min_count = 0; },
+      [](wire::RoundPlan& p) { p.task = "another"; },
+  };
+  for (std::size_t i = 0; i < changes.size(); ++i) {
+    CAPTURE(i);
+    SessionWorld world;
+    world.plans = {sample_plan(1)};
+    changes[i](world.plans[0]);
+    world.boot();
+    world.run(20);
+    // What the codec refuses already never gets as far as an answer.
+    const bool unreadable = world.session->last_problem().find("cannot be trusted") != std::string::npos;
+    CHECK((unreadable || world.last_refusal() == wire::RefusalReason::bad_plan));
+    CHECK(world.training_runs == 0);
+    CHECK(world.session->phase() == SessionPhase::resting);
+  }
+}
+
+TEST_CASE("a plan beyond the owner's budget is refused for that") {
+  SessionWorld world;
+  world.config.policy.rounds_per_day_max = 1;
+  world.plans = {sample_plan(1), sample_plan(2)};
+  world.boot();
+  world.run();
+  CHECK(world.session->receipts_accepted() == 1);
+  CHECK(world.last_refusal() == wire::RefusalReason::budget);
+
+  SessionWorld small;
+  small.config.policy.steps_max = 10;
+  small.plans = {sample_plan(1)};
+  small.boot();
+  small.run();
+  CHECK(small.last_refusal() == wire::RefusalReason::budget);
+}
+
+TEST_CASE("the same round offered again after it ended is refused, also by a later process") {
+  SessionWorld world;
+  world.plans = {sample_plan(4)};
+  world.boot();
+  world.run();
+  REQUIRE(world.session->receipts_accepted() == 1);
+  world.boot();
+  world.give(MessageReceived{world.offer(sample_plan(4))});
+  CHECK(world.session->phase() == SessionPhase::resting);  // it has checked in and rests: the offer came too late
+  world.plans.push_back(sample_plan(5));
+  world.fire_next();
+  CHECK(world.session->receipts_accepted() == 2);
+  CHECK(world.training_runs == 2);
+}
+
+TEST_CASE("an update of several chunks is sent chunk by chunk as the coordinator asks") {
+  SessionWorld world;
+  world.plans = {sample_plan(1, 40'000)};
+  world.values = 160'000;
+  world.boot();
+  world.run();
+  CHECK(world.session->receipts_accepted() == 1);
+  CHECK(world.count<wire::SubmitChunk>() == 2);
+}
+
+TEST_CASE("a device without examples refuses for want of data") {
+  SessionWorld world;
+  world.plans = {sample_plan(1)};
+  world.trainer_answers = false;
+  world.boot();
+  world.give(CapabilitiesChanged{});
+  CHECK(world.session->phase() == SessionPhase::training);
+
+  SessionWorld empty;
+  empty.boot();
+  empty.give(CapabilitiesChanged{});
+  empty.plans = {sample_plan(1)};
+  empty.run();
+  CHECK(empty.last_refusal() == wire::RefusalReason::no_data);
+}
+
+TEST_CASE("what the trainer finds out late is a refusal with its reason, and the row is gone") {
+  SessionWorld world;
+  world.plans = {sample_plan(1)};
+  world.trainer_answers = false;
+  world.boot();
+  REQUIRE(world.session->phase() == SessionPhase::training);
+  world.give(TrainingFailed{RoundId{1}, wire::RefusalReason::memory, "needs 9 GiB"});
+  CHECK(world.last_refusal() == wire::RefusalReason::memory);
+  world.run();
+  CHECK(world.session->phase() == SessionPhase::resting);
+  CHECK_FALSE(world.session->round().has_value());
+}
+
+TEST_CASE("training goes on when the connection is lost, and the upload connects again") {
+  SessionWorld world;
+  world.plans = {sample_plan(1)};
+  world.trainer_answers = false;
+  world.boot();
+  world.connected = false;
+  world.give(ConnectionLost{});
+  CHECK(world.session->phase() == SessionPhase::training);
+  CHECK(world.stops == 0);
+  world.give(world.trained(RoundId{1}));
+  world.run();
+  CHECK(world.session->receipts_accepted() == 1);
+}
+
+TEST_CASE("while the device is not eligible it is disconnected and idle, and it takes the round up again later") {
+  SessionWorld world;
+  world.plans = {sample_plan(1)};
+  world.trainer_answers = false;
+  world.boot();
+  world.give(EligibilityChanged{false, "on battery"});
+  CHECK(world.stops == 1);
+  CHECK_FALSE(world.connected);
+  CHECK(world.session->phase() == SessionPhase::resting);
+  CHECK(world.session->round().has_value());
+  world.trainer_answers = true;
+  world.give(EligibilityChanged{true, ""});
+  world.run();
+  CHECK(world.session->receipts_accepted() == 1);
+}
+
+TEST_CASE("a round whose deadline passes is dropped, in training and in a pause") {
+  for (const bool paused : {false, true}) {
+    SessionWorld world;
+    world.plans = {sample_plan(1)};
+    world.trainer_answers = false;
+    world.boot();
+    if (paused) world.give(EligibilityChanged{false, "user"});
+    while (world.session->round() && !world.timers.empty()) world.fire_next();
+    CHECK_FALSE(world.session->round().has_value());
+    CHECK(world.stops == 1);
+  }
+}
+
+TEST_CASE("a coordinator that cannot be reached is asked at growing intervals, never more than a minute and a half") {
+  SessionWorld world;
+  world.connecting_fails = true;
+  world.boot();
+  std::int64_t longest = 0;
+  std::int64_t last = world.now;
+  for (int i = 0; i < 30; ++i) {
+    world.fire_next();
+    longest = std::max(longest, world.now - last);
+    last = world.now;
+  }
+  CHECK(longest >= 60'000);
+  CHECK(longest <= 90'000);
+  world.connecting_fails = false;
+  world.plans = {sample_plan(1)};
+  world.run();
+  CHECK(world.session->receipts_accepted() == 1);
+}
+
+TEST_CASE("the coordinator's word that the task is finished is kept until it offers again") {
+  SessionWorld world;
+  world.plans = {sample_plan(1)};
+  world.finish_after_plans = true;
+  world.boot();
+  for (int i = 0; i < 3; ++i) world.fire_next();
+  CHECK(world.session->finished());
+}
+
+TEST_CASE("a conflicting receipt ends the round without counting it") {
+  SessionWorld world;
+  world.plans = {sample_plan(1)};
+  world.trainer_answers = false;
+  world.boot();
+  world.connected = false;  // swallow the announcement
+  world.give(world.trained(RoundId{1}));
+  world.connected = true;
+  world.give(MessageReceived{wire::Receipt{RoundId{1}, test::hash_of(9), wire::ReceiptStatus::accepted}});
+  CHECK(world.session->round().has_value());  // a receipt for other content is not ours
+  world.give(MessageReceived{wire::Receipt{RoundId{1}, test::hash_of(9), wire::ReceiptStatus::conflicting}});
+  CHECK_FALSE(world.session->round().has_value());
+  CHECK(world.session->receipts_accepted() == 0);
+}
+
+TEST_CASE("rows that nobody signed are not restored") {
+  SessionWorld world;
+  world.plans = {sample_plan(1)};
+  world.trainer_answers = false;
+  world.boot();
+  auto row = world.store.get(kSessionTable, store::key_of("open"));
+  REQUIRE_OK(row);
+  REQUIRE(row->has_value());
+  for (std::size_t i = 0; i < (**row).size(); i += 7) {
+    Bytes changed = **row;
+    changed[i] ^= 0x40;
+    REQUIRE_OK(world.store.put(kSessionTable, store::key_of("open"), changed));
+    Session session(world.config);
+    const auto restored = session.restore(world.store);
+    // The state, the deadline and the report are not signed; all that decides what is done is.
+    if (restored.ok()) CHECK(session.round() == RoundId{1});
+  }
+  REQUIRE_OK(world.store.put(kSessionTable, store::key_of("open"), Bytes{1, 2, 3}));
+  Session session(world.config);
+  CHECK_FALSE(session.restore(world.store).ok());
+}
