@@ -1,0 +1,93 @@
+#include "core/kernels/isa.h"
+
+#include <cstring>
+
+#include "core/base/cpu.h"
+#include "tests/support/support.h"
+#include "tests/unit/kernels/reference.h"
+
+namespace covey::kernels {
+namespace {
+
+struct Computed {
+  std::vector<float> rows;   ///< must agree to the bit
+  std::vector<float> dense;  ///< through Eigen: only closely
+};
+
+Computed compute(const IsaTable& isa) {
+  Computed c;
+  const auto keep = [](std::vector<float>& to, const std::vector<float>& values) {
+    to.insert(to.end(), values.begin(), values.end());
+  };
+  constexpr int N = 5;
+  constexpr int H = 45;
+  const auto x = reference::random(N * H, 1, 2);
+  const auto w = reference::random(H, 2);
+  std::vector<float> y(x.size());
+  std::vector<float> inverse(N);
+  isa.rmsnorm_forward(0, N, H, x.data(), w.data(), 1e-6F, y.data(), inverse.data());
+  keep(c.rows, y);
+  std::vector<float> dx(x.size());
+  isa.rmsnorm_backward(0, N, H, y.data(), x.data(), w.data(), inverse.data(), dx.data());
+  keep(c.rows, dx);
+  isa.swiglu_forward(0, x.size(), x.data(), y.data(), dx.data());
+  keep(c.rows, dx);
+  auto gate = x;
+  isa.swiglu_backward(0, x.size(), dx.data(), gate.data(), y.data());
+  keep(c.rows, gate);
+  keep(c.rows, y);
+  auto logits = reference::random(100, 3, 4);
+  std::uint8_t correct = 0;
+  c.rows.push_back(static_cast<float>(isa.cross_entropy_row(100, 17, logits.data(), 0.3F, true, &correct)));
+  keep(c.rows, logits);
+  std::vector<float> product(9);
+  isa.gemm({GemmOp::nt, 3, 3, 15, x.data(), 15, x.data(), 15, product.data(), 3, 1.0F, false});
+  keep(c.dense, product);
+  return c;
+}
+
+void check_same(const IsaTable& isa) {
+  const Computed base = compute(isa_table_base());
+  const Computed other = compute(isa);
+  CHECK(std::memcmp(base.rows.data(), other.rows.data(), base.rows.size() * sizeof(float)) == 0);
+  for (std::size_t i = 0; i < base.dense.size(); ++i) {
+    CHECK(other.dense[i] == doctest::Approx(static_cast<double>(base.dense[i])).epsilon(1e-5));
+  }
+}
+
+/// Whether this is the build that ships: unoptimized and sanitized ones keep inline functions apart.
+bool optimized_plain_build() {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
+  return false;
+#else
+  return true;
+#endif
+}
+
+}  // namespace
+
+#if defined(__x86_64__)
+TEST_CASE("Row kernels have the same bits on every instruction set, matrix products agree closely") {
+  if (__builtin_cpu_supports("x86-64-v3")) check_same(isa_table_avx2());
+  if (__builtin_cpu_supports("x86-64-v4")) check_same(isa_table_avx512());
+}
+
+TEST_CASE("The base variant holds no AVX register, and the others share no function with the rest of the program") {
+  if (!optimized_plain_build() || test::run_command("command -v objdump ar nm").exit_code != 0) return;
+  const test::TempDir dir;
+  const std::string library = COVEY_KERNELS_LIBRARY;
+  const auto extract = test::run_command("cd " + dir.path() + " && ar x " + library);
+  REQUIRE(extract.exit_code == 0);
+  const auto base = test::run_command("objdump -d " + dir.file("isa_base.cpp.o") + " | grep -c '%[yz]mm'");
+  CHECK(base.out == "0\n");
+  const auto wide = test::run_command("objdump -d " + dir.file("isa_avx512.cpp.o") + " | grep -c '%zmm'");
+  CHECK(wide.out != "0\n");  // or the check above looks at the wrong thing
+  for (const std::string isa : {"avx2", "avx512"}) {
+    const auto weak = test::run_command("nm -C " + dir.file("isa_" + isa + ".cpp.o") +
+                                        " | grep ' [WVuB] ' | grep -v Eigen_" + isa + " | grep -v DW.ref");
+    CHECK(weak.out == "");
+  }
+}
+#endif
+
+}  // namespace covey::kernels
