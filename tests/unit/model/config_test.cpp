@@ -1,0 +1,108 @@
+#include "core/model/config.h"
+
+#include <cmath>
+
+#include "tests/support/support.h"
+#include "tests/unit/model/tiny.h"
+
+namespace covey::model {
+namespace {
+
+std::string llama(const std::string& more) {
+  return R"({"model_type": "llama", "vocab_size": 32, "hidden_size": 16, "intermediate_size": 24,
+             "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 64)" +
+         (more.empty() ? "" : ", " + more) + "}";
+}
+
+}  // namespace
+
+TEST_CASE("A configuration that changes what is computed is honoured or refused by its name") {
+  CHECK(config_from_hf(llama(""), "config.json").ok());
+  for (const char* harmless : {R"("use_cache": true)", R"("quantization_config": null)", R"("logit_scale": 0)",
+                               R"("_name_or_path": "x")", R"("pretraining_tp": 4)", R"("eos_token_id": [1, 2])"}) {
+    CAPTURE(harmless);
+    REQUIRE_OK(config_from_hf(llama(harmless), "config.json"));
+  }
+  const std::pair<const char*, const char*> refused[] = {
+      {R"("hidden_act": "gelu")", "hidden_act"},
+      {R"("attention_dropout": 0.1)", "attention_dropout"},
+      {R"("partial_rotary_factor": 0.5)", "partial_rotary_factor"},
+      {R"("rope_scaling": {"rope_type": "yarn", "factor": 4.0})", "yarn"},
+      {R"("rope_scaling": {"rope_type": "linear", "factor": 4.0, "attention_factor": 2.0})", "attention_factor"},
+      {R"("quantization_config": {"bits": 4})", "quantization_config"},
+      {R"("attn_logit_softcapping": 50.0)", "attn_logit_softcapping"},
+      {R"("sliding_window": 8)", "sliding_window"},  // not a llama's
+  };
+  for (const auto& [field, name] : refused) {
+    CAPTURE(field);
+    const auto config = config_from_hf(llama(field), "config.json");
+    REQUIRE_FALSE(config.ok());
+    CHECK(config.error().code == ErrorCode::unsupported);
+    CHECK(config.error().message.find(name) != std::string::npos);
+  }
+  const auto family = config_from_hf(R"({"model_type": "gpt2"})", "config.json");
+  REQUIRE_FALSE(family.ok());
+  CHECK(family.error().message.find("gpt2") != std::string::npos);
+}
+
+TEST_CASE("Impossible sizes are refused") {
+  for (const char* field : {R"("num_key_value_heads": 3)", R"("head_dim": 7)", R"("rms_norm_eps": -1)",
+                            R"("rope_theta": 0)", R"("num_key_value_heads": 0)", R"("head_dim": 1e9)",
+                            R"("rope_scaling": {"rope_type": "linear", "factor": 0})", R"("rope_scaling": 4)"}) {
+    CAPTURE(field);
+    CHECK_FALSE(config_from_hf(llama(field), "config.json").ok());
+  }
+  CHECK_FALSE(config_from_hf("[]", "config.json").ok());
+  CHECK_FALSE(config_from_hf(R"({"model_type": "llama"})", "config.json").ok());
+  auto config = tiny::config();
+  config.vocab_size = 0;
+  CHECK_FALSE(check_config(config).ok());
+  CHECK_FALSE(Model::create(config, 1).ok());
+}
+
+TEST_CASE("Every configuration we can compute survives its config.json") {
+  auto llama3 = tiny::config();
+  llama3.rope = {500000, RopeScaling::llama3, 8, 1, 4, 32};
+  llama3.eos_ids = {5, 6};
+  llama3.bos_id = 1;
+  llama3.qkv_bias = llama3.o_bias = true;
+  auto mistral = tiny::config();
+  mistral.family = "mistral";
+  mistral.window.assign(2, 8);
+  auto qwen = tiny::config();
+  qwen.family = "qwen2";
+  qwen.qkv_bias = true;
+  qwen.window = {0, 4};
+  qwen.rope.scaling = RopeScaling::linear;
+  qwen.rope.factor = 2;
+  for (const auto& config : {tiny::config(), llama3, mistral, qwen}) {
+    CAPTURE(config.family);
+    const std::string text = config_to_hf(config);
+    const auto back = config_from_hf(text, "config.json");
+    REQUIRE_OK(back);
+    CHECK(config_to_hf(back.value()) == text);
+    CHECK(back.value().window == config.window);
+    CHECK(back.value().qkv_bias == config.qkv_bias);
+    CHECK(back.value().eos_ids == config.eos_ids);
+    CHECK(back.value().rope.scaling == config.rope.scaling);
+  }
+  qwen.window = {4, 0};  // its config.json cannot say this
+  CHECK_FALSE(check_config(qwen).ok());
+}
+
+TEST_CASE("Scaled rotary positions: linear divides every angle, llama3 only the long waves") {
+  auto config = tiny::config();
+  config.head_dim = 16;
+  const auto plain = rope_angles(config, 3);
+  CHECK(plain[8 + 1] == doctest::Approx(std::pow(10000.0, -2.0 / 16)));
+  config.rope.scaling = RopeScaling::linear;
+  config.rope.factor = 4;
+  const auto linear = rope_angles(config, 3);
+  config.rope = {10000, RopeScaling::llama3, 4, 1, 4, 64};
+  const auto llama3 = rope_angles(config, 3);
+  for (std::size_t i = 0; i < plain.size(); ++i) CHECK(linear[i] == doctest::Approx(plain[i] / 4));
+  CHECK(llama3[8] == plain[8]);                               // a wave of 6 positions: kept
+  CHECK(llama3[8 + 7] == doctest::Approx(plain[8 + 7] / 4));  // one of 20000: stretched
+}
+
+}  // namespace covey::model
