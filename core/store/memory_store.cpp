@@ -50,7 +50,7 @@ Status MemoryStore::verify() {
 }
 
 Status MemoryStore::backup(const std::string& path) {
-  COVEY_ASSIGN(auto copy, SqliteStore::open({.path = ":memory:", .vfs = "", .process_lock = false}));
+  COVEY_ASSIGN(auto copy, SqliteStore::open({":memory:", "", false}));
   {
     const std::scoped_lock lock(mutex_);
     std::vector<Write> writes;

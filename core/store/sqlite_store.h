@@ -9,9 +9,10 @@
 namespace covey::store {
 
 struct SqliteOptions {
-  std::string path;          ///< the database file, made (mode 0600) where missing; its folder must exist
-  std::string vfs;           ///< SQLite VFS to use; empty: the system's (tests name a fault-injecting one)
-  bool process_lock = true;  ///< hold flock on `lock` beside the file, so that a second process is refused
+  std::string path;             ///< the database file, made (mode 0600) where missing; its folder must exist
+  std::string vfs;              ///< SQLite VFS to use; empty: the system's (tests name a fault-injecting one)
+  bool process_lock = true;     ///< hold flock on `lock` beside the file, so that a second process is refused
+  int checkpoint_pages = 1000;  ///< the log goes into the database when it holds this many pages of 4 KiB
 };
 
 /// One connection behind one mutex. Its cost is the disk's fsync: about one per commit.
