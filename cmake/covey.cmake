@@ -18,6 +18,10 @@ if(COVEY_SANITIZE)
   add_link_options(-fsanitize=${COVEY_SANITIZE})
 endif()
 
+if(COVEY_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)  # coverage, which libFuzzer steers by
+endif()
+
 # covey_module(NAME SOURCES a.cpp ... DEPENDS base wire ... [LIBRARIES external ...])
 # One static library `covey_NAME`. DEPENDS is the layering of the design: tests/layering_test.py reads the includes
 # and this list and fails where they differ from it. Pass no sources for a module that is headers only.

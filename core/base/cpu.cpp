@@ -25,8 +25,14 @@ const char* to_string(Isa isa) {
 static Isa detect_isa() {
   Isa best = Isa::portable;
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("x86-64-v3")) best = Isa::avx2;
-  if (__builtin_cpu_supports("x86-64-v4")) best = Isa::avx512;
+  // Feature by feature, since clang 14 does not know the names of the levels. No processor has these without the rest.
+  const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+                  __builtin_cpu_supports("bmi2");
+  const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                  __builtin_cpu_supports("avx512vl");
+  if (v3) best = Isa::avx2;
+  if (v4) best = Isa::avx512;
 #endif
   if (const char* forced = std::getenv("COVEY_ISA")) {
     for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512}) {
