@@ -18,6 +18,10 @@
 #include <variant>
 #include <vector>
 
+#include "aggregation/running_sum.h"
+#include "coordinator/registry.h"
+#include "coordinator/rows.h"
+#include "coordinator/task.h"
 #include "core/base/ids.h"
 #include "core/base/result.h"
 #include "core/store/store.h"
@@ -68,8 +72,8 @@ struct Persist {
 };  ///< one atomic commit
 struct Send {
   DeviceId device;
-  wire::Message message;
-};  ///< dropped where the device is not connected
+  wire::Message message;  ///< a TaskOffer's signature is left to the driver, which has the key
+};                        ///< dropped where the device is not connected
 struct SetTimer {
   TimerId timer{};
   std::int64_t at_ms = 0;
@@ -86,10 +90,54 @@ struct Serve {
   Bytes content;
 };  ///< make this blob downloadable (already persisted)
 struct RoundEnded {
-  RoundId round;
+  RoundId round;  ///< 0: the initial adapter was evaluated
   bool published = false;
   std::string reason;
-};  ///< for logs, metrics, reports
-using Effect = std::variant<Persist, Send, SetTimer, CancelTimer, Evaluate, Serve, RoundEnded>;
+  RoundRow row;  ///< its figures; for round 0 only version and metrics
+};               ///< for logs, metrics, reports
+struct Incident {
+  DeviceId device;
+  RoundId round;
+  std::string what;
+};  ///< something a correct device does not do; for the log
+using Effect = std::variant<Persist, Send, SetTimer, CancelTimer, Evaluate, Serve, RoundEnded, Incident>;
+
+/// Not thread-safe. After kill -9 in any phase: construct, restore(), Started; the phase goes on from what was
+/// committed, and devices without an acknowledgement send again. `now_ms` never goes back within one process; a scale
+/// that moved between two processes only shortens or stretches the deadline of the round in progress.
+class RoundMachine {
+ public:
+  /// @errors what TaskConfig::check() reports.
+  static Result<RoundMachine> create(TaskConfig config);
+  RoundMachine(RoundMachine&&) noexcept;
+  RoundMachine& operator=(RoundMachine&&) noexcept;
+  ~RoundMachine();
+
+  /// Reads the rows of an earlier life; call once, before Started. An empty store is a new task.
+  /// @errors invalid_argument: the store belongs to another task or model. corrupt_data. What the store reports.
+  Status restore(store::Store& store);
+
+  [[nodiscard]] std::vector<Effect> step(const Event& event, std::int64_t now_ms);
+
+  /// Stated in the plans of rounds that start from now on.
+  void set_roster_epoch(std::uint64_t epoch);
+
+  // What status pages, commands and tests look at; borrowed until the next step().
+  [[nodiscard]] Phase phase() const;
+  [[nodiscard]] bool paused() const;
+  [[nodiscard]] RoundId round() const;            ///< newest round started; 0 = none yet
+  [[nodiscard]] std::uint64_t published() const;  ///< rounds published
+  [[nodiscard]] const RoundRow& round_row() const;
+  [[nodiscard]] std::uint32_t collected() const;  ///< updates in the running sum, committed or not
+  [[nodiscard]] const VersionRow& version() const;
+  [[nodiscard]] std::span<const float> values() const;  ///< (P) of version()
+  [[nodiscard]] const Registry& registry() const;
+  [[nodiscard]] const TaskConfig& config() const;
+
+ private:
+  struct Impl;
+  explicit RoundMachine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
 
 }  // namespace covey::coordinator

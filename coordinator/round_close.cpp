@@ -1,0 +1,212 @@
+// The ends of a round: start, deadline, close, evaluate, publish, abort.
+#include <algorithm>
+#include <cmath>
+
+#include "adapters/adapter.h"
+#include "aggregation/strategy.h"
+#include "coordinator/round_machine_impl.h"
+#include "coordinator/round_planner.h"
+#include "core/wire/codec.h"
+#include "core/wire/signing.h"
+
+namespace covey::coordinator {
+
+Status RoundMachine::Impl::open_plan(wire::RoundPlan decoded) {
+  plan = std::move(decoded);
+  plan_hash = wire::plan_hash(round.plan);
+  COVEY_ASSIGN(sum, aggregation::RunningSum::create(aggregation::UpdateSpec::of(plan, values.size())));
+  return {};
+}
+
+void RoundMachine::Impl::start_round() {
+  const RoundId next{round.round.value + 1};
+  round = {};
+  round.round = next;
+  round.started_ms = now;
+  round.deadline_at_ms = now + config.deadline_ms;
+  wire::RoundPlan decoded = plan_round(config, version, next, roster_epoch);
+  round.plan = wire::encode(decoded);
+  const Status opened = open_plan(std::move(decoded));
+  COVEY_ASSERT(opened.ok());  // TaskConfig::check() has tried this plan
+  cohort.clear();
+  contributors = {};
+  contributed.clear();
+  while (receipts.size() >= kReceiptRounds) receipts.erase(receipts.begin());
+  write("rounds", store::key_of(next), wire::encode(round));
+  flush();
+  phase = Phase::collecting;
+  effects.emplace_back(SetTimer{TimerId::round_deadline, round.deadline_at_ms});
+}
+
+void RoundMachine::Impl::on_deadline() {
+  flush();
+  const std::string got = std::to_string(contributors.devices.size()) + " updates by the deadline";
+  if (contributors.devices.size() >= plan.min_count) return close_round(got);
+  finish_cohort();
+  abort_round(got + ", fewer than the minimum of " + std::to_string(plan.min_count));
+}
+
+/// Devices that were invited and brought nothing usable in time.
+void RoundMachine::Impl::finish_cohort() {
+  for (const auto& [device, row] : cohort) {
+    if (row.state == CohortState::invited || row.state == CohortState::accepted) {
+      registry.failed(device, round.round, row.state);
+    }
+  }
+}
+
+/// What the round's row says of its cohort; the same for every order of arrival.
+void RoundMachine::Impl::count_cohort() {
+  round.invited = round.refused = round.late = round.contributors = 0;
+  for (const auto& [device, row] : cohort) {
+    if (row.state != CohortState::not_drawn) ++round.invited;
+    if (row.state == CohortState::refused) ++round.refused;
+    if (row.state == CohortState::late) ++round.late;
+  }
+  round.contributors = static_cast<std::uint32_t>(contributors.devices.size());
+  round.weight = contributors.weight;
+  round.update_bytes = round.tokens = 0;
+  double first = 0;
+  double last = 0;
+  for (const auto& [device, receipt] : receipts[round.round]) {
+    if (receipt.status != wire::ReceiptStatus::accepted) continue;
+    round.update_bytes += receipt.bytes;
+    round.tokens += receipt.report.tokens;
+    if (std::isfinite(receipt.report.loss_first)) first += receipt.report.loss_first;
+    if (std::isfinite(receipt.report.loss_last)) last += receipt.report.loss_last;
+  }
+  const double count = std::max<double>(round.contributors, 1);
+  round.train_loss_first = first / count;
+  round.train_loss_last = last / count;
+}
+
+void RoundMachine::Impl::close_round(const std::string& reason) {
+  if (reason != kGoalReached) finish_cohort();
+  count_cohort();
+  round.state = RoundState::closed;
+  round.closed_ms = now;
+  round.reason = reason;
+  phase = Phase::evaluating;
+  write("rounds", store::key_of(round.round), wire::encode(round));
+  flush();
+  effects.emplace_back(CancelTimer{TimerId::round_deadline});
+  end_uploads();
+  evaluate_candidate();
+}
+
+/// Nobody whose upload is under way need go on with it.
+void RoundMachine::Impl::end_uploads() {
+  const auto open = std::exchange(assemblies, {});
+  assembly_bytes = 0;
+  for (const auto& [device, assembly] : open) answer_late(device, round.round, assembly.content);
+}
+
+void RoundMachine::Impl::evaluate_candidate() {
+  if (const Status made = make_candidate(); !made.ok()) return abort_round(made.error().message);
+  effects.emplace_back(Evaluate{ModelVersion{version.version.value + 1}, candidate});
+  effects.emplace_back(SetTimer{TimerId::evaluation, now + config.evaluation_timeout_ms});
+}
+
+/// From committed rows alone: after a restart the same candidate comes out, bit for bit.
+Status RoundMachine::Impl::make_candidate() {
+  COVEY_ASSIGN(const auto mean_contribution, aggregation::aggregate(aggregation::Strategy::mean, *sum));
+  const std::vector<double> wide(mean_contribution.begin(), mean_contribution.end());
+  const std::vector<float> mean = adapters::recover(layout, wide, 1);
+  double squares = 0;
+  for (const float value : mean) squares += double{value} * value;
+  round.delta_norm = std::sqrt(squares);
+  candidate_optimizer = optimizer;
+  candidate = values;
+  COVEY_TRY(candidate_optimizer->step(candidate, mean));
+  if (!std::ranges::all_of(candidate, [](float value) { return std::isfinite(value); })) {
+    return Error{ErrorCode::internal, "the server optimizer's step is not finite; lower its learning rate"};
+  }
+  return {};
+}
+
+void RoundMachine::Impl::on_evaluated(const Evaluated& event) {
+  if (phase != Phase::evaluating) return;
+  const ModelVersion awaited{version.evaluated ? version.version.value + 1 : version.version.value};
+  if (event.version != awaited) return;
+  const Metrics metrics{event.loss, event.accuracy, event.tokens};
+  effects.emplace_back(CancelTimer{TimerId::evaluation});
+  if (version.evaluated) return publish(metrics);
+  version.evaluated = true;
+  version.metrics = metrics;
+  write("versions", store::key_of(version.version), wire::encode(version));
+  flush();
+  RoundRow baseline;
+  baseline.metrics = metrics;
+  baseline.started_ms = baseline.ended_ms = now;
+  effects.emplace_back(RoundEnded{RoundId{0}, true, "initial adapter", baseline});
+  after_round();
+}
+
+void RoundMachine::Impl::publish(const Metrics& metrics) {
+  const Bytes content = encode_values(candidate);
+  VersionRow next;
+  next.version = ModelVersion{version.version.value + 1};
+  next.round = round.round;
+  next.adapter = adapter_blob(next.version, content);
+  next.chain = chain_hash(version.chain, next);
+  next.created_ms = now;
+  next.contributors = round.contributors;
+  next.weight = round.weight;
+  next.evaluated = true;
+  next.metrics = metrics;
+
+  count_cohort();
+  round.state = RoundState::published;
+  round.ended_ms = now;
+  round.version = next.version;
+  round.metrics = metrics;
+  write("versions", store::key_of(next.version), wire::encode(next));
+  write("adapters", store::key_of(next.version), content);
+  write("optimizer", store::key_of("state"), candidate_optimizer->serialize());
+  if (next.version.value >= config.versions_kept) {
+    erase("adapters", store::key_of(next.version.value - config.versions_kept));
+  }
+  version = std::move(next);
+  values = std::move(candidate);
+  optimizer = std::move(candidate_optimizer);
+  ++published;
+  end_round(true);
+}
+
+void RoundMachine::Impl::abort_round(const std::string& reason) {
+  count_cohort();
+  round.state = RoundState::aborted;
+  round.ended_ms = now;
+  round.reason = reason;
+  effects.emplace_back(CancelTimer{TimerId::round_deadline});
+  end_round(false);
+  end_uploads();
+}
+
+/// One commit for everything the round's end changes; then the world may see it.
+void RoundMachine::Impl::end_round(bool with_version) {
+  write("rounds", store::key_of(round.round), wire::encode(round));
+  erase("sums", store::key_of(round.round));
+  flush();
+  candidate.clear();
+  candidate_optimizer.reset();
+  if (with_version) serve_version();
+  effects.emplace_back(RoundEnded{round.round, with_version, round.reason, round});
+  after_round();
+}
+
+void RoundMachine::Impl::serve_version() {
+  effects.emplace_back(Serve{version.adapter.blob, encode_values(values)});
+}
+
+void RoundMachine::Impl::after_round() {
+  const std::uint64_t tried_max = config.rounds_tried_max > 0 ? config.rounds_tried_max : 10 * config.rounds;
+  if (published >= config.rounds || round.round.value >= tried_max) {
+    phase = Phase::finished;
+    return;
+  }
+  phase = Phase::idle;
+  if (!paused) effects.emplace_back(SetTimer{TimerId::next_round, now + config.round_pause_ms});
+}
+
+}  // namespace covey::coordinator

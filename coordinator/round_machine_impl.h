@@ -1,0 +1,128 @@
+/// Internal to the round machine: its state, shared by the files that hold its transitions.
+///   round_machine.cpp   events, timers, commits, restart        round_collect.cpp   check-ins and uploads
+///   round_close.cpp     start, close, publish, abort
+#pragma once
+
+#include <set>
+
+#include "adapters/layout.h"
+#include "aggregation/running_sum.h"
+#include "aggregation/server_optimizer.h"
+#include "coordinator/round_machine.h"
+
+namespace covey::coordinator {
+
+/// An upload in progress. Memory grows with what has arrived; `bytes` is reserved in the total from the start.
+struct Assembly {
+  wire::Hash content{};
+  std::uint64_t bytes = 0;
+  wire::TrainingReport report;
+  Bytes received;
+  bool connected = true;
+  [[nodiscard]] std::uint32_t next_chunk() const {
+    return static_cast<std::uint32_t>(received.size() / wire::kChunkBytes);
+  }
+};
+
+struct RoundMachine::Impl {
+  Impl(TaskConfig task, adapters::AdapterLayout adapter_layout, aggregation::ServerOptimizer server_optimizer);
+
+  // -- round_machine.cpp
+  Status restore(store::Store& store);
+  Status restore_rounds(store::Store& store);
+  Status restore_open_round(store::Store& store);
+  void on_started();
+  void on_timer(TimerId timer);
+  void on_pause(bool pause);
+  void send(const DeviceId& device, wire::Message message) { effects.emplace_back(Send{device, std::move(message)}); }
+  /// Adds to the next commit; `within_ms` from now at the latest.
+  void write(std::string table, Bytes key, std::optional<Bytes> value);
+  void erase(std::string table, Bytes key) { write(std::move(table), std::move(key), std::nullopt); }
+  void commit_within(std::int64_t within_ms);
+  /// Commits all that waits, then sends what waited for it.
+  void flush();
+
+  // -- round_collect.cpp
+  void on_message(const DeviceId& device, const wire::Message& message);
+  void on_check_in(const DeviceId& device, const wire::CheckIn& message);
+  void on_answer(const DeviceId& device, const wire::TaskAnswer& message);
+  void on_submit_begin(const DeviceId& device, const wire::SubmitBegin& message);
+  void on_submit_chunk(const DeviceId& device, const wire::SubmitChunk& message);
+  void on_gone(const DeviceId& device);
+  void check_back(const DeviceId& device, wire::WaitReason reason);
+  void offer(const DeviceId& device);
+  bool invite(const DeviceId& device);
+  [[nodiscard]] std::uint32_t places_taken() const;
+  [[nodiscard]] bool make_room(std::uint64_t bytes);
+  /// True where the submit was answered from what is known of (round, device): nothing is left to do.
+  bool answer_known(const DeviceId& device, RoundId round, const wire::Hash& content);
+  void answer_late(const DeviceId& device, RoundId round, const wire::Hash& content);
+  void drop_assembly(const DeviceId& device);
+  void store_cohort(const DeviceId& device);
+  void complete(const DeviceId& device, Assembly whole);
+  /// Decodes and checks an update against the plan, and adds it to the sum. @errors what breaks the plan.
+  Result<std::uint32_t> add_update(ByteSpan content);
+  void reject(const DeviceId& device, const wire::Hash& content, const std::string& why);
+  void store_receipt(const DeviceId& device, const ReceiptRow& receipt);
+
+  // -- round_close.cpp
+  Status open_plan(wire::RoundPlan decoded);
+  void start_round();
+  void on_deadline();
+  void finish_cohort();
+  void count_cohort();
+  void close_round(const std::string& reason);
+  void end_uploads();
+  void evaluate_candidate();
+  Status make_candidate();
+  void on_evaluated(const Evaluated& event);
+  void publish(const Metrics& metrics);
+  void abort_round(const std::string& reason);
+  void end_round(bool with_version);
+  void after_round();
+  void serve_version();
+
+  TaskConfig config;
+  adapters::AdapterLayout layout;
+  std::uint64_t roster_epoch = 0;
+
+  // what step() is doing now
+  std::int64_t now = 0;
+  std::vector<Effect> effects;
+
+  // durable, mirrored in memory
+  Phase phase = Phase::idle;
+  bool paused = false;
+  bool fresh = true;  ///< no version 0 in the store yet
+  bool started = false;
+  VersionRow version;
+  std::vector<float> values;
+  std::optional<aggregation::ServerOptimizer> optimizer;
+  std::uint64_t published = 0;
+  RoundRow round;
+  wire::RoundPlan plan;  ///< of `round`
+  wire::Hash plan_hash{};
+  std::map<DeviceId, CohortRow> cohort;
+  std::optional<aggregation::RunningSum> sum;  ///< of the open round
+  ContributorsRow contributors;
+  std::set<DeviceId> contributed;                              ///< the same devices, for look-up
+  std::map<RoundId, std::map<DeviceId, ReceiptRow>> receipts;  ///< of the newest kReceiptRounds rounds
+  Registry registry;
+
+  // of the life of this process only
+  std::map<DeviceId, Assembly> assemblies;
+  std::uint64_t assembly_bytes = 0;
+  std::vector<store::Write> waiting_writes;
+  std::vector<Send> waiting_sends;
+  std::uint32_t waiting_updates = 0;
+  std::set<DeviceId> uncommitted_invites;
+  std::set<DeviceId> unacknowledged;  ///< receipts that wait for the next commit
+  std::optional<std::int64_t> commit_at;
+  std::vector<float> candidate;  ///< values under evaluation
+  std::optional<aggregation::ServerOptimizer> candidate_optimizer;
+};
+
+inline constexpr std::size_t kReceiptRounds = 8;
+inline constexpr const char* kGoalReached = "goal reached";
+
+}  // namespace covey::coordinator

@@ -1,0 +1,129 @@
+#include "coordinator/round_planner.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "aggregation/strategy.h"
+#include "aggregation/update.h"
+#include "core/base/rng.h"
+#include "core/crypto/hash.h"
+#include "core/wire/codec.h"
+#include "core/wire/limits.h"
+
+namespace covey::coordinator {
+
+namespace {
+/// Round, plan hash, weight, count, bits and the length of the words, with room to spare.
+constexpr std::uint64_t kUpdateOverheadBytes = 256;
+
+Error bad(const std::string& what) {
+  return {ErrorCode::invalid_argument, "task: " + what};
+}
+}  // namespace
+
+std::uint32_t TaskConfig::invited_max() const {
+  return static_cast<std::uint32_t>(std::ceil(goal_count * over_selection));
+}
+
+std::uint64_t TaskConfig::update_bytes_max() const {
+  return (values() * privacy.value_bits + 7) / 8 + kUpdateOverheadBytes;
+}
+
+Status TaskConfig::check() const {
+  if (privacy.mode != wire::PrivacyMode::robust) {
+    return Error{ErrorCode::unsupported, std::string("privacy.mode: ") + wire::to_string(privacy.mode) +
+                                             ": not in this version; write `robust` (the coordinator is trusted and "
+                                             "sees each update)"};
+  }
+  if (task.empty() || task.size() > wire::kNameBytesMax) return bad("name: needs 1 to 128 bytes");
+  if (adapter_layout.empty() || adapter_layout.size() > wire::kLayoutBytesMax) {
+    return bad("adapter: its layout has " + std::to_string(adapter_layout.size()) + " bytes; 1 to 131072 can be sent");
+  }
+  if (initial.empty()) return bad("adapter: has no values");
+  if (rounds == 0 || rounds > 1'000'000) return bad("rounds: write 1 to 1000000");
+  if (goal_count == 0 || goal_count > 100'000) return bad("goal: write 1 to 100000 devices");
+  if (min_count == 0 || min_count > goal_count) return bad("min: write 1 to goal (" + std::to_string(goal_count) + ")");
+  if (!(over_selection >= 1 && over_selection <= 10)) return bad("over_selection: write 1 to 10");
+  if (deadline_ms < 100 || deadline_ms > 7 * 86'400'000LL) return bad("deadline: write 0.1 s to 7 days");
+  if (check_back_ms < 10 || check_back_ms > 86'400'000) return bad("check_back: write 10 ms to 24 h");
+  if (round_pause_ms < 0) return bad("round_pause: write 0 or more");
+  if ((local.steps > 0) == (local.epochs > 0)) return bad("local: set exactly one of steps and epochs");
+  if (local.batch == 0 || local.seq == 0 || local.steps_max == 0) return bad("local: batch, seq, steps_max start at 1");
+  if (local.method != "backprop") return bad("local.method: `backprop` is the one of this version");
+  if (local.optimizer != "adamw" && local.optimizer != "sgd") return bad("local.optimizer: write adamw or sgd");
+  for (const double figure : {local.learning_rate, local.weight_decay, local.gradient_clip, local.prox_mu}) {
+    if (!std::isfinite(figure) || figure < 0) return bad("local: rates and bounds are numbers of 0 or more");
+  }
+  if (group_commit_updates == 0 || group_commit_ms < 0 || invite_commit_ms < 0 || versions_kept == 0) {
+    return bad("group commits need at least one update, and no negative times");
+  }
+  COVEY_TRY(server_optimizer.check());
+  COVEY_TRY(aggregation::check_supported(aggregation::Strategy::mean, privacy.mode));
+  const wire::RoundPlan plan = plan_round(*this, {}, RoundId{1}, 0);
+  COVEY_TRY(aggregation::UpdateSpec::of(plan, initial.size()).check());
+  if (plan.update_bytes_max > assembly_bytes_max) {
+    return bad("one update has " + std::to_string(plan.update_bytes_max) + " bytes, more than all uploads may hold (" +
+               std::to_string(assembly_bytes_max) + ")");
+  }
+  const std::size_t plan_bytes = wire::encode(plan).size();
+  if (plan_bytes > wire::kPlanBytesMax) {
+    return bad("its plan has " + std::to_string(plan_bytes) + " bytes; at most 262144 can be sent: adapt fewer layers");
+  }
+  return {};
+}
+
+wire::RoundPlan plan_round(const TaskConfig& config, const VersionRow& base, RoundId round,
+                           std::uint64_t roster_epoch) {
+  wire::RoundPlan plan;
+  plan.task = config.task;
+  plan.round = round;
+  plan.base_version = base.version;
+  plan.model = config.model;
+  plan.adapter_layout = config.adapter_layout;
+  plan.adapter = base.adapter;
+  plan.seed = derive_seed(config.seed, round.value);
+  plan.method = config.local.method;
+  plan.optimizer = config.local.optimizer;
+  plan.learning_rate = config.local.learning_rate;
+  plan.weight_decay = config.local.weight_decay;
+  plan.gradient_clip = config.local.gradient_clip;
+  plan.prox_mu = config.local.prox_mu;
+  plan.local_steps = config.local.steps;
+  plan.local_epochs = config.local.epochs;
+  plan.local_steps_max = config.local.steps_max;
+  plan.batch = config.local.batch;
+  plan.seq = config.local.seq;
+  plan.mode = config.privacy.mode;
+  plan.clip_norm = config.privacy.clip_norm;
+  plan.value_bits = config.privacy.value_bits;
+  plan.weight_max = config.privacy.weight_max;
+  plan.cohort_invited = config.invited_max();
+  plan.goal_count = config.goal_count;
+  plan.min_count = config.min_count;
+  plan.update_bytes_max = config.update_bytes_max();
+  plan.deadline_ms = config.deadline_ms;
+  plan.roster_epoch = roster_epoch;
+  return plan;
+}
+
+wire::FileBlob adapter_blob(ModelVersion version, ByteSpan content) {
+  wire::Manifest manifest;
+  manifest.bytes = content.size();
+  for (std::size_t at = 0; at < content.size(); at += wire::kChunkBytes) {
+    const std::size_t size = std::min<std::size_t>(wire::kChunkBytes, content.size() - at);
+    manifest.chunks.push_back(crypto::hash(content.subspan(at, size)).bytes);
+  }
+  return {"adapter-" + std::to_string(version.value) + ".f32", crypto::hash(wire::encode(manifest)).bytes,
+          content.size()};
+}
+
+wire::Hash task_identity(const TaskConfig& config) {
+  crypto::Hasher hasher("covey task 1");
+  hasher.update(config.task).update_u64(config.task.size());
+  for (const wire::FileBlob& file : config.model) hasher.update(wire::encode(file));
+  hasher.update(config.adapter_layout).update_u64(config.seed);
+  hasher.update_u64(static_cast<std::uint64_t>(config.server_optimizer.kind));
+  return hasher.update(encode_values(config.initial)).finish().bytes;
+}
+
+}  // namespace covey::coordinator

@@ -1,0 +1,70 @@
+/// What one federated task is, checked: the input of the planner and of the round machine. Made from a configuration
+/// file by settings.h, or filled in by the simulator and by tests.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "aggregation/server_optimizer.h"
+#include "core/base/result.h"
+#include "core/wire/messages.h"
+
+namespace covey::coordinator {
+
+struct LocalTraining {
+  std::uint32_t steps = 0;  ///< exactly one of steps and epochs is set
+  std::uint32_t epochs = 1;
+  std::uint32_t steps_max = 1000;
+  std::uint32_t batch = 8;
+  std::uint32_t seq = 128;
+  std::string method = "backprop";
+  std::string optimizer = "adamw";  ///< adamw, sgd
+  double learning_rate = 1e-3;
+  double weight_decay = 0;
+  double gradient_clip = 1;  ///< 0 = off
+  double prox_mu = 0;        ///< FedProx; 0 = off
+};
+
+struct Privacy {
+  wire::PrivacyMode mode = wire::PrivacyMode::robust;
+  double clip_norm = 10;          ///< L2 bound of a delta
+  std::uint32_t value_bits = 16;  ///< of one quantized value
+  std::uint32_t weight_max = 1;   ///< 1 = every device counts the same
+};
+
+struct TaskConfig {
+  std::string task = "task";
+  std::vector<wire::FileBlob> model;
+  std::string adapter_layout;  ///< canonical text
+  std::vector<float> initial;  ///< P values of version 0
+  std::uint64_t seed = 1;
+
+  std::uint64_t rounds = 10;           ///< published rounds that end the task
+  std::uint64_t rounds_tried_max = 0;  ///< tried rounds that end it anyway; 0 = 10 x rounds
+  std::uint32_t goal_count = 1;
+  std::uint32_t min_count = 1;
+  double over_selection = 1.0;  ///< invited / goal, 1 to 10
+  std::int64_t deadline_ms = 600'000;
+  std::int64_t round_pause_ms = 0;
+  std::int64_t evaluation_timeout_ms = 3'600'000;
+  std::uint32_t check_back_ms = 5'000;
+  LocalTraining local;
+  aggregation::ServerOptimizerConfig server_optimizer;
+  Privacy privacy;
+
+  std::uint32_t group_commit_updates = 32;
+  std::int64_t group_commit_ms = 500;
+  std::int64_t invite_commit_ms = 20;                           ///< invitations of this span share one commit
+  std::uint64_t assembly_bytes_max = std::uint64_t{256} << 20;  ///< of all uploads in progress
+  std::uint64_t versions_kept = 16;                             ///< adapters whose values stay in the store
+
+  [[nodiscard]] std::uint64_t values() const { return initial.size(); }
+  [[nodiscard]] std::uint32_t invited_max() const;
+  /// Bytes of one encoded update, at most.
+  [[nodiscard]] std::uint64_t update_bytes_max() const;
+  /// @errors invalid_argument: names the key, what it is and what it may be. unsupported: a privacy mode of later.
+  [[nodiscard]] Status check() const;
+};
+
+}  // namespace covey::coordinator

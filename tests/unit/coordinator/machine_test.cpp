@@ -1,0 +1,338 @@
+#include <algorithm>
+
+#include "core/wire/codec.h"
+#include "core/wire/signing.h"
+#include "machine_world.h"
+#include "tests/support/support.h"
+
+namespace covey::coordinator {
+namespace {
+using namespace test_world;
+
+std::vector<ScriptedDevice> fleet(int count) {
+  std::vector<ScriptedDevice> out;
+  for (int i = 1; i <= count; ++i) out.push_back({.number = i, .weight = static_cast<std::uint32_t>(i)});
+  return out;
+}
+
+/// A world without scripts, with round 1 collecting.
+World manual_world(TaskConfig config = small_task()) {
+  World world(std::move(config), {});
+  world.scripted = false;
+  double loss = 1;
+  world.step(Evaluated{ModelVersion{0}, loss, {}, 1});
+  world.now = world.timers.at(TimerId::next_round);
+  world.step(TimerFired{TimerId::next_round});
+  REQUIRE(world.machine().phase() == Phase::collecting);
+  return world;
+}
+
+wire::CheckIn check_in() {
+  wire::CheckIn message;
+  message.capabilities.weakest_mode = wire::PrivacyMode::robust;
+  return message;
+}
+
+/// Checks device `number` in and commits its invitation.
+void invite(World& world, int number) {
+  world.deliver(number, check_in());
+  world.step(TimerFired{TimerId::group_commit});
+}
+
+void submit(World& world, int number, int variant = 0, std::uint32_t weight = 1) {
+  const Bytes update = update_of(number, world.machine().round_row().plan, weight, variant);
+  wire::SubmitBegin begin;
+  begin.round = world.machine().round();
+  begin.content = wire::content_hash(update);
+  begin.bytes = update.size();
+  world.deliver(number, begin);
+  if (!world.sent.empty() && std::holds_alternative<wire::SubmitNext>(world.sent.back().second)) {
+    world.deliver(number, wire::SubmitChunk{begin.round, 0, update});
+  }
+}
+
+template <typename T>
+std::vector<T> all_sent(const World& world) {
+  std::vector<T> out;
+  for (const auto& [device, message] : world.sent) {
+    if (const auto* typed = std::get_if<T>(&message)) out.push_back(*typed);
+  }
+  return out;
+}
+
+std::size_t count_rows(World& world, const std::string& table) {
+  std::size_t rows = 0;
+  REQUIRE_OK(world.store().scan(table, {}, [&](ByteSpan, ByteSpan) -> Status {
+    ++rows;
+    return {};
+  }));
+  return rows;
+}
+}  // namespace
+
+TEST_CASE("a task runs its rounds to the goal, and each version moves the adapter") {
+  World world(small_task(), fleet(4));
+  REQUIRE(world.run());
+  REQUIRE(world.ended.size() == 4);  // the baseline and three rounds
+  CHECK(world.ended[0].round == RoundId{0});
+  for (std::size_t r = 1; r <= 3; ++r) {
+    CHECK(world.ended[r].published);
+    CHECK(world.ended[r].row.contributors == 4);
+    CHECK(world.ended[r].row.weight == 1 + 2 + 3 + 4);
+    CHECK(world.ended[r].row.train_loss_first == 2);
+    CHECK(world.ended[r].row.metrics.loss.has_value());
+  }
+  CHECK(world.machine().version().version == ModelVersion{3});
+  CHECK(world.machine().published() == 3);
+  for (const auto& device : world.devices) CHECK(device.accepted == std::set<std::uint64_t>{1, 2, 3});
+  CHECK(!std::ranges::equal(world.machine().values(), small_task().initial));
+  CHECK(count_rows(world, "receipts") == 12);
+  CHECK(count_rows(world, "sums") == 0);
+}
+
+TEST_CASE("the deadline closes a round that has the minimum") {
+  auto devices = fleet(4);
+  devices[0].silent = true;
+  auto config = small_task();
+  config.rounds = 1;
+  World world(config, devices);
+  REQUIRE(world.run());
+  const RoundEnded& round = world.ended.back();
+  CHECK(round.published);
+  CHECK(round.row.contributors == 3);
+  CHECK(round.row.ended_ms - round.row.started_ms == config.deadline_ms);
+  CHECK(world.machine().registry().find(device_number(1))->failed == 1);
+  CHECK(world.machine().registry().find(device_number(2))->failed == 0);
+}
+
+TEST_CASE("the deadline aborts a round below the minimum, and the next one begins from the same version") {
+  auto devices = fleet(4);
+  for (std::size_t i = 0; i < 3; ++i) devices[i].silent = true;
+  auto config = small_task();
+  config.rounds_tried_max = 2;
+  World world(config, devices);
+  REQUIRE(world.run());
+  REQUIRE(world.ended.size() == 3);
+  CHECK(!world.ended[1].published);
+  CHECK(!world.ended[2].published);
+  CHECK(world.ended[1].reason.find("fewer than the minimum of 2") != std::string::npos);
+  CHECK(world.machine().version().version == ModelVersion{0});
+  CHECK(std::ranges::equal(world.machine().values(), config.initial));
+}
+
+TEST_CASE("the same submit again gets the same receipt and is counted once") {
+  World world = manual_world();
+  for (int i = 1; i <= 4; ++i) invite(world, i);
+  submit(world, 1);
+  CHECK(all_sent<wire::Receipt>(world).empty());  // behind the commit
+  submit(world, 1);
+  CHECK(all_sent<wire::Receipt>(world).empty());
+  world.step(TimerFired{TimerId::group_commit});
+  REQUIRE(all_sent<wire::Receipt>(world).size() == 1);
+  submit(world, 1);
+  const auto receipts = all_sent<wire::Receipt>(world);
+  REQUIRE(receipts.size() == 2);
+  CHECK(receipts[1].status == wire::ReceiptStatus::accepted);
+  CHECK(receipts[0].content == receipts[1].content);
+  CHECK(world.machine().collected() == 1);
+}
+
+TEST_CASE("a different submit for the same round and device is refused and noted") {
+  World world = manual_world();
+  for (int i = 1; i <= 4; ++i) invite(world, i);
+  submit(world, 1);
+  world.step(TimerFired{TimerId::group_commit});
+  submit(world, 1, 7);
+  CHECK(all_sent<wire::Receipt>(world).back().status == wire::ReceiptStatus::conflicting);
+  CHECK(world.machine().collected() == 1);
+  REQUIRE(world.incidents.size() == 1);
+  world.step(TimerFired{TimerId::group_commit});
+  CHECK(count_rows(world, "incidents") == 1);
+}
+
+TEST_CASE("updates are committed and acknowledged in groups") {
+  auto config = small_task();
+  config.goal_count = 8;
+  config.group_commit_updates = 3;
+  World world = manual_world(config);
+  for (int i = 1; i <= 8; ++i) invite(world, i);
+  submit(world, 1);
+  submit(world, 2);
+  CHECK(world.commits_with_sum == 0);
+  submit(world, 3);
+  CHECK(world.commits_with_sum == 1);
+  CHECK(all_sent<wire::Receipt>(world).size() == 3);
+  submit(world, 4);
+  CHECK(world.timers.at(TimerId::group_commit) == world.now + config.group_commit_ms);
+  world.step(TimerFired{TimerId::group_commit});
+  CHECK(world.commits_with_sum == 2);
+  CHECK(all_sent<wire::Receipt>(world).size() == 4);
+}
+
+TEST_CASE("a device that comes after the round is told that it is late") {
+  World world = manual_world();
+  auto config = small_task();
+  for (int i = 1; i <= 4; ++i) invite(world, i);
+  const Bytes plan = world.machine().round_row().plan;
+  submit(world, 1);
+  submit(world, 2);
+  world.now += config.deadline_ms;
+  world.step(TimerFired{TimerId::round_deadline});
+  REQUIRE(world.machine().phase() == Phase::evaluating);
+  submit(world, 3);
+  CHECK(all_sent<wire::Receipt>(world).back().status == wire::ReceiptStatus::late);
+  CHECK(world.machine().collected() == 2);
+  CHECK(world.machine().registry().find(device_number(3))->late == 1);
+}
+
+TEST_CASE("a refusal gives its place to another device") {
+  auto config = small_task();
+  config.goal_count = 2;
+  World world = manual_world(config);
+  invite(world, 1);
+  invite(world, 2);
+  world.deliver(3, check_in());
+  CHECK(all_sent<wire::CheckBack>(world).back().reason == wire::WaitReason::not_selected);
+  world.deliver(1, wire::TaskAnswer{RoundId{1}, false, wire::RefusalReason::memory});
+  invite(world, 3);
+  CHECK(all_sent<wire::TaskOffer>(world).size() == 3);
+  world.deliver(1, check_in());
+  CHECK(all_sent<wire::CheckBack>(world).back().reason == wire::WaitReason::not_selected);
+  CHECK(world.machine().registry().find(device_number(1))->refused == 1);
+}
+
+TEST_CASE("more devices are invited than needed, and never more than that") {
+  auto config = small_task();
+  config.over_selection = 1.5;
+  World world = manual_world(config);
+  for (int i = 1; i <= 9; ++i) invite(world, i);
+  CHECK(all_sent<wire::TaskOffer>(world).size() == 6);
+  for (int i = 1; i <= 4; ++i) submit(world, i);
+  CHECK(world.machine().phase() == Phase::evaluating);
+  submit(world, 5);
+  CHECK(all_sent<wire::Receipt>(world).back().status == wire::ReceiptStatus::late);
+}
+
+TEST_CASE("an invitation is a row before the device hears of it, with its reason") {
+  World world = manual_world();
+  world.deliver(1, check_in());
+  CHECK(all_sent<wire::TaskOffer>(world).empty());
+  world.step(TimerFired{TimerId::group_commit});
+  REQUIRE(all_sent<wire::TaskOffer>(world).size() == 1);
+  const auto row = world.store().get("cohort", store::key_of(RoundId{1}, device_number(1)));
+  REQUIRE_OK(row);
+  REQUIRE(row->has_value());
+  const auto cohort = wire::decode<CohortRow>(**row);
+  REQUIRE_OK(cohort);
+  CHECK(cohort->state == CohortState::invited);
+  CHECK(cohort->reason.find("uniform: rank 1 of 1") == 0);
+}
+
+TEST_CASE("a device whose policy wants a stronger mode is never invited") {
+  World world = manual_world();
+  wire::CheckIn message;  // weakest mode: secure
+  world.deliver(1, message);
+  CHECK(all_sent<wire::TaskOffer>(world).empty());
+  CHECK(all_sent<wire::CheckBack>(world).back().reason == wire::WaitReason::not_selected);
+}
+
+TEST_CASE("updates that break the plan are refused, noted and counted as failures") {
+  World world = manual_world();
+  invite(world, 1);
+  invite(world, 2);
+  invite(world, 3);
+  invite(world, 4);
+  const Bytes plan = world.machine().round_row().plan;
+  Bytes update = update_of(1, plan);
+
+  SUBCASE("another hash than announced") {
+    wire::SubmitBegin begin{RoundId{1}, wire::UpdateKind::clear, {}, update.size(), {}};
+    world.deliver(1, begin);
+    world.deliver(1, wire::SubmitChunk{RoundId{1}, 0, update});
+  }
+  SUBCASE("more bytes than the plan allows") {
+    world.deliver(1, wire::SubmitBegin{RoundId{1}, wire::UpdateKind::clear, {}, 1 << 20, {}});
+  }
+  SUBCASE("a masked update in robust mode") {
+    world.deliver(1, wire::SubmitBegin{RoundId{1}, wire::UpdateKind::masked, {}, update.size(), {}});
+  }
+  SUBCASE("a weight above the maximum") {
+    auto decoded = wire::decode<wire::ClearUpdate>(update);
+    REQUIRE_OK(decoded);
+    decoded->weight = 17;
+    update = wire::encode(*decoded);
+    wire::SubmitBegin begin{RoundId{1}, wire::UpdateKind::clear, wire::content_hash(update), update.size(), {}};
+    world.deliver(1, begin);
+    world.deliver(1, wire::SubmitChunk{RoundId{1}, 0, update});
+  }
+  SUBCASE("another plan") {
+    auto decoded = wire::decode<wire::ClearUpdate>(update);
+    REQUIRE_OK(decoded);
+    decoded->plan[0] ^= 1;
+    update = wire::encode(*decoded);
+    wire::SubmitBegin begin{RoundId{1}, wire::UpdateKind::clear, wire::content_hash(update), update.size(), {}};
+    world.deliver(1, begin);
+    world.deliver(1, wire::SubmitChunk{RoundId{1}, 0, update});
+  }
+  SUBCASE("a chunk of the wrong length") {
+    world.deliver(1, wire::SubmitBegin{RoundId{1}, wire::UpdateKind::clear, {}, update.size(), {}});
+    update.push_back(0);
+    world.deliver(1, wire::SubmitChunk{RoundId{1}, 0, update});
+  }
+  world.step(TimerFired{TimerId::group_commit});
+  REQUIRE(all_sent<wire::Receipt>(world).size() == 1);
+  CHECK(all_sent<wire::Receipt>(world).back().status == wire::ReceiptStatus::refused);
+  CHECK(world.incidents.size() == 1);
+  CHECK(world.machine().collected() == 0);
+  CHECK(world.machine().registry().find(device_number(1))->failed == 1);
+}
+
+TEST_CASE("a device outside the cohort cannot contribute") {
+  World world = manual_world();
+  invite(world, 1);
+  submit(world, 2);
+  CHECK(all_sent<wire::Receipt>(world).back().status == wire::ReceiptStatus::refused);
+  CHECK(world.machine().collected() == 0);
+}
+
+TEST_CASE("uploads in progress stay within their bound, and those of devices that left give way") {
+  auto config = small_task();
+  config.assembly_bytes_max = config.update_bytes_max() + 10;
+  World world = manual_world(config);
+  for (int i = 1; i <= 4; ++i) invite(world, i);
+  const std::uint64_t bytes = config.update_bytes_max() - 50;
+  world.deliver(1, wire::SubmitBegin{RoundId{1}, wire::UpdateKind::clear, {}, bytes, {}});
+  world.deliver(2, wire::SubmitBegin{RoundId{1}, wire::UpdateKind::clear, {}, bytes, {}});
+  CHECK(all_sent<wire::CheckBack>(world).back().reason == wire::WaitReason::busy);
+  world.step(DeviceGone{device_number(1)});
+  world.deliver(2, wire::SubmitBegin{RoundId{1}, wire::UpdateKind::clear, {}, bytes, {}});
+  CHECK(std::holds_alternative<wire::SubmitNext>(world.sent.back().second));
+}
+
+TEST_CASE("a paused task finishes its round, starts no other, and goes on when resumed") {
+  World world = manual_world();
+  for (int i = 1; i <= 4; ++i) invite(world, i);
+  world.step(Pause{});
+  for (int i = 1; i <= 4; ++i) submit(world, i);
+  world.step(Evaluated{ModelVersion{1}, 1.0, {}, 1});
+  CHECK(world.machine().phase() == Phase::idle);
+  CHECK(!world.timers.contains(TimerId::next_round));
+  world.deliver(1, check_in());
+  CHECK(all_sent<wire::CheckBack>(world).back().reason == wire::WaitReason::paused);
+  world.restart();
+  CHECK(world.machine().paused());
+  CHECK(!world.timers.contains(TimerId::next_round));
+  world.step(Resume{});
+  world.step(TimerFired{TimerId::next_round});
+  CHECK(world.machine().phase() == Phase::collecting);
+}
+
+TEST_CASE("a privacy mode of a later version is refused in one line") {
+  auto config = small_task();
+  config.privacy.mode = wire::PrivacyMode::secure;
+  const auto machine = RoundMachine::create(config);
+  REQUIRE(!machine.ok());
+  CHECK(machine.error().message.find("not in this version") != std::string::npos);
+}
+
+}  // namespace covey::coordinator
