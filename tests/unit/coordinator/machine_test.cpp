@@ -11,21 +11,24 @@ using namespace test_world;
 
 std::vector<ScriptedDevice> fleet(int count) {
   std::vector<ScriptedDevice> out;
-  for (int i = 1; i <= count; ++i) out.push_back({.number = i, .weight = static_cast<std::uint32_t>(i)});
+  for (int i = 1; i <= count; ++i) {
+    ScriptedDevice& device = out.emplace_back();
+    device.number = i;
+    device.weight = static_cast<std::uint32_t>(i);
+  }
   return out;
 }
 
 /// A world without scripts, with round 1 collecting.
-World manual_world(TaskConfig config = small_task()) {
-  World world(std::move(config), {});
-  world.scripted = false;
-  double loss = 1;
-  world.step(Evaluated{ModelVersion{0}, loss, {}, 1});
-  world.now = world.timers.at(TimerId::next_round);
-  world.step(TimerFired{TimerId::next_round});
-  REQUIRE(world.machine().phase() == Phase::collecting);
-  return world;
-}
+struct ManualWorld : World {
+  explicit ManualWorld(TaskConfig config = small_task()) : World(std::move(config), {}) {
+    scripted = false;
+    step(Evaluated{ModelVersion{0}, 1.0, {}, 1});
+    now = timers.at(TimerId::next_round);
+    step(TimerFired{TimerId::next_round});
+    REQUIRE(machine().phase() == Phase::collecting);
+  }
+};
 
 wire::CheckIn check_in() {
   wire::CheckIn message;
@@ -121,7 +124,7 @@ TEST_CASE("the deadline aborts a round below the minimum, and the next one begin
 }
 
 TEST_CASE("the same submit again gets the same receipt and is counted once") {
-  World world = manual_world();
+  ManualWorld world;
   for (int i = 1; i <= 4; ++i) invite(world, i);
   submit(world, 1);
   CHECK(all_sent<wire::Receipt>(world).empty());  // behind the commit
@@ -138,7 +141,7 @@ TEST_CASE("the same submit again gets the same receipt and is counted once") {
 }
 
 TEST_CASE("a different submit for the same round and device is refused and noted") {
-  World world = manual_world();
+  ManualWorld world;
   for (int i = 1; i <= 4; ++i) invite(world, i);
   submit(world, 1);
   world.step(TimerFired{TimerId::group_commit});
@@ -154,7 +157,7 @@ TEST_CASE("updates are committed and acknowledged in groups") {
   auto config = small_task();
   config.goal_count = 8;
   config.group_commit_updates = 3;
-  World world = manual_world(config);
+  ManualWorld world(config);
   for (int i = 1; i <= 8; ++i) invite(world, i);
   submit(world, 1);
   submit(world, 2);
@@ -170,7 +173,7 @@ TEST_CASE("updates are committed and acknowledged in groups") {
 }
 
 TEST_CASE("a device that comes after the round is told that it is late") {
-  World world = manual_world();
+  ManualWorld world;
   auto config = small_task();
   for (int i = 1; i <= 4; ++i) invite(world, i);
   const Bytes plan = world.machine().round_row().plan;
@@ -188,7 +191,7 @@ TEST_CASE("a device that comes after the round is told that it is late") {
 TEST_CASE("a refusal gives its place to another device") {
   auto config = small_task();
   config.goal_count = 2;
-  World world = manual_world(config);
+  ManualWorld world(config);
   invite(world, 1);
   invite(world, 2);
   world.deliver(3, check_in());
@@ -204,7 +207,7 @@ TEST_CASE("a refusal gives its place to another device") {
 TEST_CASE("more devices are invited than needed, and never more than that") {
   auto config = small_task();
   config.over_selection = 1.5;
-  World world = manual_world(config);
+  ManualWorld world(config);
   for (int i = 1; i <= 9; ++i) invite(world, i);
   CHECK(all_sent<wire::TaskOffer>(world).size() == 6);
   for (int i = 1; i <= 4; ++i) submit(world, i);
@@ -214,7 +217,7 @@ TEST_CASE("more devices are invited than needed, and never more than that") {
 }
 
 TEST_CASE("an invitation is a row before the device hears of it, with its reason") {
-  World world = manual_world();
+  ManualWorld world;
   world.deliver(1, check_in());
   CHECK(all_sent<wire::TaskOffer>(world).empty());
   world.step(TimerFired{TimerId::group_commit});
@@ -229,7 +232,7 @@ TEST_CASE("an invitation is a row before the device hears of it, with its reason
 }
 
 TEST_CASE("a device whose policy wants a stronger mode is never invited") {
-  World world = manual_world();
+  ManualWorld world;
   wire::CheckIn message;  // weakest mode: secure
   world.deliver(1, message);
   CHECK(all_sent<wire::TaskOffer>(world).empty());
@@ -237,7 +240,7 @@ TEST_CASE("a device whose policy wants a stronger mode is never invited") {
 }
 
 TEST_CASE("updates that break the plan are refused, noted and counted as failures") {
-  World world = manual_world();
+  ManualWorld world;
   invite(world, 1);
   invite(world, 2);
   invite(world, 3);
@@ -288,7 +291,7 @@ TEST_CASE("updates that break the plan are refused, noted and counted as failure
 }
 
 TEST_CASE("a device outside the cohort cannot contribute") {
-  World world = manual_world();
+  ManualWorld world;
   invite(world, 1);
   submit(world, 2);
   CHECK(all_sent<wire::Receipt>(world).back().status == wire::ReceiptStatus::refused);
@@ -298,7 +301,7 @@ TEST_CASE("a device outside the cohort cannot contribute") {
 TEST_CASE("uploads in progress stay within their bound, and those of devices that left give way") {
   auto config = small_task();
   config.assembly_bytes_max = config.update_bytes_max() + 10;
-  World world = manual_world(config);
+  ManualWorld world(config);
   for (int i = 1; i <= 4; ++i) invite(world, i);
   const std::uint64_t bytes = config.update_bytes_max() - 50;
   world.deliver(1, wire::SubmitBegin{RoundId{1}, wire::UpdateKind::clear, {}, bytes, {}});
@@ -310,7 +313,7 @@ TEST_CASE("uploads in progress stay within their bound, and those of devices tha
 }
 
 TEST_CASE("a paused task finishes its round, starts no other, and goes on when resumed") {
-  World world = manual_world();
+  ManualWorld world;
   for (int i = 1; i <= 4; ++i) invite(world, i);
   world.step(Pause{});
   for (int i = 1; i <= 4; ++i) submit(world, i);

@@ -69,13 +69,15 @@ void World::restart() {
   inbox_.clear();
   evaluated_.clear();
   for (ScriptedDevice& device : devices) {
-    device.wake_ms = std::max(device.wake_ms, now);
-    if (device.update || device.plan) device.wake_ms = now;  // its connection broke: it announces itself again
+    // Its connection broke: what was under way is announced again, a question without an answer is asked again.
+    const bool waiting = device.wake_ms == INT64_MAX && !device.finished;
+    if (waiting || device.update || device.plan) device.wake_ms = now;
   }
   step(Started{});
 }
 
 void World::step(const Event& event) {
+  if (const auto* timer = std::get_if<TimerFired>(&event)) timers.erase(timer->timer);
   std::vector<Effect> effects = machine_->step(event, now);
   for (Effect& effect : effects) {
     execute(effect);
@@ -195,7 +197,6 @@ bool World::run(std::int64_t until_ms) {
     }
     for (const auto& [id, at] : std::map<TimerId, std::int64_t>(timers)) {
       if (at > now || crashed_) continue;
-      timers.erase(id);
       step(TimerFired{id});
     }
     const bool all_told = std::ranges::all_of(devices, [](const ScriptedDevice& d) { return d.finished || d.silent; });
