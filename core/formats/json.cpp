@@ -94,7 +94,7 @@ void write_real(std::string& out, double value) {
   if (text.find_first_of(".e") == std::string_view::npos) out += ".0";  // stays a real number when read back
 }
 
-std::string line_and_column(std::string_view text, std::size_t position) {
+std::string line_and_column(std::string_view text, std::size_t position, bool column_only) {
   position = std::min(position, text.size());
   std::size_t line = 1;
   std::size_t column = 1;
@@ -106,7 +106,7 @@ std::string line_and_column(std::string_view text, std::size_t position) {
       ++column;
     }
   }
-  return std::to_string(line) + ":" + std::to_string(column);
+  return (column_only ? "" : std::to_string(line) + ":") + std::to_string(column);
 }
 
 }  // namespace
@@ -260,7 +260,8 @@ struct Json::Builder : nlohmann::json_sax<nlohmann::json> {
       if (static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) > 0x7e) c = '?';
     }
     if (what.size() > 160) what = what.substr(0, 160) + "...";
-    error = {ErrorCode::corrupt_data, where + ":" + line_and_column(text, position) + ": is not valid JSON: " + what};
+    error = {ErrorCode::corrupt_data,
+             where + ":" + line_and_column(text, position, limits.where_has_line) + ": is not valid JSON: " + what};
     return false;
   }
 

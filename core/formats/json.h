@@ -32,6 +32,7 @@ struct JsonMember;
 struct JsonLimits {
   std::size_t bytes_max = std::size_t{256} << 20;
   std::size_t depth_max = 64;
+  bool where_has_line = false;  ///< `where` is "file:line" of a JSONL file: messages add the column only
 };
 
 class Json {

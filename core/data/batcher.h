@@ -1,0 +1,73 @@
+/// Examples as token rows, and rows packed into right-padded batches in a seeded order that can be resumed.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/base/result.h"
+#include "core/data/examples.h"
+#include "core/text/tokenizer.h"
+
+namespace covey::data {
+
+constexpr std::int32_t kNoTarget = -100;  ///< the position predicts nothing
+
+/// `targets[t]` is the token after ids[0..t], or kNoTarget; both have the same length.
+struct TokenRow {
+  std::vector<std::int32_t> ids;
+  std::vector<std::int32_t> targets;
+};
+
+/// The example in the tokenizer's frame with the end token after it (where there is one), cut to `seq_max` positions.
+/// Tokens of the prompt are not predicted; a token that joins the prompt's end and the text's start is.
+/// May have no target at all (empty text, or a prompt of seq_max tokens and more).
+TokenRow tokenize(const text::Tokenizer& tokenizer, const Example& example, int seq_max);
+/// All examples that have a target, in their order.
+std::vector<TokenRow> tokenize_all(const text::Tokenizer& tokenizer, std::span<const Example> examples, int seq_max);
+
+/// One batch; borrowed from its Batcher until the next call of next().
+struct Batch {
+  int B = 0;
+  int T = 0;                              ///< the longest row of this batch
+  std::span<const std::int32_t> ids;      ///< (B, T), 0 where padded
+  std::span<const std::int32_t> targets;  ///< (B, T), kNoTarget where padded
+  std::span<const std::int32_t> lengths;  ///< (B)
+};
+
+struct BatcherOptions {
+  int batch = 8;        ///< B; the last batch of an epoch may have fewer rows
+  bool shuffle = true;  ///< another order in every epoch, from `seed`; false: the order of the rows
+  std::uint64_t seed = 0;
+};
+
+/// Goes through the rows again and again. The same options and position give the same batches on every machine.
+/// Not thread-safe; borrows the rows, which must outlive it and must not be empty.
+class Batcher {
+ public:
+  struct Position {
+    std::uint64_t epoch = 0;
+    std::uint64_t row = 0;  ///< rows of this epoch given out
+    friend bool operator==(const Position&, const Position&) = default;
+  };
+
+  /// @errors invalid_argument: no rows, an empty row, batch < 1.
+  static Result<Batcher> create(std::span<const TokenRow> rows, const BatcherOptions& options);
+
+  Batch next();
+  [[nodiscard]] Position position() const { return position_; }
+  /// @errors invalid_argument: beyond the rows of an epoch.
+  [[nodiscard]] Status seek(Position position);
+
+ private:
+  Batcher(std::span<const TokenRow> rows, const BatcherOptions& options);
+  void make_order();
+
+  std::span<const TokenRow> rows_;
+  BatcherOptions options_;
+  Position position_;
+  std::vector<std::size_t> order_;
+  std::vector<std::int32_t> ids_, targets_, lengths_;
+};
+
+}  // namespace covey::data

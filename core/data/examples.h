@@ -1,0 +1,38 @@
+/// Examples read from files that a user wrote: every bound stated, every error with file and line.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/result.h"
+
+namespace covey::data {
+
+struct Example {
+  std::string prompt;  ///< read by the model, not predicted; may be empty
+  std::string text;    ///< predicted
+  std::string key;     ///< whose it is (speaker, household, user); empty where the file does not say
+};
+
+struct ReadLimits {
+  std::size_t file_bytes_max = std::size_t{1} << 30;
+  std::size_t line_bytes_max = std::size_t{1} << 20;
+  std::size_t examples_max = 10'000'000;
+};
+
+/// `.jsonl`: one object per line with "text", or "prompt" and "completion" (or "response"), and optionally "key"; other
+/// members are left alone. Anything else: one example per line. Blank lines are skipped, '\r' before a line break is
+/// dropped.
+/// @errors not_found, io_error; corrupt_data: the line, and what is wrong with it (never its content: it may be
+/// private); resource_exhausted: over a limit; invalid_argument: no example at all.
+Result<std::vector<Example>> read_examples(const std::string& path, const ReadLimits& limits = {});
+
+/// The same on text in memory; `where` stands for the file's name.
+Result<std::vector<Example>> parse_lines(std::string_view content, const std::string& where,
+                                         const ReadLimits& limits = {});
+Result<std::vector<Example>> parse_jsonl(std::string_view content, const std::string& where,
+                                         const ReadLimits& limits = {});
+
+}  // namespace covey::data
