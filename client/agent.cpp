@@ -174,6 +174,7 @@ Status Agent::perform(Fetch effect) {
 }
 
 Status Agent::perform(Train effect) {
+  seams_.downloads.keep_only(effect.plan);
   seams_.trainer.start(effect.plan);
   return {};
 }

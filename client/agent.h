@@ -56,6 +56,8 @@ class Downloads {
   virtual Step on_message(const wire::Message& message) = 0;
   /// The link is gone; what has arrived is kept for the next begin().
   virtual void abandon() = 0;
+  /// All files of this plan are there and training begins: others may go.
+  virtual void keep_only(const wire::RoundPlan& plan) = 0;
 };
 
 struct AgentConfig {

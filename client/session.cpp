@@ -416,6 +416,7 @@ struct Session::Machine {
     persist({{kSessionTable, open_key(), wire::encode(round)}, {kSessionTable, update_key(), round.update}},
             round_text(e.round) + " trained: " + std::to_string(round.report.steps) + " steps, " +
                 std::to_string(round.report.tokens) + " tokens");
+    emit(StopTraining{false});  // its checkpoint is not needed any more
     proceed();
   }
   void handle(const EligibilityChanged& e) {

@@ -5,6 +5,7 @@
 COVEY_WIRE_RECORD(covey::client::OpenRound);
 COVEY_WIRE_RECORD(covey::client::Ledger);
 COVEY_WIRE_RECORD(covey::client::JournalEntry);
+COVEY_WIRE_RECORD(covey::client::ExampleRow);
 
 namespace covey::client {
 

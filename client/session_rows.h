@@ -1,5 +1,5 @@
-/// What a session keeps in its store: the open round, the counters, the journal. Written by wire's bounded codec;
-/// nothing read back is trusted beyond its form.
+/// The rows of a device's store: the open round, the counters, the journal, the examples. Written by wire's bounded
+/// codec; nothing read back is trusted beyond its form.
 #pragma once
 
 #include <cstdint>
@@ -41,6 +41,17 @@ struct Ledger {
   template <class Archive>
   void serialize(Archive& a) {
     a(last_round, accepted, bytes_submitted, day, rounds_in_day, journal_next);
+  }
+};
+
+/// One example of the device's own (example_store.h).
+struct ExampleRow {
+  std::string prompt;
+  std::string text;
+
+  template <class Archive>
+  void serialize(Archive& a) {
+    a(prompt, text);
   }
 };
 

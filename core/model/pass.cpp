@@ -8,8 +8,6 @@
 namespace covey::model {
 namespace {
 
-constexpr int kRankMax = 4096;
-
 Error bad(const std::string& what) {
   return Error{ErrorCode::invalid_argument, what};
 }
@@ -49,7 +47,7 @@ Status set_adapter(Pass& pass, const AdapterSpec& spec, const AdapterView& adapt
       return bad("adapter: there is no linear layer " + std::to_string(lora.site) + " in this model");
     }
     const LinearSite& site = model.sites[static_cast<std::size_t>(lora.site)];
-    if (lora.rank < 1 || lora.rank > kRankMax) {
+    if (lora.rank < 1 || lora.rank > std::min(site.in, site.out)) {
       return bad("adapter: rank " + std::to_string(lora.rank) + " does not fit " + site.path);
     }
     int& slot = pass.lora_of_site[static_cast<std::size_t>(lora.site)];
