@@ -239,6 +239,7 @@ class MemoryNetwork::Client final : public ClientTransport {
 MemoryNetwork::MemoryNetwork(Post post, const KeyDirectory* directory) : impl_(std::make_shared<Impl>()) {
   impl_->post_ = std::move(post);
   impl_->directory_ = directory;
+  server_ = std::make_unique<Server>(impl_);
 }
 MemoryNetwork::~MemoryNetwork() = default;
 
