@@ -434,6 +434,10 @@ struct Session::Machine {
     disconnect();
     emit(CancelTimer{SessionTimer::wake});
   }
+  void handle(const Forgotten&) {
+    if (!training) emit(StopTraining{false});  // a checkpoint may lie there from before a pause
+    if (open) drop("its examples were forgotten");
+  }
   void handle(const CapabilitiesChanged& e) {
     const double tokens_per_s = capabilities.tokens_per_s;
     const double bytes_per_s = capabilities.bytes_per_s;

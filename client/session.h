@@ -92,9 +92,11 @@ struct EligibilityChanged {
 };  ///< power, network, pause by the user
 struct CapabilitiesChanged {
   wire::Capabilities capabilities;
-};  ///< what the next check-in says; before Started, and when examples come or go
-using Event = std::variant<Started, MessageReceived, ConnectionLost, TimerFired, Fetched, FetchFailed,
-                           TrainingProgressed, TrainingDone, TrainingFailed, EligibilityChanged, CapabilitiesChanged>;
+};                    ///< what the next check-in says; before Started, and when examples come or go
+struct Forgotten {};  ///< the user wiped the examples: what was made from them and has not left ends too
+using Event =
+    std::variant<Started, MessageReceived, ConnectionLost, TimerFired, Fetched, FetchFailed, TrainingProgressed,
+                 TrainingDone, TrainingFailed, EligibilityChanged, CapabilitiesChanged, Forgotten>;
 
 // ---- effects -------------------------------------------------------------------------------------------------------
 struct Persist {
