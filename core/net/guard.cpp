@@ -34,7 +34,8 @@ std::optional<Cut> Guard::accepted(int fd, std::uint64_t cookie, std::int64_t no
     early_.erase(early);
   }
   if (!socket.peer.authenticated) silent_[socket.order] = fd;
-  if (sockets_.size() <= limits_.connections_max) return std::nullopt;
+  ++uncut_;  // cut ones are about to end and take no one's place
+  if (uncut_ <= limits_.connections_max) return std::nullopt;
   const int victim = silent_.empty() ? fd : silent_.begin()->second;
   return mark(victim, sockets_.at(victim), CutReason::over_cap);
 }
@@ -43,6 +44,7 @@ void Guard::disconnected(int fd) {
   const auto it = sockets_.find(fd);
   if (it == sockets_.end()) return;
   silent_.erase(it->second.order);
+  if (!it->second.cut) --uncut_;
   drop_peer(it->second.peer);
   sockets_.erase(it);
 }
@@ -108,6 +110,7 @@ std::vector<Guard::Watched> Guard::watched() const {
 
 Cut Guard::mark(int fd, Socket& socket, CutReason reason) {
   socket.cut = true;
+  --uncut_;
   silent_.erase(socket.order);
   return {fd, socket.cookie, reason};
 }

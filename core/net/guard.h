@@ -102,6 +102,7 @@ class Guard {
 
   GuardLimits limits_;
   std::uint64_t next_order_ = 1;
+  std::size_t uncut_ = 0;
   std::unordered_map<int, Socket> sockets_;
   std::map<std::uint64_t, int> silent_;                            ///< order -> fd of those without a hello, uncut
   std::unordered_map<std::uint64_t, int> fd_of_serial_;            ///< bound ones

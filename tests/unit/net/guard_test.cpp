@@ -114,6 +114,17 @@ TEST_CASE("above the cap the oldest silent connection goes, and the new one wher
   CHECK(second->fd == 15);
 }
 
+TEST_CASE("a connection that was cut and has yet to end takes nobody's place") {
+  Guard guard(small());
+  guard.accepted(11, 101, 0);
+  guard.accepted(12, 102, 0);
+  guard.accepted(13, 103, 0);
+  CHECK(guard.accepted(14, 104, 0)->fd == 11);
+  guard.disconnected(12);
+  CHECK(!guard.accepted(15, 105, 0));
+  CHECK(guard.accepted(16, 106, 0)->fd == 13);
+}
+
 TEST_CASE("a descriptor that is reused does not pass its past on") {
   Guard guard(small());
   join(guard, 1);
