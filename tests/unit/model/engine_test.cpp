@@ -1,3 +1,5 @@
+#include <malloc.h>
+
 #include <cmath>
 
 #include "tests/unit/model/tiny.h"
@@ -125,5 +127,37 @@ TEST_CASE("The memory plan counts what an engine takes, and checkpointing takes 
   CHECK(less.buffers_bytes < plain.buffers_bytes * 2 / 3);
   CHECK(forward.buffers_bytes < less.buffers_bytes);
 }
+
+#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+TEST_CASE("What an engine takes from the system stays within a tenth of the plan, and steps take no more") {
+  auto config = tiny::config();
+  config.hidden_size = 96;
+  config.intermediate_size = 256;
+  config.layers = 3;
+  const auto model = tiny::model(config);
+  const auto adapter = tiny::lora(*model, {0, 9}, 4);
+  const auto batch = tiny::batch(3, 20, config.vocab_size);
+  ThreadPool pool(1);
+  const auto in_use = [] {
+    const auto info = mallinfo2();
+    return static_cast<double>(info.uordblks + info.hblkhd);
+  };
+  for (const bool checkpoint : {false, true}) {
+    auto gradient = adapter.zeros();
+    const auto view = adapter.view();
+    const auto gradient_view = gradient.gradient_view();
+    const double before = in_use();
+    const auto engine = tiny::engine(*model, pool, tiny::training(checkpoint));
+    REQUIRE_OK(engine->gradient(batch.view(), adapter.spec, view, gradient_view));
+    const double after = in_use();
+    const auto plan = plan_memory(config, adapter.spec, model->linear_sites(), tiny::training(checkpoint), 2);
+    CHECK(after - before == doctest::Approx(static_cast<double>(plan.buffers_bytes)).epsilon(0.1));
+    for (int step = 0; step < 5; ++step) {
+      REQUIRE_OK(engine->gradient(batch.view(), adapter.spec, view, gradient_view));
+    }
+    CHECK(in_use() == after);
+  }
+}
+#endif
 
 }  // namespace covey::model
