@@ -47,6 +47,7 @@ Result<DeviceConfig> load_device_config(const std::string& path) {
   DeviceConfig out;
   const auto here = std::filesystem::absolute(path).parent_path();
   out.directory = (here / root.text("directory", ".")).lexically_normal().string();
+  if (out.directory.size() > 1 && out.directory.ends_with('/')) out.directory.pop_back();
 
   auto policy = root.section("policy");
   out.policy.weakest_mode = mode_of(policy.choice("weakest_mode", {"secure", "grouped", "robust"}, "secure"));
