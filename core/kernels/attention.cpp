@@ -25,6 +25,16 @@ void attention_forward(ThreadPool& pool, const AttentionShape& shape, const floa
   }
 }
 
+void attention_jvp(ThreadPool& pool, const AttentionShape& shape, const AttentionJvp& args) {
+  const auto heads = static_cast<std::size_t>(shape.heads);
+  pool.parallel_for(shape.rows.size() * heads, [&](std::size_t tile) {
+    const AttentionRow& row = shape.rows[tile / heads];
+    for (int i = 0; i < row.q_count; i += kQueryBlock) {
+      isa_table().attention_jvp(shape, row, static_cast<int>(tile % heads), i, args);
+    }
+  });
+}
+
 void attention_backward(ThreadPool& pool, const AttentionShape& shape, const AttentionBackward& args) {
   // Heads that share keys share a tile: their dk and dv are summed in order.
   const auto kv_heads = static_cast<std::size_t>(shape.kv_heads);

@@ -42,6 +42,18 @@ struct AttentionBackward {
   float* dk = nullptr;  ///< (N_kv, kv_heads, D), overwritten
   float* dv = nullptr;
 };
+struct AttentionJvp {
+  const float* q = nullptr;
+  const float* k = nullptr;
+  const float* v = nullptr;
+  const float* out = nullptr;
+  const float* lse = nullptr;
+  const float* q_t = nullptr;
+  const float* k_t = nullptr;
+  const float* v_t = nullptr;
+  float* out_t = nullptr;  ///< (N, heads, D): the derivative of out along (q_t, k_t, v_t)
+};
+void attention_jvp(ThreadPool& pool, const AttentionShape& shape, const AttentionJvp& args);
 void attention_backward(ThreadPool& pool, const AttentionShape& shape, const AttentionBackward& args);
 
 }  // namespace covey::kernels

@@ -25,4 +25,13 @@ void cross_entropy_backward(ThreadPool& pool, const CrossEntropyArgs& args, floa
   run(pool, args, true, grad_scale);
 }
 
+void cross_entropy_jvp(ThreadPool& pool, const CrossEntropyArgs& args, const float* logits_t, double* loss_t) {
+  for_rows(pool, args.N, args.V, [&](int begin, int end) {
+    for (int n = begin; n < end; ++n) {
+      const std::size_t at = static_cast<std::size_t>(n) * static_cast<std::size_t>(args.V);
+      loss_t[n] = isa_table().cross_entropy_jvp_row(args.V, args.target[n], args.logits + at, logits_t + at);
+    }
+  });
+}
+
 }  // namespace covey::kernels

@@ -19,5 +19,7 @@ struct CrossEntropyArgs {
 void cross_entropy_forward(ThreadPool& pool, const CrossEntropyArgs& args);
 /// The same, and logits become grad_scale (softmax - onehot(target)).
 void cross_entropy_backward(ThreadPool& pool, const CrossEntropyArgs& args, float grad_scale);
+/// loss_t (N): the derivative of each loss along logits_t (N,V); args.logits as the forward pass left them.
+void cross_entropy_jvp(ThreadPool& pool, const CrossEntropyArgs& args, const float* logits_t, double* loss_t);
 
 }  // namespace covey::kernels

@@ -18,6 +18,13 @@ void swiglu_backward(ThreadPool& pool, std::size_t n, const float* dh, float* ga
              [&](std::size_t begin, std::size_t end) { isa_table().swiglu_backward(begin, end, dh, gate, up); });
 }
 
+void swiglu_jvp(ThreadPool& pool, std::size_t n, const float* gate, const float* up, const float* gate_t,
+                const float* up_t, float* h_t) {
+  for_pieces(pool, n, kGrain, [&](std::size_t begin, std::size_t end) {
+    isa_table().swiglu_jvp(begin, end, gate, up, gate_t, up_t, h_t);
+  });
+}
+
 void add(ThreadPool& pool, std::size_t n, const float* x, float* y) {
   for_pieces(pool, n, 4 * kGrain, [&](std::size_t begin, std::size_t end) {
     for (std::size_t i = begin; i < end; ++i) y[i] += x[i];

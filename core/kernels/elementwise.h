@@ -11,6 +11,9 @@ namespace covey::kernels {
 void swiglu_forward(ThreadPool& pool, std::size_t n, const float* gate, const float* up, float* h);
 /// Overwrites gate and up with their gradients.
 void swiglu_backward(ThreadPool& pool, std::size_t n, const float* dh, float* gate, float* up);
+/// h_t: the derivative of h along (gate_t, up_t).
+void swiglu_jvp(ThreadPool& pool, std::size_t n, const float* gate, const float* up, const float* gate_t,
+                const float* up_t, float* h_t);
 
 /// y += x.
 void add(ThreadPool& pool, std::size_t n, const float* x, float* y);

@@ -43,6 +43,13 @@ struct IsaTable {
   double (*cross_entropy_row)(int V, int target, float* logits, float grad_scale, bool backward, std::uint8_t* correct);
   void (*attention_forward)(const AttentionShape& shape, const AttentionRow& row, int head, int query_begin,
                             const float* q, const float* k, const float* v, float* out, float* lse);
+  void (*rmsnorm_jvp)(int begin, int end, int H, const float* x, const float* weight, const float* inverse,
+                      const float* x_t, float* y_t);
+  void (*swiglu_jvp)(std::size_t begin, std::size_t end, const float* gate, const float* up, const float* gate_t,
+                     const float* up_t, float* h_t);
+  double (*cross_entropy_jvp_row)(int V, int target, const float* logits, const float* logits_t);
+  void (*attention_jvp)(const AttentionShape& shape, const AttentionRow& row, int head, int query_begin,
+                        const AttentionJvp& args);
   void (*attention_backward)(const AttentionShape& shape, const AttentionRow& row, int kv_head,
                              const AttentionBackward& args);
 };

@@ -148,3 +148,49 @@ static void attention_backward(const AttentionShape& shape, const AttentionRow& 
     }
   }
 }
+
+static void attention_jvp(const AttentionShape& shape, const AttentionRow& r, int head, int query_begin,
+                          const AttentionJvp& a) {
+  const int left = r.q_count - query_begin;
+  const Block b{shape, r, head, head / (shape.heads / shape.kv_heads), query_begin,
+                left < kQueryBlock ? left : kQueryBlock};
+  alignas(64) float p[kQueryBlock * kKeyBlock];
+  alignas(64) float st[kQueryBlock * kKeyBlock];
+  float moved[kQueryBlock];  // sum over keys of p times the score's derivative
+  const int D = shape.D;
+  for (int i = 0; i < b.query_count; ++i) {
+    moved[i] = 0;
+    __builtin_memset(a.out_t + b.q_offset() + i * b.q_stride(), 0, sizeof(float) * static_cast<std::size_t>(D));
+  }
+  for (int key = b.keys_begin(); key < b.keys_end(); key += kKeyBlock) {
+    const int keys = b.keys_end() - key < kKeyBlock ? b.keys_end() - key : kKeyBlock;
+    block_scores(b, key, keys, a.q, a.k, p);
+    __builtin_memset(st, 0, sizeof st);
+    gemm({GemmOp::nt, b.query_count, keys, D, a.q_t + b.q_offset(), b.q_stride(), a.k + b.kv_offset(key),
+          b.kv_stride(), st, kKeyBlock, shape.scale, false});
+    gemm({GemmOp::nt, b.query_count, keys, D, a.q + b.q_offset(), b.q_stride(), a.k_t + b.kv_offset(key),
+          b.kv_stride(), st, kKeyBlock, shape.scale, true});
+    for (int i = 0; i < b.query_count; ++i) {
+      const float lse = a.lse[static_cast<long>(r.q_begin + query_begin + i) * shape.heads + head];
+      V16 sum{};
+      for (int j = 0; j < kKeyBlock; j += 16) {
+        float* pj = p + static_cast<long>(i) * kKeyBlock + j;
+        float* sj = st + static_cast<long>(i) * kKeyBlock + j;
+        const V16 w = exp16(load(pj) - lse);
+        const V16 t = w * load(sj);
+        store(pj, w);
+        store(sj, t);
+        sum += t;
+      }
+      moved[i] += sum_lanes(sum);
+    }
+    gemm({GemmOp::nn, b.query_count, D, keys, p, kKeyBlock, a.v_t + b.kv_offset(key), b.kv_stride(),
+          a.out_t + b.q_offset(), b.q_stride(), 1.0F, true});
+    gemm({GemmOp::nn, b.query_count, D, keys, st, kKeyBlock, a.v + b.kv_offset(key), b.kv_stride(),
+          a.out_t + b.q_offset(), b.q_stride(), 1.0F, true});
+  }
+  for (int i = 0; i < b.query_count; ++i) {
+    const long at = b.q_offset() + i * b.q_stride();
+    for (int d = 0; d < D; ++d) a.out_t[at + d] -= moved[i] * a.out[at + d];
+  }
+}

@@ -20,8 +20,9 @@ namespace {
 }  // namespace
 
 static constexpr IsaTable kTable = {
-    gemm,           rmsnorm_forward, rmsnorm_recompute, rmsnorm_backward,  rope,
-    swiglu_forward, swiglu_backward, cross_entropy_row, attention_forward, attention_backward,
+    gemm,           rmsnorm_forward,       rmsnorm_recompute, rmsnorm_backward,   rope,
+    swiglu_forward, swiglu_backward,       cross_entropy_row, attention_forward,  rmsnorm_jvp,
+    swiglu_jvp,     cross_entropy_jvp_row, attention_jvp,     attention_backward,
 };
 
 }  // namespace covey::kernels::COVEY_ISA_NAMESPACE

@@ -42,6 +42,22 @@ static void rmsnorm_backward(int begin, int end, int H, const float* dy, const f
   }
 }
 
+static void rmsnorm_jvp(int begin, int end, int H, const float* x, const float* weight, const float* inverse,
+                        const float* x_t, float* y_t) {
+  for (long n = begin; n < end; ++n) {
+    const float* xn = x + n * H;
+    const float* tn = x_t + n * H;
+    float* yn = y_t + n * H;
+    V16 sum{};
+    long i = 0;
+    for (; i + 16 <= H; i += 16) sum += load(xn + i) * load(tn + i);
+    sum += load_part(xn + i, H - i, 0) * load_part(tn + i, H - i, 0);
+    const float inv = inverse[n];
+    const float c = sum_lanes(sum) * inv * inv * inv / static_cast<float>(H);
+    for (i = 0; i < H; ++i) yn[i] = (tn[i] * inv - xn[i] * c) * weight[i];
+  }
+}
+
 static void rope(int begin, int end, const RopeArgs& args, float sign, float* x) {
   const long half = args.D / 2;
   for (long n = begin; n < end; ++n) {
@@ -94,6 +110,36 @@ static void swiglu_backward(std::size_t begin, std::size_t end, const float* dh,
       store_part(up + i, rest, du);
     }
   }
+}
+
+static void swiglu_jvp(std::size_t begin, std::size_t end, const float* gate, const float* up, const float* gate_t,
+                       const float* up_t, float* h_t) {
+  for (std::size_t i = begin; i < end; i += 16) {
+    const long n = end - i < 16 ? static_cast<long>(end - i) : 16;
+    const V16 g = load_part(gate + i, n, 0);
+    const V16 s = sigmoid16(g);
+    const V16 slope = s * (1.0F + g * (1.0F - s));
+    const V16 t = slope * load_part(gate_t + i, n, 0) * load_part(up + i, n, 0) + g * s * load_part(up_t + i, n, 0);
+    store_part(h_t + i, n, t);
+  }
+}
+
+/// Sum over the vocabulary of softmax(logits) logits_t, less the target's logits_t.
+static double cross_entropy_jvp_row(int V, int target, const float* logits, const float* logits_t) {
+  const float lowest = -__builtin_inff();
+  V16 top = splat(lowest);
+  for (long i = 0; i < V; i += 16) top = max16(top, load_part(logits + i, V - i < 16 ? V - i : 16, lowest));
+  const float largest = max_lanes(top);
+  V16 sum{};
+  V16 moved{};
+  for (long i = 0; i < V; i += 16) {
+    const long n = V - i < 16 ? V - i : 16;
+    const V16 p = exp16(load_part(logits + i, n, lowest) - largest);
+    sum += p;
+    moved += p * load_part(logits_t + i, n, 0);
+  }
+  return static_cast<double>(sum_lanes(moved)) / static_cast<double>(sum_lanes(sum)) -
+         static_cast<double>(logits_t[target]);
 }
 
 static double cross_entropy_row(int V, int target, float* logits, float grad_scale, bool backward,

@@ -23,6 +23,12 @@ void rmsnorm_backward(ThreadPool& pool, int N, int H, const float* dy, const flo
            [&](int begin, int end) { isa_table().rmsnorm_backward(begin, end, H, dy, x, weight, inverse, dx); });
 }
 
+void rmsnorm_jvp(ThreadPool& pool, int N, int H, const float* x, const float* weight, const float* inverse,
+                 const float* x_t, float* y_t) {
+  for_rows(pool, N, H,
+           [&](int begin, int end) { isa_table().rmsnorm_jvp(begin, end, H, x, weight, inverse, x_t, y_t); });
+}
+
 void rmsnorm_backward_weight(ThreadPool& pool, int N, int H, const float* dy, const float* x, const float* inverse,
                              float* dweight) {
   for_pieces(pool, static_cast<std::size_t>(H), 64, [&](std::size_t begin, std::size_t end) {

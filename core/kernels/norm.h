@@ -14,6 +14,9 @@ void rmsnorm_recompute(ThreadPool& pool, int N, int H, const float* x, const flo
 /// dx (N,H) += the gradient with respect to x. dx must not be dy.
 void rmsnorm_backward(ThreadPool& pool, int N, int H, const float* dy, const float* x, const float* weight,
                       const float* inverse, float* dx);
+/// y_t (N,H): the derivative of y along x_t.
+void rmsnorm_jvp(ThreadPool& pool, int N, int H, const float* x, const float* weight, const float* inverse,
+                 const float* x_t, float* y_t);
 /// dweight (H) += the gradient with respect to the weight.
 void rmsnorm_backward_weight(ThreadPool& pool, int N, int H, const float* dy, const float* x, const float* inverse,
                              float* dweight);

@@ -80,10 +80,43 @@ void block_forward(Pass& pass, int layer, const BlockBuffers& b, const Buffers& 
   kernels::rmsnorm_forward(pool, N, H, b.x_mid, w.mlp_norm.w, eps, s.normed, b.inverse2);
   linear_forward(pass, w.gate, N, s.normed, b.gate);
   linear_forward(pass, w.up, N, s.normed, b.up);
-  if (x_out == nullptr) return;
-  kernels::swiglu_forward(pool, floats(N, c.intermediate_size), b.gate, b.up, s.inner);
-  copy(x_out, b.x_mid, floats(N, H));
-  linear_forward(pass, w.down, N, s.inner, x_out, true);
+  if (x_out != nullptr) block_finish(pass, layer, b, s, x_out);
+}
+
+void block_finish(Pass& pass, int layer, const BlockBuffers& b, const Buffers& s, float* x_out) {
+  const ModelConfig& c = pass.model->config;
+  kernels::swiglu_forward(*pass.pool, floats(pass.N, c.intermediate_size), b.gate, b.up, s.inner);
+  copy(x_out, b.x_mid, floats(pass.N, c.hidden_size));
+  linear_forward(pass, pass.model->blocks[static_cast<std::size_t>(layer)].down, pass.N, s.inner, x_out, true);
+}
+
+void block_jvp(Pass& pass, int layer, const BlockBuffers& b, const Buffers& s) {
+  const ModelConfig& c = pass.model->config;
+  const BlockWeights& w = pass.model->blocks[static_cast<std::size_t>(layer)];
+  ThreadPool& pool = *pass.pool;
+  const Tangents& t = s.tangent;
+  const int N = pass.N;
+  const int H = c.hidden_size;
+  const std::size_t inner = floats(N, c.intermediate_size);
+
+  kernels::rmsnorm_recompute(pool, N, H, b.x_in, w.attention_norm.w, b.inverse1, s.normed);
+  kernels::rmsnorm_jvp(pool, N, H, b.x_in, w.attention_norm.w, b.inverse1, t.x, t.normed);
+  linear_jvp(pass, w.q, N, s.normed, t.normed, t.q);
+  linear_jvp(pass, w.k, N, s.normed, t.normed, t.k);
+  linear_jvp(pass, w.v, N, s.normed, t.normed, t.v);
+  kernels::rope_forward(pool, rope_args(pass, c.heads), t.q);
+  kernels::rope_forward(pool, rope_args(pass, c.kv_heads), t.k);
+  kernels::attention_jvp(pool, attention_shape(pass, layer),
+                         {b.q, b.k_all, b.v_all, b.attended, b.lse, t.q, t.k, t.v, t.attended});
+  linear_jvp(pass, w.o, N, b.attended, t.attended, t.x, true);
+
+  kernels::rmsnorm_recompute(pool, N, H, b.x_mid, w.mlp_norm.w, b.inverse2, s.normed);
+  kernels::rmsnorm_jvp(pool, N, H, b.x_mid, w.mlp_norm.w, b.inverse2, t.x, t.normed);
+  linear_jvp(pass, w.gate, N, s.normed, t.normed, t.gate);
+  linear_jvp(pass, w.up, N, s.normed, t.normed, t.up);
+  kernels::swiglu_forward(pool, inner, b.gate, b.up, s.inner);
+  kernels::swiglu_jvp(pool, inner, b.gate, b.up, t.gate, t.up, t.inner);
+  linear_jvp(pass, w.down, N, s.inner, t.inner, t.x, true);
 }
 
 BackwardDepth backward_depth(const Pass& pass, int layer, bool below) {

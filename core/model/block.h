@@ -9,6 +9,11 @@ namespace covey::model {
 /// b.x_in -> x_out (N,H), which may be b.x_in itself where no backward pass follows.
 /// nullptr: only refills what the backward pass needs.
 void block_forward(Pass& pass, int layer, const BlockBuffers& b, const Buffers& scratch, float* x_out);
+/// The rest of block_forward after it was called with nullptr.
+void block_finish(Pass& pass, int layer, const BlockBuffers& b, const Buffers& scratch, float* x_out);
+/// After block_forward with nullptr: scratch.tangent.x, the derivative of the block's input along pass.direction,
+/// becomes that of its output.
+void block_jvp(Pass& pass, int layer, const BlockBuffers& b, const Buffers& scratch);
 
 /// How far down gradients are wanted.
 struct BackwardDepth {

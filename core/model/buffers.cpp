@@ -71,6 +71,22 @@ void lay_out_backward(Layout& layout, const Sizes& s, Buffers& b) {
   layout.rewind(std::max(end, layout.used()));
 }
 
+void lay_out_tangents(Layout& layout, const Sizes& s, std::uint64_t C, Tangents& t) {
+  t.x = layout.take(s.N * s.H);
+  t.q = layout.take(s.N * s.QW);
+  t.k = layout.take(s.N * s.KW);
+  t.v = layout.take(s.N * s.KW);
+  t.attended = layout.take(s.N * s.QW);
+  t.gate = layout.take(s.N * s.I);
+  t.up = layout.take(s.N * s.I);
+  t.normed = layout.take(s.N * s.H);
+  t.inner = layout.take(s.N * s.I);
+  t.head_x = layout.take(C * s.H);
+  t.head_normed = layout.take(C * s.H);
+  t.head_logits = layout.take(C * s.V);
+  t.head_loss = layout.take<double>(C);
+}
+
 void lay_out(Layout& layout, const ModelConfig& config, const EngineOptions& options, Buffers& b) {
   const Sizes s = sizes_of(config, options);
   const bool keep_all = options.training && !options.checkpoint;
@@ -106,6 +122,7 @@ void lay_out(Layout& layout, const ModelConfig& config, const EngineOptions& opt
   }
   b.head_loss = layout.take<double>(C);
   b.head_correct = layout.take<std::uint8_t>(C);
+  if (options.tangent) lay_out_tangents(layout, s, C, b.tangent);
   b.cosine = layout.take(s.positions * s.half);
   b.sine = layout.take(s.positions * s.half);
 }

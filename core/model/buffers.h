@@ -29,6 +29,23 @@ struct BlockBuffers {
   float* up = nullptr;        ///< (N,I)
 };
 
+/// Derivatives along a direction (forward mode): shapes as the arrays they belong to.
+struct Tangents {
+  float* x = nullptr;
+  float* q = nullptr;
+  float* k = nullptr;
+  float* v = nullptr;
+  float* attended = nullptr;
+  float* gate = nullptr;
+  float* up = nullptr;
+  float* normed = nullptr;
+  float* inner = nullptr;
+  float* head_x = nullptr;
+  float* head_normed = nullptr;
+  float* head_logits = nullptr;
+  double* head_loss = nullptr;
+};
+
 struct Buffers {
   std::vector<BlockBuffers> blocks;  ///< (L); where recomputing or not training they share all but x_in
   float* x_out = nullptr;            ///< (N,H) after the last block
@@ -53,6 +70,8 @@ struct Buffers {
   float* head_dx = nullptr;       ///< (C,H)
   double* head_loss = nullptr;    ///< (C)
   std::uint8_t* head_correct = nullptr;
+
+  Tangents tangent;  ///< where options.tangent
 
   float* cosine = nullptr;  ///< (positions, D/2)
   float* sine = nullptr;

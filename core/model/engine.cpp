@@ -18,8 +18,12 @@ struct Engine::Impl {
   AdapterSpec no_spec;
   AdapterView no_adapter;
 
+  /// Embedding (and virtual tokens) into the first block's input.
+  void embed();
   /// Embedding and all blocks; buffers.x_out holds the result.
   void forward();
+  /// The same, and buffers.tangent.x holds its derivative along pass.direction.
+  void forward_jvp();
   /// From scratch.dx, which holds the gradient of x_out, down to what is trained.
   void backward(int lowest);
   /// The lowest block with something trained in it; -1: the input; L: only the head.
@@ -66,7 +70,7 @@ Result<std::unique_ptr<Engine>> Engine::create(const Model& model, const EngineO
   return std::unique_ptr<Engine>(new Engine(std::move(impl)));
 }
 
-void Engine::Impl::forward() {
+void Engine::Impl::embed() {
   const int H = pass.model->config.hidden_size;
   float* x = buffers.blocks[0].x_in;
   kernels::embedding_forward(*pass.pool, pass.N, H, pass.ids.data(), pass.model->embedding, x);
@@ -76,8 +80,31 @@ void Engine::Impl::forward() {
                   pass.adapter->prompt.size_bytes());
     }
   }
+}
+
+void Engine::Impl::forward() {
+  embed();
   for (int layer = 0; layer < pass.model->config.layers; ++layer) {
     block_forward(pass, layer, buffers.blocks[static_cast<std::size_t>(layer)], buffers, x_after(layer));
+  }
+}
+
+void Engine::Impl::forward_jvp() {
+  embed();
+  const auto H = static_cast<std::size_t>(pass.model->config.hidden_size);
+  float* x_t = buffers.tangent.x;
+  std::memset(x_t, 0, sizeof(float) * static_cast<std::size_t>(pass.N) * H);
+  for (const auto& row : pass.rows) {
+    if (pass.spec->prompt_tokens == 0) break;
+    std::memcpy(x_t + static_cast<std::size_t>(row.q_begin) * H, pass.direction->prompt.data(),
+                pass.direction->prompt.size_bytes());
+  }
+  const int lowest = lowest_trained();
+  for (int layer = 0; layer < pass.model->config.layers; ++layer) {
+    const BlockBuffers& block = buffers.blocks[static_cast<std::size_t>(layer)];
+    block_forward(pass, layer, block, buffers, nullptr);
+    if (layer >= lowest) block_jvp(pass, layer, block, buffers);  // below it, all derivatives are zero
+    block_finish(pass, layer, block, buffers, x_after(layer));
   }
 }
 
@@ -186,6 +213,20 @@ Result<LossResult> Engine::full_gradient(const TokenBatch& batch, std::span<floa
   auto result = e.loss_and_gradient(grad_scale);
   e.pass.full_gradient = nullptr;
   return result;
+}
+
+Result<JvpResult> Engine::jvp(const TokenBatch& batch, const AdapterSpec& spec, const AdapterView& adapter,
+                              const AdapterView& direction) {
+  Impl& e = *impl_;
+  if (!e.options.tangent) {
+    return Error{ErrorCode::invalid_argument, "engine: made without `tangent`, it cannot give directional derivatives"};
+  }
+  e.pass.full_gradient = nullptr;
+  COVEY_TRY(set_adapter(e.pass, spec, adapter, nullptr));
+  COVEY_TRY(set_direction(e.pass, direction));
+  COVEY_TRY(set_batch(e.pass, batch, e.options, true));
+  e.forward_jvp();
+  return head_jvp(e.pass, e.buffers);
 }
 
 }  // namespace covey::model

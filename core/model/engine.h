@@ -41,6 +41,12 @@ struct EngineOptions {
   bool training = false;    ///< keep what the backward pass needs
   bool checkpoint = false;  ///< keep block inputs only, recompute the rest in the backward pass
   int prompt_tokens_max = 0;
+  bool tangent = false;  ///< room for jvp(); needs no `training`
+};
+
+struct JvpResult {
+  LossResult loss;
+  double derivative = 0;  ///< of the mean loss, along the direction
 };
 
 /// Not thread-safe; borrows the model and the pool, which must outlive it. All buffers are made by create().
@@ -61,6 +67,10 @@ class Engine {
                               const AdapterGradView& gradient, float grad_scale = 1);
   /// The same for all of the model's parameters; `gradient` is flat, in the order of Model::parameters().
   Result<LossResult> full_gradient(const TokenBatch& batch, std::span<float> gradient, float grad_scale = 1);
+  /// Forward mode: the loss, and the exact derivative of its mean along `direction` (same shapes as the adapter). Takes
+  /// the memory of two forward passes, whatever the depth.
+  Result<JvpResult> jvp(const TokenBatch& batch, const AdapterSpec& spec, const AdapterView& adapter,
+                        const AdapterView& direction);
 
   struct Impl;
 

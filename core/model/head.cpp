@@ -29,6 +29,13 @@ void chunk_backward(Pass& pass, const Buffers& s, int count, const std::int32_t*
   }
 }
 
+void gather(const float* x, const std::int32_t* rows, int count, int H, float* to) {
+  for (int i = 0; i < count; ++i) {
+    std::memcpy(to + static_cast<std::ptrdiff_t>(i) * H, x + static_cast<std::ptrdiff_t>(rows[i]) * H,
+                sizeof(float) * static_cast<std::size_t>(H));
+  }
+}
+
 }  // namespace
 
 LossResult head_loss(Pass& pass, const Buffers& s, bool backward, bool want_dx, float grad_scale) {
@@ -40,10 +47,7 @@ LossResult head_loss(Pass& pass, const Buffers& s, bool backward, bool want_dx, 
   for (int begin = 0; begin < total; begin += s.chunk) {
     const int count = std::min(s.chunk, total - begin);
     const std::int32_t* rows = pass.target_row.data() + begin;
-    for (int i = 0; i < count; ++i) {
-      std::memcpy(s.head_x + static_cast<std::ptrdiff_t>(i) * H, s.x_out + static_cast<std::ptrdiff_t>(rows[i]) * H,
-                  sizeof(float) * static_cast<std::size_t>(H));
-    }
+    gather(s.x_out, rows, count, H, s.head_x);
     head_logits(pass, s, s.head_x, count, s.head_logits);
     const kernels::CrossEntropyArgs args{
         count, model.config.vocab_size, pass.target.data() + begin, s.head_logits, s.head_loss, s.head_correct};
@@ -58,6 +62,35 @@ LossResult head_loss(Pass& pass, const Buffers& s, bool backward, bool want_dx, 
     }
     if (backward) chunk_backward(pass, s, count, rows, want_dx);
   }
+  return result;
+}
+
+JvpResult head_jvp(Pass& pass, const Buffers& s) {
+  const Model::Impl& model = *pass.model;
+  const Tangents& t = s.tangent;
+  const int H = model.config.hidden_size;
+  const int total = static_cast<int>(pass.target.size());
+  JvpResult result;
+  result.loss.targets = total;
+  for (int begin = 0; begin < total; begin += s.chunk) {
+    const int count = std::min(s.chunk, total - begin);
+    const std::int32_t* rows = pass.target_row.data() + begin;
+    gather(s.x_out, rows, count, H, s.head_x);
+    gather(t.x, rows, count, H, t.head_x);
+    head_logits(pass, s, s.head_x, count, s.head_logits);
+    kernels::rmsnorm_jvp(*pass.pool, count, H, s.head_x, model.final_norm.w, s.head_inverse, t.head_x, t.head_normed);
+    linear_jvp(pass, model.head, count, s.head_normed, t.head_normed, t.head_logits);
+    const kernels::CrossEntropyArgs args{
+        count, model.config.vocab_size, pass.target.data() + begin, s.head_logits, s.head_loss, s.head_correct};
+    kernels::cross_entropy_forward(*pass.pool, args);
+    kernels::cross_entropy_jvp(*pass.pool, args, t.head_logits, t.head_loss);
+    for (int i = 0; i < count; ++i) {
+      result.loss.loss_sum += s.head_loss[i];
+      result.loss.correct += s.head_correct[i];
+      result.derivative += t.head_loss[i];
+    }
+  }
+  if (total > 0) result.derivative /= static_cast<double>(total);
   return result;
 }
 

@@ -8,6 +8,8 @@
 namespace covey::model {
 namespace {
 
+constexpr int kRankMax = 4096;
+
 Error bad(const std::string& what) {
   return Error{ErrorCode::invalid_argument, what};
 }
@@ -47,7 +49,7 @@ Status set_adapter(Pass& pass, const AdapterSpec& spec, const AdapterView& adapt
       return bad("adapter: there is no linear layer " + std::to_string(lora.site) + " in this model");
     }
     const LinearSite& site = model.sites[static_cast<std::size_t>(lora.site)];
-    if (lora.rank < 1 || lora.rank > std::min(site.in, site.out)) {
+    if (lora.rank < 1 || lora.rank > kRankMax) {
       return bad("adapter: rank " + std::to_string(lora.rank) + " does not fit " + site.path);
     }
     int& slot = pass.lora_of_site[static_cast<std::size_t>(lora.site)];
@@ -59,6 +61,12 @@ Status set_adapter(Pass& pass, const AdapterSpec& spec, const AdapterView& adapt
   pass.spec = &spec;
   pass.adapter = &adapter;
   pass.gradient = gradient;
+  return {};
+}
+
+Status set_direction(Pass& pass, const AdapterView& direction) {
+  COVEY_TRY(check_view(*pass.model, *pass.spec, direction, "direction"));
+  pass.direction = &direction;
   return {};
 }
 
@@ -193,6 +201,27 @@ void linear_backward(Pass& pass, const Linear& linear, int N, const float* x, co
     kernels::gemm_tn(pool, linear.out, lora.rank, N, dy, pass.u.data(), gradient.b.data(),
                      {.alpha = lora.scale, .accumulate = true});
   }
+}
+
+void linear_jvp(Pass& pass, const Linear& linear, int N, const float* x, const float* x_t, float* y_t,
+                bool accumulate) {
+  ThreadPool& pool = *pass.pool;
+  kernels::gemm_nt(pool, N, linear.out, linear.in, x_t, linear.w, y_t, {.alpha = 1, .accumulate = accumulate});
+  const int index = pass.lora(linear);
+  if (index < 0) return;
+  const auto i = static_cast<std::size_t>(index);
+  const LoraSite& lora = pass.spec->lora[i];
+  const auto& values = pass.adapter->lora[i];
+  const auto& direction = pass.direction->lora[i];
+  // d(B A x) = B (A dx + dA x) + dB (A x)
+  kernels::gemm_nt(pool, N, lora.rank, linear.in, x_t, values.a.data(), pass.du.data());
+  kernels::gemm_nt(pool, N, lora.rank, linear.in, x, direction.a.data(), pass.du.data(),
+                   {.alpha = 1, .accumulate = true});
+  kernels::gemm_nt(pool, N, linear.out, lora.rank, pass.du.data(), values.b.data(), y_t,
+                   {.alpha = lora.scale, .accumulate = true});
+  kernels::gemm_nt(pool, N, lora.rank, linear.in, x, values.a.data(), pass.u.data());
+  kernels::gemm_nt(pool, N, linear.out, lora.rank, pass.u.data(), direction.b.data(), y_t,
+                   {.alpha = lora.scale, .accumulate = true});
 }
 
 }  // namespace covey::model

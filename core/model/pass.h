@@ -18,6 +18,7 @@ struct Pass {
   const AdapterSpec* spec = nullptr;
   const AdapterView* adapter = nullptr;
   const AdapterGradView* gradient = nullptr;  ///< nullptr: none wanted
+  const AdapterView* direction = nullptr;     ///< of a forward-mode derivative
   float* full_gradient = nullptr;             ///< nullptr: none wanted
   std::vector<int> lora_of_site;              ///< index into spec->lora, or -1
 
@@ -47,6 +48,8 @@ struct Pass {
 /// @errors invalid_argument.
 [[nodiscard]] Status set_adapter(Pass& pass, const AdapterSpec& spec, const AdapterView& adapter,
                                  const AdapterGradView* gradient);
+/// @errors invalid_argument: not the shapes of the spec that was set.
+[[nodiscard]] Status set_direction(Pass& pass, const AdapterView& direction);
 /// Checks a batch against the options and packs it. @errors invalid_argument.
 [[nodiscard]] Status set_batch(Pass& pass, const TokenBatch& batch, const EngineOptions& options, bool want_targets);
 /// Room for LoRA's inner activations of N rows.
@@ -58,5 +61,8 @@ void linear_forward(Pass& pass, const Linear& linear, int N, const float* x, flo
 /// nullptr; `accumulate`: adds to it.
 void linear_backward(Pass& pass, const Linear& linear, int N, const float* x, const float* dy, float* dx,
                      bool accumulate = false);
+/// y_t: the derivative of y along x_t and pass.direction; `accumulate`: adds to it. x is read only where an adapter is.
+void linear_jvp(Pass& pass, const Linear& linear, int N, const float* x, const float* x_t, float* y_t,
+                bool accumulate = false);
 
 }  // namespace covey::model

@@ -96,6 +96,54 @@ TEST_CASE("A backward pass that stops early gives each adapter the gradient of t
   }
 }
 
+TEST_CASE("Forward mode gives the gradient's product with the direction, with inference buffers alone") {
+  const auto config = untied();
+  const auto model = tiny::model(config);
+  ThreadPool pool(2);
+  const auto engine = tiny::engine(*model, pool, tiny::training(false, 2));
+  EngineOptions inference = tiny::training(false, 2);
+  inference.training = false;
+  inference.tangent = true;
+  const auto forward = tiny::engine(*model, pool, inference);
+  const auto batch = tiny::batch(3, 9, config.vocab_size);
+  for (const auto& sites : {tiny::all_sites(*model), std::vector<int>{10}, std::vector<int>{14}, std::vector<int>{}}) {
+    auto adapter = tiny::lora(*model, sites, 2);
+    if (sites.size() != 1) {
+      adapter.spec.prompt_tokens = 2;
+      adapter.prompt.resize(24);
+      CounterRng(3).fill_normal(adapter.prompt);
+    }
+    auto direction = adapter.zeros();
+    for (std::size_t i = 0; i < direction.a.size(); ++i) {
+      CounterRng(21, i).fill_normal(direction.a[i]);
+      CounterRng(22, i).fill_normal(direction.b[i]);
+    }
+    CounterRng(23).fill_normal(direction.prompt);
+    auto gradient = adapter.zeros();
+    const auto loss = engine->gradient(batch.view(), adapter.spec, adapter.view(), gradient.gradient_view());
+    REQUIRE_OK(loss);
+    double expected = 0;
+    double size = 0;
+    const auto add = [&](const std::vector<float>& g, const std::vector<float>& d) {
+      for (std::size_t i = 0; i < g.size(); ++i) {
+        expected += static_cast<double>(g[i]) * static_cast<double>(d[i]);
+        size += std::abs(static_cast<double>(g[i]) * static_cast<double>(d[i]));
+      }
+    };
+    for (std::size_t i = 0; i < gradient.a.size(); ++i) {
+      add(gradient.a[i], direction.a[i]);
+      add(gradient.b[i], direction.b[i]);
+    }
+    add(gradient.prompt, direction.prompt);
+    const auto jvp = forward->jvp(batch.view(), adapter.spec, adapter.view(), direction.view());
+    REQUIRE_OK(jvp);
+    CHECK(size > 0);
+    CHECK(std::abs(jvp.value().derivative - expected) < 2e-5 * size);
+    CHECK(jvp.value().loss.loss_sum == doctest::Approx(loss.value().loss_sum).epsilon(1e-6));
+    CHECK_FALSE(engine->jvp(batch.view(), adapter.spec, adapter.view(), direction.view()).ok());
+  }
+}
+
 TEST_CASE("Base plus LoRA equals the merged weights") {
   const auto config = untied();
   const auto model = tiny::model(config);

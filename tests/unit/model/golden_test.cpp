@@ -110,6 +110,7 @@ std::unique_ptr<Engine> make_engine(const Case& c, ThreadPool& pool, bool checkp
   options.training = true;
   options.checkpoint = checkpoint;
   options.prompt_tokens_max = 3;
+  options.tangent = true;
   auto engine = Engine::create(*c.model, options, pool);
   REQUIRE_OK(engine);
   return std::move(engine).value();
@@ -184,6 +185,11 @@ void check_case(const std::string& name) {
       }
     }
     CHECK(std::abs(jvp - c.scalar("jvp")) <= 1e-4 * std::max(1.0, std::abs(c.scalar("jvp"))));
+    const auto forward_mode = engine->jvp(c.batch(), lora.spec, lora.view(), direction.view());
+    REQUIRE_OK(forward_mode);
+    CHECK(std::abs(forward_mode.value().derivative - c.scalar("jvp")) <=
+          1e-4 * std::max(1.0, std::abs(c.scalar("jvp"))));
+    check_loss(forward_mode.value().loss, c.scalar("lora_loss"));
 
     Adapter prompt;
     prompt.spec.prompt_tokens = 3;
