@@ -212,7 +212,12 @@ struct Session::Machine {
 
   // ---- messages; all arrive on a link that said Welcome
   void on(const wire::CheckBack& m) {
-    if (open || parting) return;
+    if (parting) return;
+    if (open) {  // it has no room for our upload now
+      if (open->state != RoundState::submitting) return;
+      disconnect();
+      return rest(std::clamp<std::int64_t>(m.retry_after_ms, 10, kDay_ms));
+    }
     failures = 0;
     finished = m.reason == wire::WaitReason::finished;
     if (m.reason != wire::WaitReason::busy) problem.clear();

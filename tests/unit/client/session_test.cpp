@@ -296,3 +296,20 @@ TEST_CASE("rows that nobody signed are not restored") {
   Session session(world.config);
   CHECK_FALSE(session.restore(world.store).ok());
 }
+
+TEST_CASE("a coordinator too busy for an upload is asked again when it said") {
+  SessionWorld world;
+  world.plans = {sample_plan(1)};
+  world.trainer_answers = false;
+  world.boot();
+  world.connected = false;  // swallow the announcement
+  world.give(world.trained(RoundId{1}));
+  world.connected = true;
+  const std::int64_t before = world.now;
+  world.give(MessageReceived{wire::CheckBack{5'000, wire::WaitReason::busy}});
+  CHECK_FALSE(world.connected);
+  world.run();
+  CHECK(world.now >= before + 5'000);
+  CHECK(world.now <= before + 10'000);
+  CHECK(world.session->receipts_accepted() == 1);
+}
