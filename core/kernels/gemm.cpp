@@ -34,7 +34,7 @@ void gemm(ThreadPool& pool, GemmOp op, int M, int N, int K, const float* a, cons
   const int across = (N + t.n - 1) / t.n;
   const int down = (M + t.m - 1) / t.m;
   const IsaTable& isa = isa_table();
-  pool.parallel_for(static_cast<std::size_t>(across) * static_cast<std::size_t>(down), [&](std::size_t tile) {
+  const auto run = [&](std::size_t tile) {
     const int m0 = static_cast<int>(tile) / across * t.m;
     const int n0 = static_cast<int>(tile) % across * t.n;
     GemmTile g;
@@ -51,7 +51,13 @@ void gemm(ThreadPool& pool, GemmOp op, int M, int N, int K, const float* a, cons
     g.alpha = options.alpha;
     g.accumulate = options.accumulate;
     isa.gemm(g);
-  });
+  };
+  const auto tiles = static_cast<std::size_t>(across) * static_cast<std::size_t>(down);
+  if (static_cast<double>(M) * N * K < kTileWork) {
+    for (std::size_t tile = 0; tile < tiles; ++tile) run(tile);
+  } else {
+    pool.parallel_for(tiles, run);
+  }
 }
 
 }  // namespace

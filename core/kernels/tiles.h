@@ -7,14 +7,21 @@
 
 namespace covey::kernels {
 
-/// Calls fn(begin, end) for consecutive pieces of [0, n) of `grain` each: no thread is woken for less than two pieces.
+/// Calls fn(begin, end) for consecutive pieces of [0, n) of `grain` each; on the calling thread where they are so few
+/// that waking another would cost more.
 template <typename F>
 void for_pieces(ThreadPool& pool, std::size_t n, std::size_t grain, F&& fn) {
   if (grain == 0) grain = 1;
-  pool.parallel_for((n + grain - 1) / grain, [&](std::size_t piece) {
+  const auto run = [&](std::size_t piece) {
     const std::size_t begin = piece * grain;
     fn(begin, begin + grain < n ? begin + grain : n);
-  });
+  };
+  const std::size_t pieces = (n + grain - 1) / grain;
+  if (pieces < 3) {
+    for (std::size_t piece = 0; piece < pieces; ++piece) run(piece);
+  } else {
+    pool.parallel_for(pieces, run);
+  }
 }
 
 /// Rows of `width` floats: pieces of about 64 KiB.
