@@ -147,7 +147,7 @@ void RoundMachine::Impl::publish(const Metrics& metrics) {
   VersionRow next;
   next.version = ModelVersion{version.version.value + 1};
   next.round = round.round;
-  next.adapter = adapter_blob(next.version, content);
+  next.adapter = *adapter_blob(next.version, content);  // check() has tried this size
   next.chain = chain_hash(version.chain, next);
   next.created_ms = now;
   next.contributors = round.contributors;

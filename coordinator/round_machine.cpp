@@ -205,7 +205,7 @@ void RoundMachine::Impl::on_started() {
   if (fresh) {
     fresh = false;
     const Bytes content = encode_values(values);
-    version.adapter = adapter_blob(ModelVersion{0}, content);
+    version.adapter = *adapter_blob(ModelVersion{0}, content);  // check() has tried this size
     version.created_ms = now;
     version.chain = chain_hash({}, version);
     const wire::Hash identity = task_identity(config);

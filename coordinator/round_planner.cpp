@@ -7,6 +7,7 @@
 #include "aggregation/update.h"
 #include "core/base/rng.h"
 #include "core/crypto/hash.h"
+#include "core/net/blobs.h"
 #include "core/wire/codec.h"
 #include "core/wire/limits.h"
 
@@ -40,6 +41,7 @@ Status TaskConfig::check() const {
     return bad("adapter: its layout has " + std::to_string(adapter_layout.size()) + " bytes; 1 to 131072 can be sent");
   }
   if (initial.empty()) return bad("adapter: has no values");
+  COVEY_TRY(adapter_blob(ModelVersion{0}, encode_values(initial)));
   if (rounds == 0 || rounds > 1'000'000) return bad("rounds: write 1 to 1000000");
   if (goal_count == 0 || goal_count > 100'000) return bad("goal: write 1 to 100000 devices");
   if (min_count == 0 || min_count > goal_count) return bad("min: write 1 to goal (" + std::to_string(goal_count) + ")");
@@ -106,15 +108,9 @@ wire::RoundPlan plan_round(const TaskConfig& config, const VersionRow& base, Rou
   return plan;
 }
 
-wire::FileBlob adapter_blob(ModelVersion version, ByteSpan content) {
-  wire::Manifest manifest;
-  manifest.bytes = content.size();
-  for (std::size_t at = 0; at < content.size(); at += wire::kChunkBytes) {
-    const std::size_t size = std::min<std::size_t>(wire::kChunkBytes, content.size() - at);
-    manifest.chunks.push_back(crypto::hash(content.subspan(at, size)).bytes);
-  }
-  return {"adapter-" + std::to_string(version.value) + ".f32", crypto::hash(wire::encode(manifest)).bytes,
-          content.size()};
+Result<wire::FileBlob> adapter_blob(ModelVersion version, ByteSpan content) {
+  COVEY_ASSIGN(const auto manifest, net::make_manifest(content));
+  return wire::FileBlob{"adapter-" + std::to_string(version.value) + ".f32", net::blob_id(manifest), content.size()};
 }
 
 wire::Hash task_identity(const TaskConfig& config) {

@@ -158,7 +158,6 @@ struct DeviceRound {
 inline constexpr std::size_t kHistoryMax = 16;
 
 struct DeviceRow {
-  std::string name;
   wire::Capabilities capabilities;
   double tokens_per_s = 0;  ///< last measured
   double bytes_per_s = 0;
@@ -174,7 +173,7 @@ struct DeviceRow {
 
   template <class Archive>
   void serialize(Archive& a) {
-    a(name, capabilities, tokens_per_s, bytes_per_s, round_ms_mean, invited, contributed, refused, failed, late,
+    a(capabilities, tokens_per_s, bytes_per_s, round_ms_mean, invited, contributed, refused, failed, late,
       first_seen_ms, last_seen_ms, history);
   }
 };

@@ -1,0 +1,246 @@
+#include "coordinator/settings.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <limits>
+
+#include "coordinator/round_planner.h"
+#include "core/base/file.h"
+#include "core/base/rng.h"
+
+namespace covey::coordinator {
+
+namespace {
+namespace fs = std::filesystem;
+
+constexpr std::int64_t kDayMs = 86'400'000;
+
+std::uint32_t count(config::Section& section, std::string_view key, std::uint32_t fallback, std::int64_t min,
+                    std::int64_t max) {
+  return static_cast<std::uint32_t>(section.int64(key, std::int64_t{fallback}, min, max));
+}
+
+void read_local(config::Section section, LocalTraining& local) {
+  if (section.has("steps") && section.has("epochs")) section.problem("epochs", "and `steps` exclude each other");
+  local.steps = count(section, "steps", 0, 0, 1'000'000);
+  local.epochs = count(section, "epochs", local.steps > 0 ? 0 : 1, 0, 1'000);
+  local.steps_max = count(section, "steps_max", local.steps_max, 1, 1'000'000);
+  local.batch = count(section, "batch", local.batch, 1, 4'096);
+  local.seq = count(section, "seq", local.seq, 1, 65'536);
+  local.optimizer = section.choice("optimizer", {"adamw", "sgd"}, local.optimizer);
+  local.learning_rate = section.real("learning_rate", local.learning_rate, 0, 1'000);
+  local.weight_decay = section.real("weight_decay", local.weight_decay, 0, 100);
+  local.prox_mu = section.real("prox_mu", local.prox_mu, 0, 1'000);
+  local.gradient_clip = section.real("clip", local.gradient_clip, 0, 1e6);
+}
+
+void read_server_optimizer(config::Section section, aggregation::ServerOptimizerConfig& out) {
+  const std::string name =
+      section.choice("name", aggregation::server_optimizer_names(), aggregation::to_string(out.kind));
+  if (const auto kind = aggregation::server_optimizer_kind(name); kind.ok()) out.kind = *kind;
+  out.learning_rate = section.real("lr", out.learning_rate, 0, 1'000);
+  out.momentum = section.real("momentum", out.momentum, 0, 0.999999);
+  out.beta1 = section.real("beta1", out.beta1, 0, 0.999999);
+  out.beta2 = section.real("beta2", out.beta2, 0, 0.999999);
+  out.tau = section.real("tau", out.tau, 1e-12, 1'000);
+}
+
+void read_privacy(config::Section section, Privacy& out) {
+  const std::string mode = section.choice("mode", {"robust", "grouped", "secure"}, "robust");
+  if (mode != "robust") {
+    section.problem(
+        "mode",
+        "`" + mode + "` is not in this version; write robust (the coordinator is trusted and sees " + "each update)");
+  }
+  out.clip_norm = section.real("clip_norm", out.clip_norm, 1e-9, 1e9);
+  out.value_bits = count(section, "value_bits", out.value_bits, 4, 24);
+  out.weight_max = count(section, "weight_max", out.weight_max, 1, 1'000'000);
+}
+
+std::string beside(const fs::path& folder, const std::string& path) {
+  if (path.empty()) return path;
+  return (folder / path).lexically_normal().string();
+}
+
+bool belongs_to_model(const std::string& name) {
+  for (const char* ending : {".safetensors", ".safetensors.index.json", "config.json", "tokenizer.json",
+                             "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+                             "vocab.json", "merges.txt", "vocab.txt", "tokenizer.bin"}) {
+    if (name.ends_with(ending) && !name.starts_with(".")) return true;
+  }
+  return false;
+}
+}  // namespace
+
+void read_rounds(config::Section root, TaskConfig& task) {
+  task.rounds = static_cast<std::uint64_t>(root.int64("rounds", static_cast<std::int64_t>(task.rounds), 1, 1'000'000));
+  task.rounds_tried_max = static_cast<std::uint64_t>(root.int64("rounds_tried_max", 0, 0, 10'000'000));
+  task.goal_count = count(root, "goal", task.goal_count, 1, 100'000);
+  task.min_count = count(root, "min", std::min(task.min_count, task.goal_count), 1, 100'000);
+  if (task.min_count > task.goal_count) {
+    root.problem("min", "is above `goal` (" + std::to_string(task.goal_count) + "); lower it");
+  }
+  task.over_selection = root.real("over_selection", task.over_selection, 1, 10);
+  task.deadline_ms = root.duration_ms("deadline", task.deadline_ms, 100, 7 * kDayMs);
+  task.round_pause_ms = root.duration_ms("round_pause", task.round_pause_ms, 0, kDayMs);
+  task.check_back_ms =
+      static_cast<std::uint32_t>(root.duration_ms("check_back", std::int64_t{task.check_back_ms}, 10, kDayMs));
+  task.seed = static_cast<std::uint64_t>(
+      root.int64("seed", static_cast<std::int64_t>(task.seed), 0, std::numeric_limits<std::int64_t>::max()));
+  read_local(root.section("local"), task.local);
+  read_server_optimizer(root.section("server_optimizer"), task.server_optimizer);
+  read_privacy(root.section("privacy"), task.privacy);
+}
+
+adapters::LoraOptions read_adapter(config::Section section) {
+  adapters::LoraOptions out;
+  out.rank = static_cast<int>(section.int64("rank", out.rank, 1, adapters::kRankMax));
+  out.alpha = section.real("alpha", 2.0 * out.rank, 1e-6, 1e6);
+  out.use_rslora = section.boolean("rslora", false);
+  out.target_modules = section.texts("targets", out.target_modules);
+  return out;
+}
+
+Result<Settings> load_settings(const std::string& path) {
+  COVEY_ASSIGN(auto document, config::Document::load(path));
+  const fs::path folder = fs::path(path).parent_path();
+  auto root = document.root();
+  Settings out;
+  out.task.task = root.text("task", config::required);
+  if (out.task.task.empty() || out.task.task.size() > 128) root.problem("task", "needs 1 to 128 bytes");
+  out.listen = root.text("listen", "tcp://127.0.0.1:7400");
+  if (!out.listen.starts_with("tcp://")) root.problem("listen", "is no endpoint; write tcp://ADDRESS:PORT");
+  out.advertise = root.text("advertise", "");
+  out.data_dir = beside(folder, root.text("data_dir", "."));
+  if (out.data_dir.empty()) out.data_dir = ".";
+  out.model = beside(folder, root.text("model", config::required));
+  out.tokenizer = beside(folder, root.text("tokenizer", ""));
+  out.roster_public = root.text("roster_public", "");
+  out.roster_key = beside(folder, root.text("roster_key", ""));
+  out.adapter = read_adapter(root.section("adapter"));
+  auto held_out = root.section("held_out");
+  out.held_out.file = beside(folder, held_out.text("file", ""));
+  out.held_out.examples_max = held_out.int64("examples_max", out.held_out.examples_max, 1, 10'000'000);
+  out.held_out.batch = static_cast<int>(held_out.int64("batch", out.held_out.batch, 1, 4'096));
+  out.held_out.seq = static_cast<int>(held_out.int64("seq", out.held_out.seq, 2, 65'536));
+  out.held_out.threads = static_cast<int>(held_out.int64("threads", 1, 1, 256));
+  read_rounds(root, out.task);
+  out.dashboard_port = static_cast<int>(root.section("dashboard").int64("port", 0, 0, 65'535));
+  out.exit_when_finished = root.boolean("exit_when_finished", false);
+  COVEY_TRY(document.finish());
+  return out;
+}
+
+Status add_adapter(TaskConfig& task, const model::Model& model, const adapters::LoraOptions& options) {
+  COVEY_ASSIGN(const auto layout, adapters::lora_layout(model.linear_sites(), options));
+  task.adapter_layout = layout.canonical();
+  constexpr std::uint64_t kAdapterPurpose = 0x61646170;  // "adap"
+  task.initial = adapters::initial_values(layout, derive_seed(task.seed, kAdapterPurpose));
+  return {};
+}
+
+Result<std::vector<ModelFile>> model_files(const std::string& path, const std::string& tokenizer) {
+  std::vector<ModelFile> out;
+  std::error_code error;
+  if (fs::is_regular_file(path, error)) {
+    out.push_back({fs::path(path).filename().string(), path});
+    if (!tokenizer.empty()) {
+      out.push_back({"tokenizer.bin", tokenizer});
+      return out;
+    }
+    for (const auto& entry : fs::directory_iterator(
+             fs::path(path).parent_path().empty() ? fs::path(".") : fs::path(path).parent_path(), error)) {
+      const std::string name = entry.path().filename().string();
+      if (name.starts_with("tok") && name.ends_with(".bin") && entry.is_regular_file(error)) {
+        out.push_back({name, entry.path().string()});
+      }
+    }
+  } else if (fs::is_directory(path, error)) {
+    for (const auto& entry : fs::directory_iterator(path, error)) {
+      const std::string name = entry.path().filename().string();
+      if (entry.is_regular_file(error) && belongs_to_model(name)) out.push_back({name, entry.path().string()});
+    }
+    if (!tokenizer.empty()) out.push_back({fs::path(tokenizer).filename().string(), tokenizer});
+  } else {
+    return Error{ErrorCode::not_found, path + ": no model here; give a Hugging Face directory or a llama2.c .bin"};
+  }
+  if (error) return Error{ErrorCode::io_error, path + ": " + error.message()};
+  if (out.empty()) return Error{ErrorCode::invalid_argument, path + ": has no files of a model"};
+  std::ranges::sort(out, {}, &ModelFile::name);
+  return out;
+}
+
+Status serve_model(TaskConfig& task, const std::vector<ModelFile>& files, net::BlobServer& blobs) {
+  task.model.clear();
+  for (const ModelFile& file : files) {
+    COVEY_ASSIGN(const auto manifest, net::make_manifest_of_file(file.path));
+    COVEY_ASSIGN(const wire::Hash name, blobs.add_file(file.path, manifest));
+    task.model.push_back({file.name, name, manifest.bytes});
+  }
+  return {};
+}
+
+std::string settings_template(const std::string& task) {
+  return "# Configuration of covey-coordinator. Paths are relative to this file. Unknown keys are refused.\n"
+         "task: " +
+         task + "\n" + R"(
+# Where devices connect, and what invites tell them (default: `listen` as bound).
+listen: tcp://127.0.0.1:7400
+# advertise: tcp://coordinator.example.org:7400
+
+# Base model: a Hugging Face directory or a llama2.c .bin. Devices download its files.
+model: model
+# tokenizer: tokenizer.bin      # where it does not lie beside the model
+
+# What is trained: LoRA on the named linear layers, or [all-linear].
+adapter: {rank: 8, alpha: 16, targets: [q_proj, v_proj]}
+
+# Measures each version on the coordinator. Leave `file` out to publish without.
+held_out:
+  # file: held_out.jsonl        # .txt: one example a line; .jsonl: {"text": ...} or {"prompt": ..., "response": ...}
+  examples_max: 1000
+  batch: 16
+  seq: 256
+  threads: 1
+
+rounds: 20                 # published rounds that end the task
+goal: 8                    # updates that end a round
+min: 4                     # fewer at the deadline: the round is aborted
+over_selection: 1.0        # devices invited / goal
+deadline_s: 600
+round_pause_s: 0
+check_back_s: 5            # when a device that has nothing to do asks again
+seed: 1
+# rounds_tried_max: 200    # aborted rounds included; default 10 x rounds
+
+# What each device does in a round. `steps`, or `epochs` bounded by steps_max.
+local:
+  epochs: 1
+  steps_max: 1000
+  batch: 8
+  seq: 128
+  optimizer: adamw         # adamw, sgd
+  learning_rate: 0.001
+  weight_decay: 0
+  prox_mu: 0               # FedProx; 0 = off
+  clip: 1                  # gradient norm; 0 = off
+
+# fedavg, fedavgm, fedadagrad, fedadam, fedyogi
+server_optimizer: {name: fedavg, lr: 1.0}
+
+# robust: the coordinator is trusted and sees each update. Deltas are clipped to clip_norm (L2) and rounded to
+# value_bits; a device counts for up to weight_max examples (1: all devices count the same).
+privacy: {mode: robust, clip_norm: 10, value_bits: 16, weight_max: 1}
+
+# The key that signs the roster. `roster_key` on the coordinator signs by itself, which is convenient and means that
+# whoever holds the coordinator can invent devices. Move the file away and delete this line to sign by
+# `covey-coordinator roster sign --key FILE`.
+roster_key: roster.key
+
+data_dir: .                # database, keys, admin socket
+dashboard: {port: 0}       # on 127.0.0.1; 0 = off
+exit_when_finished: false
+)";
+}
+
+}  // namespace covey::coordinator
