@@ -233,32 +233,44 @@ Status Registration::commit_change(Change change, std::vector<store::Write> writ
   return {};
 }
 
+std::optional<wire::RosterEpoch> Registration::next_epoch() const {
+  if (pending_.empty()) return std::nullopt;
+  wire::RosterEpoch epoch{head_epoch_ + 1, head_hash_, clock_.wall_ms(), {}};
+  for (const auto& [number, change] : pending_) {
+    if (epoch.changes.size() >= wire::kRosterChangesMax) break;
+    epoch.changes.push_back(change);
+  }
+  return epoch;
+}
+
+Status Registration::append(const wire::SignedRosterEpoch& document) {
+  COVEY_ASSIGN(const auto epoch, wire::open_epoch(document, roster_public_));
+  bool next = epoch.epoch == head_epoch_ + 1 && epoch.previous == head_hash_ && epoch.changes.size() <= pending_.size();
+  auto at = pending_.begin();
+  std::vector<store::Write> writes;
+  std::map<DeviceId, EnrolledRow> changed;
+  for (std::size_t i = 0; next && i < epoch.changes.size(); ++i, ++at) {
+    const wire::RosterChange& change = epoch.changes[i];
+    next = change.identity == at->second.identity && change.curve == at->second.curve &&
+           change.status == at->second.status;
+    const DeviceId device = device_of(change.identity);
+    changed[device] = devices_[device];
+    changed[device].epoch = epoch.epoch;
+    writes.push_back({"roster_pending", store::key_of(at->first), std::nullopt});
+  }
+  if (!next) return Error{ErrorCode::invalid_argument, "roster sign: the roster changed meanwhile; run it again"};
+  writes.push_back({"roster", store::key_of(epoch.epoch), wire::encode(document)});
+  for (const auto& [device, row] : changed) writes.push_back({"enrolled", store::key_of(device), wire::encode(row)});
+  COVEY_TRY(store_.commit(writes));
+  pending_.erase(pending_.begin(), at);
+  for (auto& [device, row] : changed) devices_[device] = row;
+  head_epoch_ = epoch.epoch;
+  head_hash_ = wire::hash_of(document);
+  return {};
+}
+
 Result<std::uint64_t> Registration::sign_pending(const crypto::IdentityKey& roster_key) {
-  if (roster_key.public_key().bytes != roster_public_) {
-    return Error{ErrorCode::permission_denied, "roster sign: this is not the roster key that devices know"};
-  }
-  while (!pending_.empty()) {
-    wire::RosterEpoch epoch{head_epoch_ + 1, head_hash_, clock_.wall_ms(), {}};
-    std::vector<store::Write> writes;
-    std::map<DeviceId, EnrolledRow> changed;
-    auto at = pending_.begin();
-    for (; at != pending_.end() && epoch.changes.size() < wire::kRosterChangesMax; ++at) {
-      epoch.changes.push_back(at->second);
-      writes.push_back({"roster_pending", store::key_of(at->first), std::nullopt});
-      const DeviceId device = device_of(at->second.identity);
-      EnrolledRow row = devices_[device];
-      row.epoch = epoch.epoch;
-      changed[device] = row;
-    }
-    const wire::SignedRosterEpoch document = wire::sign_epoch(epoch, roster_key);
-    writes.push_back({"roster", store::key_of(epoch.epoch), wire::encode(document)});
-    for (const auto& [device, row] : changed) writes.push_back({"enrolled", store::key_of(device), wire::encode(row)});
-    COVEY_TRY(store_.commit(writes));
-    pending_.erase(pending_.begin(), at);
-    for (auto& [device, row] : changed) devices_[device] = row;
-    head_epoch_ = epoch.epoch;
-    head_hash_ = wire::hash_of(document);
-  }
+  while (const auto epoch = next_epoch()) COVEY_TRY(append(wire::sign_epoch(*epoch, roster_key)));
   return head_epoch_;
 }
 

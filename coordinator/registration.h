@@ -107,6 +107,11 @@ class Registration final : public net::KeyDirectory {
   Status revoke(const DeviceId& device);
   [[nodiscard]] bool active(const DeviceId& device) const;
 
+  /// The next epoch of what waits, to be signed by whoever has the roster key; nothing where nothing waits.
+  [[nodiscard]] std::optional<wire::RosterEpoch> next_epoch() const;
+  /// Appends next_epoch(), signed. @errors permission_denied: not by the roster key; invalid_argument: another epoch
+  /// than the next one (something changed meanwhile: ask again).
+  Status append(const wire::SignedRosterEpoch& document);
   /// Signs what waits, with the roster key given. @return the newest epoch. @errors permission_denied: another key than
   /// the roster's.
   Result<std::uint64_t> sign_pending(const crypto::IdentityKey& roster_key);

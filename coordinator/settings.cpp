@@ -106,6 +106,7 @@ Result<Settings> load_settings(const std::string& path) {
   const fs::path folder = fs::path(path).parent_path();
   auto root = document.root();
   Settings out;
+  out.home = folder.empty() ? "." : folder.string();
   out.task.task = root.text("task", config::required);
   if (out.task.task.empty() || out.task.task.size() > 128) root.problem("task", "needs 1 to 128 bytes");
   out.listen = root.text("listen", "tcp://127.0.0.1:7400");
@@ -115,7 +116,6 @@ Result<Settings> load_settings(const std::string& path) {
   if (out.data_dir.empty()) out.data_dir = ".";
   out.model = beside(folder, root.text("model", config::required));
   out.tokenizer = beside(folder, root.text("tokenizer", ""));
-  out.roster_public = root.text("roster_public", "");
   out.roster_key = beside(folder, root.text("roster_key", ""));
   out.adapter = read_adapter(root.section("adapter"));
   auto held_out = root.section("held_out");

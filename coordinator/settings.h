@@ -24,6 +24,7 @@ struct HeldOut {
 };
 
 struct Settings {
+  std::string home;       ///< the configuration file's folder: keys lie here
   std::string listen;     ///< ZeroMQ endpoint
   std::string advertise;  ///< what invites say; empty: `listen` as bound
   std::string data_dir;
@@ -31,10 +32,9 @@ struct Settings {
   std::string tokenizer;
   adapters::LoraOptions adapter;
   HeldOut held_out;
-  TaskConfig task;            ///< without model files, layout and initial values
-  std::string roster_public;  ///< hexadecimal; empty: of the key file beside
-  std::string roster_key;     ///< file; empty: the key is kept apart
-  int dashboard_port = 0;     ///< 0 = off
+  TaskConfig task;         ///< without model files, layout and initial values
+  std::string roster_key;  ///< file; empty: the key is kept apart
+  int dashboard_port = 0;  ///< 0 = off
   bool exit_when_finished = false;
 };
 

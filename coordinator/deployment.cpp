@@ -1,0 +1,76 @@
+#include "coordinator/deployment.h"
+
+#include <filesystem>
+
+#include "core/base/file.h"
+#include "core/crypto/key_file.h"
+
+namespace covey::coordinator {
+
+namespace {
+namespace fs = std::filesystem;
+
+Result<wire::Key> read_public(const std::string& path) {
+  COVEY_ASSIGN(std::string text, read_text_file(path, 4096));
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
+  const auto raw = from_hex(text);
+  wire::Key key{};
+  if (!raw || raw->size() != key.size()) {
+    return Error{ErrorCode::corrupt_data, path + ": is no public key; restore the file that `init` made"};
+  }
+  std::copy(raw->begin(), raw->end(), key.begin());
+  return key;
+}
+}  // namespace
+
+Status init_deployment(const std::string& directory, const std::string& task) {
+  std::error_code error;
+  fs::create_directories(directory, error);
+  if (error) return Error{ErrorCode::io_error, directory + ": " + error.message()};
+  const std::string config = directory + "/coordinator.yaml";
+  if (fs::exists(config, error)) {
+    return Error{ErrorCode::already_exists, config + ": exists already; choose another directory"};
+  }
+  const auto identity = crypto::IdentityKey::generate();
+  const auto roster = crypto::IdentityKey::generate();
+  COVEY_TRY(crypto::save_identity(directory + "/identity.key", identity));
+  COVEY_TRY(crypto::save_identity(directory + "/roster.key", roster, "roster"));
+  COVEY_TRY(crypto::save_curve(directory + "/curve.key", crypto::CurveKeyPair::generate()));
+  COVEY_TRY(write_file_durably(directory + "/roster.pub", std::string_view(roster.public_key().hex() + "\n")));
+  return write_file_durably(config, std::string_view(settings_template(task)));
+}
+
+Result<Deployment> open_deployment(Settings settings, const Clock& clock) {
+  COVEY_ASSIGN(auto identity, crypto::load_identity(settings.home + "/identity.key"));
+  COVEY_ASSIGN(auto curve, crypto::load_curve(settings.home + "/curve.key"));
+  COVEY_ASSIGN(const wire::Key roster_public, read_public(settings.home + "/roster.pub"));
+  std::optional<crypto::IdentityKey> roster_key;
+  if (!settings.roster_key.empty()) {
+    auto loaded = crypto::load_identity(settings.roster_key, "roster");
+    if (!loaded.ok() && loaded.error().code == ErrorCode::not_found) {
+      return Error{ErrorCode::not_found, settings.roster_key +
+                                             ": the roster key is not there; where it is kept apart, delete "
+                                             "`roster_key` from the configuration"};
+    }
+    COVEY_ASSIGN(roster_key, std::move(loaded));
+  }
+  std::error_code error;
+  fs::create_directories(settings.data_dir, error);
+  if (error) return Error{ErrorCode::io_error, settings.data_dir + ": " + error.message()};
+  COVEY_ASSIGN(auto store, store::SqliteStore::open({settings.data_dir + "/coordinator.db", "", true}));
+  COVEY_ASSIGN(auto registration, Registration::open(*store, roster_public, std::move(roster_key), clock));
+  return Deployment{std::move(settings), std::move(identity), std::move(curve),
+                    roster_public,       std::move(store),    std::move(registration)};
+}
+
+Result<std::string> Deployment::invite_endpoint(const std::string& bound) const {
+  if (!settings.advertise.empty()) return settings.advertise;
+  const std::string& endpoint = bound.empty() ? settings.listen : bound;
+  if (endpoint.find('*') != std::string::npos || endpoint.find("//0.0.0.0") != std::string::npos) {
+    return Error{ErrorCode::invalid_argument,
+                 "invite: devices cannot connect to " + endpoint + "; set `advertise` in the configuration"};
+  }
+  return endpoint;
+}
+
+}  // namespace covey::coordinator

@@ -1,0 +1,39 @@
+/// A coordinator's files: configuration, keys, database. What `serve` and the other commands open.
+///
+///   DIR/coordinator.yaml   DIR/identity.key   DIR/curve.key   DIR/roster.pub   DIR/roster.key (may be moved away)
+///   data_dir/coordinator.db   data_dir/admin.sock (while `serve` runs)
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "coordinator/registration.h"
+#include "coordinator/settings.h"
+#include "core/base/clock.h"
+#include "core/crypto/curve.h"
+#include "core/crypto/identity.h"
+#include "core/store/sqlite_store.h"
+
+namespace covey::coordinator {
+
+/// Makes keys and a commented configuration. @errors already_exists: nothing is ever overwritten.
+Status init_deployment(const std::string& directory, const std::string& task);
+
+struct Deployment {
+  Settings settings;
+  crypto::IdentityKey identity;
+  crypto::CurveKeyPair curve;
+  wire::Key roster_public{};
+  std::unique_ptr<store::SqliteStore> store;
+  std::unique_ptr<Registration> registration;
+
+  [[nodiscard]] std::string socket_path() const { return settings.data_dir + "/admin.sock"; }
+  /// What invites say; `bound` is the listening endpoint where there is one.
+  [[nodiscard]] Result<std::string> invite_endpoint(const std::string& bound) const;
+};
+
+/// @errors those of the settings, the key files and the store (unavailable: `serve` has it open).
+Result<Deployment> open_deployment(Settings settings, const Clock& clock);
+
+}  // namespace covey::coordinator
