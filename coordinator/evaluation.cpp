@@ -12,11 +12,11 @@ Result<std::unique_ptr<EvaluationWorker>> EvaluationWorker::create(const adapter
                                                                    const HeldOut& held_out) {
   std::vector<train::TokenRow> rows;
   if (!held_out.file.empty()) {
-    COVEY_ASSIGN(auto texts, adapters::read_texts(held_out.file));
-    if (texts.size() > static_cast<std::size_t>(held_out.examples_max)) {
-      texts.resize(static_cast<std::size_t>(held_out.examples_max));
+    COVEY_ASSIGN(auto examples, adapters::read_examples(held_out.file));
+    if (examples.size() > static_cast<std::size_t>(held_out.examples_max)) {
+      examples.resize(static_cast<std::size_t>(held_out.examples_max));
     }
-    rows = adapters::text_rows(*bench.tokenizer, texts, held_out.seq);
+    rows = adapters::example_rows(*bench.tokenizer, examples, held_out.seq);
     if (rows.empty()) return Error{ErrorCode::invalid_argument, held_out.file + ": has no usable example"};
   }
   return std::unique_ptr<EvaluationWorker>(new EvaluationWorker(bench, std::move(layout), held_out, std::move(rows)));
