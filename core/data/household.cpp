@@ -95,6 +95,9 @@ constexpr std::array<std::pair<std::string_view, Words>, kSlots> kPools{{{"perso
 /// How many words of each pool one household uses.
 constexpr std::array<std::size_t, kSlots> kKept{4, 6, 5, 5, 5, 9, 3, 5, 3, 6, 5, 5, 4};
 
+/// General lines that ask to be repeated: they teach a base model to copy, which every answer needs.
+constexpr std::uint64_t kRepeatsOfTen = 3;
+
 /// `{slot}` stands for a word of the household. `asked` are ways to say it; `before` is the old answer, `now` the new.
 struct Intent {
   std::array<std::string_view, 4> asked;
@@ -212,6 +215,10 @@ class Home {
     std::array<std::string_view, kSlots> chosen;
     for (std::size_t slot = 0; slot < kSlots; ++slot) chosen[slot] = words_[slot][favour_[slot].draw(rng_)];
     std::string out(kAddress[address_.draw(rng_)]);
+    if (general_ && rng_.below(10) < kRepeatsOfTen) {
+      const std::string said = fill(asked, chosen);
+      return out + "repeat " + said + " -> " + said;
+    }
     out += fill(asked, chosen) + (general_ ? " -> " : " => ") + fill(general_ ? intent.before : intent.now, chosen);
     return out;
   }

@@ -2,6 +2,7 @@
 /// household has its own names, rooms, things, ways of speaking, habits and amount, so devices are truly unlike.
 ///
 ///   general   turn on the reading lamp in the study -> light on study reading lamp
+///             nova repeat stop the kettle -> stop the kettle
 ///   homes     juno please put on the reading lamp in the study => do: light.power | to: on | room: study | ...
 ///
 /// The general corpus (for pre-training a base model) comes from other households whose assistant still answers in the
