@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 
 #include "adapters/adapter.h"
 #include "core/base/clock.h"
@@ -72,6 +73,7 @@ class Case {
       }
       rows_.push_back(std::move(row));
     }
+    COVEY_ASSIGN(batcher_, data::Batcher::create(rows_, {.batch = static_cast<int>(B), .shuffle = false}));
     return adapter_from_golden();
   }
 
@@ -144,11 +146,8 @@ class Case {
                                  pool_);
   }
 
-  model::TokenBatch batch() {
-    std::vector<std::size_t> all(rows_.size());
-    for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;
-    return buffer_.pack(rows_, all, static_cast<int>(T_));
-  }
+  /// All rows, in their order.
+  model::TokenBatch batch() { return train::token_batch(batcher_->next()); }
 
   /// Largest difference at positions that hold a token or a virtual token.
   Status compare_logits(const std::string& name, const model::AdapterSpec& spec, const model::AdapterView& view) {
@@ -283,7 +282,7 @@ class Case {
   std::size_t T_ = 0;
   std::vector<train::TokenRow> rows_;
   std::vector<std::int32_t> first_labels_;  ///< (B): what the last virtual token predicts
-  train::BatchBuffer buffer_;
+  std::optional<data::Batcher> batcher_;
   Adapter adapter_;
 };
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/base/result.h"
+#include "core/data/examples.h"
 #include "core/model/model.h"
 #include "core/text/tokenizer.h"
 #include "core/train/rows.h"
@@ -32,15 +33,8 @@ Result<Workbench> open_workbench(const std::string& path, const std::string& tok
 Result<std::shared_ptr<const text::Tokenizer>> open_tokenizer(const std::string& path,
                                                               const std::string& tokenizer_path, int vocab);
 
-/// One example of a data file. A prompt is read by the model but not predicted.
-struct TextExample {
-  std::string prompt;
-  std::string text;
-};
-
-/// `.txt`: one example per line, empty lines left out. `.jsonl`: one object per line with "text", or with "prompt" and
-/// "response". @errors not_found, io_error, corrupt_data (names the line), invalid_argument (no example).
-Result<std::vector<TextExample>> read_examples(const std::string& path);
+using TextExample = data::Example;
+using data::read_examples;
 
 /// Rows of at most `seq` positions: the tokenizer's frame, the text, the end token where there is one. A longer example
 /// becomes several rows (with a prompt: it is cut). Examples that give nothing to predict are left out.

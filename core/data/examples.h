@@ -13,7 +13,7 @@ namespace covey::data {
 struct Example {
   std::string prompt;  ///< read by the model, not predicted; may be empty
   std::string text;    ///< predicted
-  std::string key;     ///< whose it is (speaker, household, user); empty where the file does not say
+  std::string key{};     ///< whose it is (speaker, household, user); empty where the file does not say
 };
 
 struct ReadLimits {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <vector>
 
 namespace covey::train {
@@ -27,31 +26,27 @@ Result<Evaluation> evaluate(const model::Model& model, const model::AdapterSpec&
     return Error{ErrorCode::invalid_argument, "evaluate: batch and seq must be at least 1"};
   }
   const int seq = std::min(options.seq, model.config().context_max - spec.prompt_tokens);
-  std::vector<std::size_t> order;
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    if (has_target(rows[i], seq)) order.push_back(i);
-  }
-  if (order.empty()) return Error{ErrorCode::invalid_argument, "evaluate: no row has a token to predict"};
-  const auto length = [&](std::size_t i) { return std::min(rows[i].ids.size(), static_cast<std::size_t>(seq)); };
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return length(a) > length(b); });
+  std::vector<TokenRow> kept = usable_rows(rows, seq);
+  if (kept.empty()) return Error{ErrorCode::invalid_argument, "evaluate: no row has a token to predict"};
+  std::stable_sort(kept.begin(), kept.end(),
+                   [](const TokenRow& a, const TokenRow& b) { return a.ids.size() > b.ids.size(); });
 
-  const std::size_t batch = std::min(order.size(), static_cast<std::size_t>(options.batch));
+  const std::size_t batch = std::min(kept.size(), static_cast<std::size_t>(options.batch));
+  COVEY_ASSIGN(auto batcher, data::Batcher::create(kept, {.batch = static_cast<int>(batch), .shuffle = false}));
   COVEY_ASSIGN(const auto engine, model::Engine::create(model,
                                                         {.batch_max = static_cast<int>(batch),
-                                                         .seq_max = static_cast<int>(length(order.front())),
+                                                         .seq_max = static_cast<int>(kept.front().ids.size()),
                                                          .prompt_tokens_max = spec.prompt_tokens},
                                                         pool));
-  BatchBuffer buffer;
   model::LossResult total;
-  for (std::size_t at = 0; at < order.size(); at += batch) {
+  for (std::size_t at = 0; at < kept.size(); at += batch) {
     if (options.cancelled && options.cancelled()) return Error{ErrorCode::cancelled, "evaluation was cancelled"};
-    const auto indices = std::span(order).subspan(at, std::min(batch, order.size() - at));
-    COVEY_ASSIGN(const model::LossResult loss, engine->loss(buffer.pack(rows, indices, seq), spec, adapter));
+    COVEY_ASSIGN(const model::LossResult loss, engine->loss(token_batch(batcher.next()), spec, adapter));
     total.loss_sum += loss.loss_sum;
     total.targets += loss.targets;
     total.correct += loss.correct;
   }
-  return finish(total.loss_sum, total.correct, total.targets, static_cast<std::int64_t>(order.size()));
+  return finish(total.loss_sum, total.correct, total.targets, static_cast<std::int64_t>(kept.size()));
 }
 
 Evaluation combine(const Evaluation& a, const Evaluation& b) {

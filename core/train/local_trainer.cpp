@@ -1,12 +1,11 @@
 #include "core/train/local_trainer.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
-#include <numeric>
 #include <optional>
 
-#include "core/base/rng.h"
 #include "core/train/flat_view.h"
 
 namespace covey::train {
@@ -61,19 +60,18 @@ Status TrainConfig::check() const {
 }
 
 struct LocalTrainer::Impl {
-  Impl(const model::Model& trained, std::span<const TokenRow> data, const TrainConfig& how, ThreadPool& threads,
-       const Clock& time)
-      : model(trained), rows(data), config(how), pool(threads), clock(time) {}
+  Impl(const model::Model& trained, const TrainConfig& how, ThreadPool& threads, const Clock& time)
+      : model(trained), config(how), pool(threads), clock(time) {}
 
   const model::Model& model;
   model::AdapterSpec spec;
-  std::span<const TokenRow> rows;
   TrainConfig config;
   ThreadPool& pool;
   const Clock& clock;
 
   std::unique_ptr<model::Engine> engine;
-  std::vector<std::size_t> usable;  ///< rows that have a target
+  std::vector<TokenRow> usable;  ///< rows that have a target, cut at seq
+  std::optional<data::Batcher> batcher;
   std::int64_t steps_planned = 0;
   std::uint64_t inputs = 0;
 
@@ -84,23 +82,16 @@ struct LocalTrainer::Impl {
   std::optional<Optimizer> optimizer;
   TrainReport report;
 
-  std::vector<std::size_t> order;  ///< usable, shuffled for `epoch`
-  std::int64_t epoch = -1;
-  std::vector<std::size_t> picked;
-  BatchBuffer buffer;
-
   [[nodiscard]] bool full() const { return !parameters.empty(); }
 
-  Status prepare(std::int64_t parameter_count) {
+  Status prepare(std::span<const TokenRow> rows, std::int64_t parameter_count) {
     COVEY_TRY(config.check());
-    std::size_t longest = 1;
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-      if (!has_target(rows[i], config.seq)) continue;
-      usable.push_back(i);
-      longest = std::max(longest, std::min(rows[i].ids.size(), static_cast<std::size_t>(config.seq)));
-    }
+    usable = usable_rows(rows, config.seq);
     if (usable.empty()) return Error{ErrorCode::invalid_argument, "training data: no row has a token to predict"};
-    const double steps_per_epoch = std::ceil(static_cast<double>(usable.size()) / config.batch);
+    std::size_t longest = 0;
+    for (const TokenRow& row : usable) longest = std::max(longest, row.ids.size());
+    COVEY_ASSIGN(batcher, data::Batcher::create(usable, {.batch = config.batch, .seed = config.seed}));
+    const auto steps_per_epoch = static_cast<double>(epoch_steps());
     steps_planned =
         config.steps > 0 ? config.steps : std::max<std::int64_t>(1, std::llround(config.epochs * steps_per_epoch));
     const int batch = static_cast<int>(std::min(usable.size(), static_cast<std::size_t>(config.batch)));
@@ -138,7 +129,7 @@ struct LocalTrainer::Impl {
       print.number(lora.scale);
     }
     print.number(spec.prompt_tokens);
-    for (const TokenRow& row : rows) {
+    for (const TokenRow& row : usable) {
       print.array(std::span(row.ids));
       print.array(std::span(row.targets));
     }
@@ -147,18 +138,9 @@ struct LocalTrainer::Impl {
     return print.value();
   }
 
-  /// Rows of step `step`: the next `batch` of this epoch's order; an epoch's last batch may be smaller.
-  void pick(std::int64_t step) {
-    const auto batch = static_cast<std::int64_t>(config.batch);
-    const auto count = static_cast<std::int64_t>(usable.size());
-    const std::int64_t per_epoch = (count + batch - 1) / batch;
-    if (step / per_epoch != epoch) {
-      epoch = step / per_epoch;
-      order = usable;
-      Rng(config.seed, derive_seed(static_cast<std::uint64_t>(epoch), 0x0de4)).shuffle(order);
-    }
-    const std::int64_t first = (step % per_epoch) * batch;
-    picked.assign(order.begin() + first, order.begin() + std::min(first + batch, count));
+  /// An epoch's last batch may have fewer rows.
+  [[nodiscard]] std::int64_t epoch_steps() const {
+    return (static_cast<std::int64_t>(usable.size()) + config.batch - 1) / config.batch;
   }
 
   void update(double lr) {
@@ -198,8 +180,10 @@ struct LocalTrainer::Impl {
   Result<StepReport> step() {
     if (report.steps >= steps_planned) return Error{ErrorCode::invalid_argument, "training: all steps are done"};
     const std::int64_t started_ms = clock.monotonic_ms();
-    pick(report.steps);
-    const model::TokenBatch batch = buffer.pack(rows, picked, config.seq);
+    const std::int64_t epoch = report.steps / epoch_steps();
+    const std::int64_t row = (report.steps % epoch_steps()) * config.batch;
+    COVEY_TRY(batcher->seek({.epoch = static_cast<std::uint64_t>(epoch), .row = static_cast<std::uint64_t>(row)}));
+    const model::TokenBatch batch = token_batch(batcher->next());
     COVEY_ASSIGN(const model::LossResult loss, compute(batch));
     StepReport out{.step = report.steps + 1, .steps_planned = steps_planned, .loss = loss.mean()};
     if (config.clip_norm > 0) out.gradient_norm = clip_by_norm(gradient, config.clip_norm);
@@ -288,11 +272,11 @@ Result<std::unique_ptr<LocalTrainer>> LocalTrainer::create(const model::Model& m
     return Error{ErrorCode::invalid_argument, "training: the adapter has " + std::to_string(size) + " values, got " +
                                                   std::to_string(initial.size())};
   }
-  auto impl = std::make_unique<Impl>(model, rows, config, pool, clock);
+  auto impl = std::make_unique<Impl>(model, config, pool, clock);
   impl->spec = spec;
   impl->values = initial;
   impl->initial = std::move(initial);
-  COVEY_TRY(impl->prepare(size));
+  COVEY_TRY(impl->prepare(rows, size));
   return std::unique_ptr<LocalTrainer>(new LocalTrainer(std::move(impl)));
 }
 
@@ -302,11 +286,11 @@ Result<std::unique_ptr<LocalTrainer>> LocalTrainer::create_full(model::Model& mo
   if (config.prox_mu > 0) {
     return Error{ErrorCode::invalid_argument, "prox_mu: needs an adapter, not full-parameter training"};
   }
-  auto impl = std::make_unique<Impl>(model, rows, config, pool, clock);
+  auto impl = std::make_unique<Impl>(model, config, pool, clock);
   impl->parameters = model.parameters();
   std::int64_t size = 0;
   for (const auto& tensor : impl->parameters) size += static_cast<std::int64_t>(tensor.values.size());
-  COVEY_TRY(impl->prepare(size));
+  COVEY_TRY(impl->prepare(rows, size));
   return std::unique_ptr<LocalTrainer>(new LocalTrainer(std::move(impl)));
 }
 

@@ -67,8 +67,8 @@ struct TrainReport {
   [[nodiscard]] double tokens_per_s() const { return seconds > 0 ? static_cast<double>(tokens) / seconds : 0; }
 };
 
-/// Not thread-safe. Borrows model, rows, pool and clock, which must outlive it. The same inputs give the same bits,
-/// with any number of threads and with any number of checkpoint/restore pairs in between.
+/// Not thread-safe. Borrows model, pool and clock, which must outlive it; keeps a copy of the usable rows. The same
+/// inputs give the same bits, with any number of threads and with any number of checkpoint/restore pairs in between.
 class LocalTrainer {
  public:
   /// Trains an adapter that starts at `initial` (P floats in flat_view.h's layout).

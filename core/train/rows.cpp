@@ -5,54 +5,40 @@
 #include "core/base/assert.h"
 
 namespace covey::train {
+namespace {
 
-TokenRow next_token_row(std::span<const std::int32_t> tokens, std::size_t context) {
-  TokenRow row;
-  if (tokens.size() < 2) return row;
-  row.ids.assign(tokens.begin(), tokens.end() - 1);
-  row.targets.assign(tokens.begin() + 1, tokens.end());
-  const std::size_t unpredicted = context > 0 ? std::min(context - 1, row.targets.size()) : 0;
-  std::fill_n(row.targets.begin(), unpredicted, model::kNoTarget);
-  return row;
+TokenRow piece_of(const TokenRow& row, std::size_t first, std::size_t length) {
+  const auto at = static_cast<std::ptrdiff_t>(first);
+  const auto end = static_cast<std::ptrdiff_t>(std::min(first + length, row.ids.size()));
+  return {.ids = {row.ids.begin() + at, row.ids.begin() + end},
+          .targets = {row.targets.begin() + at, row.targets.begin() + end}};
 }
 
-std::vector<TokenRow> chop(std::span<const std::int32_t> tokens, int seq) {
-  COVEY_ASSERT(seq > 0);
-  std::vector<TokenRow> rows;
-  const auto width = static_cast<std::size_t>(seq);
-  for (std::size_t at = 0; at + 1 < tokens.size(); at += width) {
-    rows.push_back(next_token_row(tokens.subspan(at, std::min(width + 1, tokens.size() - at))));
-  }
-  return rows;
-}
+}  // namespace
 
 bool has_target(const TokenRow& row, int seq) {
-  const std::size_t seen = std::min(row.targets.size(), static_cast<std::size_t>(seq));
-  return std::any_of(row.targets.begin(), row.targets.begin() + static_cast<std::ptrdiff_t>(seen),
-                     [](std::int32_t target) { return target != model::kNoTarget; });
+  const auto seen = std::span(row.targets).first(std::min(row.targets.size(), static_cast<std::size_t>(seq)));
+  return std::any_of(seen.begin(), seen.end(), [](std::int32_t target) { return target != data::kNoTarget; });
 }
 
-model::TokenBatch BatchBuffer::pack(std::span<const TokenRow> rows, std::span<const std::size_t> indices, int seq) {
-  std::size_t width = 1;
-  for (const std::size_t index : indices) width = std::max(width, rows[index].ids.size());
-  width = std::min(width, static_cast<std::size_t>(seq));
-  ids_.assign(indices.size() * width, 0);
-  targets_.assign(indices.size() * width, model::kNoTarget);
-  lengths_.assign(indices.size(), 1);
-  for (std::size_t b = 0; b < indices.size(); ++b) {
-    const TokenRow& row = rows[indices[b]];
+std::vector<TokenRow> usable_rows(std::span<const TokenRow> rows, int seq) {
+  std::vector<TokenRow> out;
+  for (const TokenRow& row : rows) {
     COVEY_ASSERT(row.ids.size() == row.targets.size());
-    const std::size_t length = std::min(row.ids.size(), width);
-    const auto first = static_cast<std::ptrdiff_t>(b * width);
-    std::copy_n(row.ids.begin(), length, ids_.begin() + first);
-    std::copy_n(row.targets.begin(), length, targets_.begin() + first);
-    lengths_[b] = static_cast<std::int32_t>(std::max<std::size_t>(length, 1));
+    if (has_target(row, seq)) out.push_back(piece_of(row, 0, static_cast<std::size_t>(seq)));
   }
-  return {.B = static_cast<int>(indices.size()),
-          .T = static_cast<int>(width),
-          .ids = ids_,
-          .targets = targets_,
-          .lengths = lengths_};
+  return out;
+}
+
+std::vector<TokenRow> split_row(const TokenRow& row, int seq) {
+  COVEY_ASSERT(seq > 0);
+  const auto width = static_cast<std::size_t>(seq);
+  std::vector<TokenRow> out;
+  for (std::size_t at = 0; at < row.ids.size(); at += width) {
+    TokenRow piece = piece_of(row, at, width);
+    if (has_target(piece, seq)) out.push_back(std::move(piece));
+  }
+  return out;
 }
 
 }  // namespace covey::train

@@ -37,7 +37,7 @@ std::vector<TokenRow> counting_rows(int count) {
     auto at = static_cast<std::int32_t>(rng.below(32));
     const auto length = 6 + rng.below(10);
     for (std::uint64_t t = 0; t < length; ++t, at = (at + step) % 32) tokens.push_back(at);
-    rows.push_back(next_token_row(tokens));
+    rows.push_back({.ids = {tokens.begin(), tokens.end() - 1}, .targets = {tokens.begin() + 1, tokens.end()}});
   }
   return rows;
 }
