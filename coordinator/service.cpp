@@ -61,7 +61,6 @@ Status Service::start() {
       [this](net::ConnectionId id, const wire::Key& curve, ByteSpan frame) { on_frame(id, curve, frame); },
       [this](net::ConnectionId id) { on_closed(id); },
   });
-  machine_.set_roster_epoch(seams_.registration.roster_epoch());
   return handle(Started{});
 }
 
@@ -106,9 +105,7 @@ Status Service::resume() {
 }
 
 Status Service::revoke(const DeviceId& device) {
-  COVEY_TRY(seams_.registration.revoke(device));
-  machine_.set_roster_epoch(seams_.registration.roster_epoch());
-  return {};
+  return seams_.registration.revoke(device);
 }
 
 // ---- events and effects --------------------------------------------------------------------------------------------
@@ -125,6 +122,7 @@ void Service::pump() {
   while (!events_.empty() && !failure_) {
     const Event event = std::move(events_.front());
     events_.pop_front();
+    machine_.set_roster_epoch(seams_.registration.roster_epoch());
     std::vector<Effect> effects = machine_.step(event, now_ms());
     for (Effect& effect : effects) {
       std::visit([this](auto& e) { perform(e); }, effect);
@@ -252,7 +250,6 @@ void Service::on_enroll(net::ConnectionId id, const wire::Key& curve, const wire
     log_warning(kLog, "an enrolment was refused: " + refusal->message);
     return complain(id, {refusal->complaint, refusal->message, {}}, true);
   }
-  machine_.set_roster_epoch(seams_.registration.roster_epoch());
   reply(id, std::get<wire::Enrolled>(*answer));
 }
 
