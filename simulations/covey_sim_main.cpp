@@ -1,0 +1,48 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "core/base/log.h"
+#include "simulations/covey_sim.h"
+
+using namespace covey;
+
+namespace {
+
+std::string one_line(std::string text) {
+  for (char& c : text) {
+    if (c == '\n' || c == '\r') c = ' ';
+  }
+  return text;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  simulations::RunOptions run;
+  for (int i = 0; i < argc; ++i) run.command_line += (i > 0 ? " " : "") + std::string(argv[i]);
+
+  CLI::App app("Runs federated experiments: the deployed coordinator and devices on virtual time, training for real.",
+               "covey-sim");
+  app.set_version_flag("--version", "covey-sim " COVEY_VERSION);
+  app.require_subcommand(1);
+  CLI::App* command = app.add_subcommand(
+      "run", "Run one experiment; writes config.yaml, metrics.jsonl, summary.json, report.html and adapter/ to --out.");
+  command->add_option("EXPERIMENT", run.experiment, "YAML file; simulations/README.md explains its keys")->required();
+  command->add_option("--out", run.out, "directory for the results")->required();
+  command->add_option("--threads", run.threads, "devices trained at the same time (no result depends on it)")
+      ->check(CLI::Range(1, 1024));
+  command->add_option("--seed", run.seed, "in place of the file's seed");
+  command->add_flag("--json", run.json, "print summary.json on stdout");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);
+    std::fprintf(stderr, "covey-sim: %s; see covey-sim --help\n", one_line(error.what()).c_str());
+    return 2;
+  }
+  set_log_level(LogLevel::warning);  // the coordinator's line per round is in metrics.jsonl
+  const Status status = simulations::run_command(run);
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "covey-sim: %s\n", one_line(status.error().message).c_str());
+  return exit_code(status.error());
+}

@@ -1,0 +1,96 @@
+#include "simulations/device_data.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "adapters/workbench.h"
+#include "core/base/file.h"
+#include "core/base/rng.h"
+#include "core/data/examples.h"
+#include "core/data/household.h"
+#include "core/data/partition.h"
+
+namespace covey::simulations {
+namespace {
+
+constexpr std::uint64_t kPartitionStream = 1;
+constexpr std::uint64_t kHoldOutStream = 2;
+constexpr std::uint64_t kSampleStream = 3;
+
+Result<std::vector<data::Example>> household_examples(std::size_t devices, std::uint64_t seed) {
+  data::HouseholdOptions options;
+  options.households = static_cast<int>(devices);
+  options.unseen = 0;
+  options.general_lines = 1;
+  options.seed = seed;
+  COVEY_ASSIGN(const auto corpus, data::make_household_corpus(options));
+  std::vector<data::Example> out;
+  for (const auto& household : corpus.households) {
+    for (const auto& line : household.train) out.push_back({"", line, household.name});
+  }
+  return out;
+}
+
+Result<std::vector<data::Example>> read(const DataConfig& config, std::size_t devices, std::uint64_t seed) {
+  if (config.format == "households") return household_examples(devices, seed);
+  if (config.format == "play") {
+    COVEY_ASSIGN(const std::string content, read_text_file(config.file));
+    return data::parse_play(content, config.file);
+  }
+  return data::read_examples(config.file);
+}
+
+/// The largest `devices` parts, in the order in which they came.
+Result<std::vector<data::Part>> largest(std::vector<data::Part> parts, std::size_t devices, const std::string& file) {
+  if (parts.size() < devices) {
+    return Error{ErrorCode::invalid_argument, file + ": has " + std::to_string(parts.size()) +
+                                                  " keys, fewer than the " + std::to_string(devices) +
+                                                  " devices; lower `devices` or set `data.partition: iid`"};
+  }
+  std::vector<std::size_t> order(parts.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](auto a, auto b) { return parts[a].examples.size() > parts[b].examples.size(); });
+  order.resize(devices);
+  std::sort(order.begin(), order.end());
+  std::vector<data::Part> out;
+  for (const auto index : order) out.push_back(std::move(parts[index]));
+  return out;
+}
+
+std::vector<train::TokenRow> rows_of(const text::Tokenizer& tokenizer, const std::vector<data::Example>& examples,
+                                     const std::vector<std::size_t>& chosen, int seq) {
+  std::vector<adapters::TextExample> texts;
+  for (const auto index : chosen) texts.push_back({examples[index].prompt, examples[index].text});
+  return adapters::example_rows(tokenizer, texts, seq);
+}
+
+}  // namespace
+
+Result<SimulatedData> load_device_data(const DataConfig& config, std::size_t devices, int seq,
+                                       const text::Tokenizer& tokenizer, std::uint64_t seed) {
+  COVEY_ASSIGN(const auto examples, read(config, devices, seed));
+  std::vector<data::Part> parts;
+  if (config.partition == "iid") {
+    COVEY_ASSIGN(parts, data::partition_iid(examples, devices, derive_seed(seed, kPartitionStream)));
+  } else {
+    COVEY_ASSIGN(parts, largest(data::partition_by_key(examples), devices, config.file));
+  }
+  SimulatedData out;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const std::uint64_t part_seed = derive_seed(derive_seed(seed, kHoldOutStream), i);
+    COVEY_ASSIGN(const auto split, data::hold_out(parts[i].examples.size(), config.held_out, part_seed));
+    out.devices.push_back({parts[i].key, rows_of(tokenizer, parts[i].examples, split.train, seq)});
+    auto held = rows_of(tokenizer, parts[i].examples, split.held_out, seq);
+    std::move(held.begin(), held.end(), std::back_inserter(out.held_out));
+  }
+  const auto max = static_cast<std::size_t>(config.held_out_rows_max);
+  if (max > 0 && out.held_out.size() > max) {
+    Rng rng(derive_seed(seed, kSampleStream));
+    rng.shuffle(out.held_out);
+    out.held_out.resize(max);
+  }
+  return out;
+}
+
+}  // namespace covey::simulations

@@ -1,0 +1,70 @@
+#include "simulations/experiment.h"
+
+#include <filesystem>
+
+#include "coordinator/settings.h"
+#include "core/config/reader.h"
+
+namespace covey::simulations {
+namespace {
+
+std::string beside(const std::string& file, const std::string& path) {
+  if (path.empty() || std::filesystem::path(path).is_absolute()) return path;
+  return (std::filesystem::path(file).parent_path() / path).lexically_normal().string();
+}
+
+DataConfig read_data(config::Section section, const std::string& file) {
+  DataConfig data;
+  data.format = section.choice("format", {"lines", "play", "households"}, "lines");
+  const bool generated = data.format == "households";
+  data.file = beside(file, generated ? std::string() : section.text("file", config::required));
+  data.partition = section.choice("partition", {"key", "iid"}, "key");
+  data.held_out = section.real("held_out", 0.1, 0.0, 0.9);
+  data.held_out_rows_max = section.int64("held_out_rows_max", 400, 0, 10'000'000);
+  return data;
+}
+
+DeviceClass read_class(config::Section section) {
+  DeviceClass device;
+  device.name = section.text("name", config::required);
+  device.share = section.real("share", config::required, 0, 1e9);
+  device.training_gflops = section.real("training_gflops", config::required, 1e-3, 1e9);
+  device.memory_bytes = static_cast<std::uint64_t>(section.int64("memory_mib", config::required, 1, 1 << 24)) << 20;
+  device.down_bytes_per_s = section.real("down_mbit_per_s", config::required, 1e-3, 1e6) * 1e6 / 8;
+  device.up_bytes_per_s = section.real("up_mbit_per_s", config::required, 1e-3, 1e6) * 1e6 / 8;
+  device.latency_ms = section.int64("latency_ms", config::required, 0, 600'000);
+  device.training_watts = section.real("training_watts", config::required, 0, 1e4);
+  device.radio_watts = section.real("radio_watts", config::required, 0, 1e4);
+  return device;
+}
+
+void read_fleet(config::Section section, Experiment& experiment) {
+  for (const auto& entry : section.sections("classes")) experiment.classes.push_back(read_class(entry));
+  if (experiment.classes.empty()) experiment.classes = builtin_classes();
+  experiment.dropout = section.real("dropout", 0.0, 0.0, 1.0);
+  experiment.away_ms = section.duration_ms("away", 600'000, 0, 30LL * 86'400'000);
+}
+
+}  // namespace
+
+Result<Experiment> load_experiment(const std::string& path) {
+  COVEY_ASSIGN(auto document, config::Document::load(path));
+  auto root = document.root();
+  Experiment experiment;
+  experiment.name = root.text("name", std::filesystem::path(path).stem().string());
+  experiment.model = beside(path, root.text("model", config::required));
+  experiment.tokenizer = beside(path, root.text("tokenizer", ""));
+  experiment.devices = static_cast<std::size_t>(root.int64("devices", config::required, 1, 1'000'000));
+  experiment.threads = static_cast<int>(root.int64("threads", 1, 1, 1024));
+  experiment.data = read_data(root.section("data"), path);
+  coordinator::read_rounds(root, experiment.task);
+  experiment.task.task = experiment.name;
+  experiment.adapter = coordinator::read_adapter(root.section("adapter"));
+  read_fleet(root.section("fleet"), experiment);
+  experiment.virtual_ms_max = root.duration_ms("virtual_time_max", 365LL * 86'400'000, 1'000, 3650LL * 86'400'000);
+  COVEY_TRY(document.finish());
+  experiment.resolved = document.resolved();
+  return experiment;
+}
+
+}  // namespace covey::simulations

@@ -1,0 +1,37 @@
+/// An experiment: one YAML file, every key checked, with a default where that makes sense. experiments/*.yaml and
+/// README.md explain the keys.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "adapters/layout.h"
+#include "coordinator/task.h"
+#include "core/base/result.h"
+#include "simulations/device_data.h"
+#include "simulations/fleet.h"
+
+namespace covey::simulations {
+
+struct Experiment {
+  std::string name;
+  std::string model;      ///< Hugging Face directory or llama2.c .bin
+  std::string tokenizer;  ///< empty: beside the model
+  std::size_t devices = 0;
+  int threads = 1;  ///< devices trained at the same time; does not change any result
+  DataConfig data;
+  coordinator::TaskConfig task;  ///< rounds, cohort, deadline, local training, server optimizer, privacy, seed
+  adapters::LoraOptions adapter;
+  std::vector<DeviceClass> classes;
+  double dropout = 0;               ///< chance that a device dies while it trains for a round
+  std::int64_t away_ms = 600'000;   ///< how long a dead device stays away
+  std::int64_t virtual_ms_max = 0;  ///< the world ends there at the latest
+  std::string resolved;             ///< the file with all defaults, as YAML
+};
+
+/// Paths in the file are relative to the file's folder.
+/// @errors invalid_argument: one line, file:line:col, what and how to mend.
+Result<Experiment> load_experiment(const std::string& path);
+
+}  // namespace covey::simulations

@@ -1,0 +1,159 @@
+#include "simulations/virtual_device.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "adapters/layout.h"
+#include "client/local_round.h"
+
+namespace covey::simulations {
+
+// ---- MemoryDownloads -----------------------------------------------------------------------------------------------
+
+client::Downloads::Step MemoryDownloads::begin(const wire::FileBlob& file) {
+  fetcher_.reset();
+  if (preinstalled_.contains(file.blob) || complete_.contains(file.blob)) {
+    Step there;
+    there.complete = true;
+    return there;
+  }
+  fetched_ = 0;
+  fetcher_.emplace(file.blob, file.bytes);
+  return follow(fetcher_->start(std::nullopt));
+}
+
+client::Downloads::Step MemoryDownloads::on_message(const wire::Message& message) {
+  if (!fetcher_) return {};
+  return follow(fetcher_->feed(message));
+}
+
+void MemoryDownloads::abandon() {
+  fetcher_.reset();
+  incoming_.clear();
+}
+
+void MemoryDownloads::keep_only(const wire::RoundPlan& plan) {
+  std::erase_if(complete_, [&](const auto& entry) { return entry.first != plan.adapter.blob; });
+}
+
+client::Downloads::Step MemoryDownloads::follow(net::FetchStep step) {
+  Step out;
+  if (step.failed) {
+    out.failure = step.failed->message;
+    abandon();
+    return out;
+  }
+  out.send = std::move(step.requests);
+  if (step.store) {
+    fetched_ += step.store->bytes.size();
+    std::copy(step.store->bytes.begin(), step.store->bytes.end(),
+              incoming_.begin() + static_cast<std::ptrdiff_t>(step.store->chunk) * wire::kChunkBytes);
+  }
+  if (step.begin) {
+    incoming_.assign(step.begin->bytes, 0);
+    Step next = follow(fetcher_->resumed(std::vector<std::uint8_t>(step.begin->chunks.size(), 0)));
+    next.send.insert(next.send.begin(), out.send.begin(), out.send.end());
+    return next;
+  }
+  if (step.complete) {
+    complete_[fetcher_->blob()] = std::move(incoming_);
+    incoming_ = {};
+    fetcher_.reset();
+    out.complete = true;
+    out.bytes = fetched_;
+  }
+  return out;
+}
+
+const Bytes* MemoryDownloads::content(const wire::Hash& blob) const {
+  const auto found = complete_.find(blob);
+  return found == complete_.end() ? nullptr : &found->second;
+}
+
+// ---- VirtualTrainer ------------------------------------------------------------------------------------------------
+
+namespace {
+
+Result<client::TrainingOutcome> train(const wire::RoundPlan& plan, const adapters::Workbench& bench,
+                                      const Bytes& values, const std::vector<train::TokenRow>& rows,
+                                      std::uint64_t memory_bytes) {
+  std::vector<float> floats(values.size() / sizeof(float));
+  std::memcpy(floats.data(), values.data(), floats.size() * sizeof(float));
+  ThreadPool pool(1);       // devices are what runs in parallel here
+  const ManualClock still;  // measured speed must not reach a virtual world
+  return client::train_now({plan, bench, std::move(floats), rows, memory_bytes}, pool, still);
+}
+
+}  // namespace
+
+VirtualTrainer::VirtualTrainer(SharedWorld shared, const DeviceClass& device, const std::vector<train::TokenRow>& rows,
+                               const MemoryDownloads& downloads, Hooks hooks)
+    : shared_(shared), device_(device), rows_(rows), downloads_(downloads), hooks_(std::move(hooks)) {}
+
+VirtualTrainer::~VirtualTrainer() {
+  *alive_ = false;
+  stop(false);
+}
+
+std::int64_t VirtualTrainer::modelled_ms(const wire::RoundPlan& plan) const {
+  double positions = 0;
+  for (const auto& row : rows_) positions += static_cast<double>(std::min<std::size_t>(row.ids.size(), plan.seq));
+  const double rows = static_cast<double>(std::max<std::size_t>(rows_.size(), 1));
+  const double batch = std::min(static_cast<double>(plan.batch), rows);
+  double steps = plan.local_steps > 0 ? plan.local_steps : std::ceil(plan.local_epochs * rows / batch);
+  if (plan.local_steps_max > 0) steps = std::min(steps, static_cast<double>(plan.local_steps_max));
+  const double tokens = steps * batch * positions / rows;
+  return std::max<std::int64_t>(
+      1, training_ms(device_, shared_.bench.model->parameter_count(), static_cast<std::uint64_t>(tokens)));
+}
+
+void VirtualTrainer::start(const wire::RoundPlan& plan) {
+  stop(false);
+  const Bytes* values = downloads_.content(plan.adapter.blob);
+  if (values == nullptr) {
+    early_ = client::TrainingFailed{plan.round, wire::RefusalReason::failed, "the adapter's values are not here"};
+    return;
+  }
+  Running running;
+  running.round = plan.round;
+  running.started_ms = shared_.queue.now_ms();
+  running.ready_at_ms = running.started_ms + modelled_ms(plan);
+  running.ticket =
+      shared_.pool.submit([plan, bench = shared_.bench, content = *values, rows = &rows_,
+                           memory = device_.memory_bytes] { return train(plan, bench, content, *rows, memory); });
+  running_ = running;
+  const std::uint64_t generation = ++generation_;
+  shared_.queue.at(running.ready_at_ms, [this, generation, alive = alive_] {
+    if (*alive && generation == generation_) hooks_.on_ready();
+  });
+  hooks_.on_start(plan, running.ready_at_ms - running.started_ms);
+}
+
+void VirtualTrainer::stop(bool /*keep_checkpoint*/) {  // a stopped virtual device begins its round again
+  ++generation_;
+  early_.reset();
+  if (!running_) return;
+  trained_ms_ += std::clamp<std::int64_t>(shared_.queue.now_ms() - running_->started_ms, 0,
+                                          running_->ready_at_ms - running_->started_ms);
+  shared_.pool.drop(running_->ticket);
+  running_.reset();
+}
+
+std::optional<client::Event> VirtualTrainer::poll() {
+  if (early_) return std::exchange(early_, std::nullopt);
+  if (!running_ || shared_.queue.now_ms() < running_->ready_at_ms) return std::nullopt;
+  const Running done = *std::exchange(running_, std::nullopt);
+  const std::int64_t took_ms = done.ready_at_ms - done.started_ms;
+  trained_ms_ += took_ms;
+  auto result = shared_.pool.take(done.ticket);
+  if (!result.ok()) {
+    return client::TrainingFailed{done.round, client::refusal_for(result.error()), result.error().message};
+  }
+  client::TrainingOutcome outcome = *std::move(result);
+  outcome.report.train_ms = static_cast<std::uint32_t>(took_ms);
+  outcome.report.tokens_per_s = static_cast<double>(outcome.report.tokens) * 1000.0 / static_cast<double>(took_ms);
+  return client::TrainingDone{done.round, std::move(outcome), {}};
+}
+
+}  // namespace covey::simulations

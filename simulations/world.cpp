@@ -1,0 +1,441 @@
+#include "simulations/world.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <optional>
+#include <set>
+
+#include "adapters/adapter.h"
+#include "client/agent.h"
+#include "coordinator/registration.h"
+#include "coordinator/service.h"
+#include "coordinator/settings.h"
+#include "core/base/cpu.h"
+#include "core/base/rng.h"
+#include "core/crypto/curve.h"
+#include "core/crypto/hash.h"
+#include "core/net/memory_network.h"
+#include "core/store/memory_store.h"
+#include "core/train/evaluate.h"
+#include "simulations/virtual_device.h"
+
+namespace covey::simulations {
+namespace {
+
+using formats::Json;
+
+constexpr std::int64_t kWallStartMs = 1'767'225'600'000;  // 2026-01-01T00:00:00Z
+constexpr double kMillisecond = 1e-3;
+
+// Purposes of the seeds derived from the experiment's seed.
+enum Purpose : std::uint64_t { kFleet = 11, kKeys, kRandom, kJitter, kStart, kDropout, kData };
+
+crypto::IdentityKey identity_from(std::uint64_t seed, std::uint64_t index) {
+  Bytes bytes(32);
+  Rng rng(derive_seed(seed, kKeys), index);
+  for (auto& byte : bytes) byte = static_cast<std::uint8_t>(rng.next_u32());
+  return *crypto::IdentityKey::from_seed(bytes);  // 32 bytes are what it takes
+}
+
+/// In memory nothing is encrypted: a CURVE key is only a name here.
+wire::Key curve_from(std::uint64_t seed, std::uint64_t index) {
+  wire::Key key{};
+  Rng rng(derive_seed(seed, kKeys + 100), index);
+  for (auto& byte : key) byte = static_cast<std::uint8_t>(rng.next_u32());
+  return key;
+}
+
+struct Device {
+  std::size_t index = 0;
+  const DeviceClass* kind = nullptr;
+  const std::vector<train::TokenRow>* rows = nullptr;
+  wire::Key curve{};
+  std::uint64_t roster_epoch = 0;
+  store::MemoryStore store;
+  Rng random{0};
+
+  // One life, from start to crash.
+  std::unique_ptr<MemoryDownloads> downloads;
+  std::unique_ptr<VirtualTrainer> trainer;
+  std::unique_ptr<net::ClientTransport> transport;
+  std::unique_ptr<client::Agent> agent;
+
+  std::optional<std::int64_t> wake_ms;  ///< when the queue calls it next
+  std::optional<RoundId> crashed_in;    ///< a device dies at most once per round
+  std::int64_t up_free_ms = 0;          ///< its links carry one frame after the other
+  std::int64_t down_free_ms = 0;
+  std::int64_t up_last_ms = 0;  ///< arrival of the newest frame: later ones come later
+  std::int64_t down_last_ms = 0;
+  std::uint64_t bytes_up = 0;
+  std::uint64_t bytes_down = 0;
+  std::int64_t radio_ms = 0;
+  std::int64_t trained_ms = 0;  ///< of earlier lives
+  std::uint64_t contributions = 0;
+};
+
+class World final : public coordinator::Evaluator {
+ public:
+  World(const Experiment& experiment, const WorldObserver& observer)
+      : experiment_(experiment),
+        observer_(observer),
+        queue_(kWallStartMs),
+        evaluation_pool_(experiment.threads),
+        training_(experiment.threads) {}
+
+  Status prepare();
+  Status run();
+  Result<WorldResult> result();
+
+  void evaluate(coordinator::Evaluate request) override;
+
+ private:
+  Status make_devices();
+  void start_life(Device& device);
+  void crash(Device& device);
+  void training_begins(Device& device, const wire::RoundPlan& plan, std::int64_t modelled_ms);
+  void pump(Device& device);
+  void pump_server();
+  void deliver(net::MemoryNetwork::Delivery delivery);
+  void round_ended(const coordinator::RoundEnded& ended);
+  void note(const Status& status);
+  [[nodiscard]] Json totals() const;
+  [[nodiscard]] Json class_table() const;
+
+  const Experiment& experiment_;
+  const WorldObserver& observer_;
+  EventQueue queue_;
+  adapters::Workbench bench_;
+  SimulatedData data_;
+  coordinator::TaskConfig task_;
+  ThreadPool evaluation_pool_;
+  store::MemoryStore store_;
+  net::BlobServer blobs_;
+  std::unique_ptr<coordinator::Registration> registration_;
+  std::unique_ptr<net::MemoryNetwork> network_;
+  std::unique_ptr<coordinator::Service> service_;
+  std::optional<std::int64_t> server_wake_ms_;
+  std::vector<std::unique_ptr<Device>> devices_;
+  TrainingPool training_;  // behind what its jobs borrow: it goes first
+  std::optional<Error> failure_;
+  std::vector<Json> rounds_;
+  Json base_ = Json::object();
+  Json last_ = Json::object();
+  std::uint64_t crashes_ = 0;
+  std::uint64_t crashes_before_round_ = 0;
+};
+
+Json metrics_json(const coordinator::Metrics& metrics) {
+  Json out = Json::object();
+  out.set("loss", metrics.loss ? Json(*metrics.loss) : Json());
+  out.set("perplexity", metrics.loss ? Json(std::exp(*metrics.loss)) : Json());
+  out.set("accuracy", metrics.accuracy ? Json(*metrics.accuracy) : Json());
+  return out;
+}
+
+Status World::prepare() {
+  COVEY_ASSIGN(bench_, adapters::open_workbench(experiment_.model, experiment_.tokenizer));
+  COVEY_ASSIGN(data_,
+               load_device_data(experiment_.data, experiment_.devices, static_cast<int>(experiment_.task.local.seq),
+                                *bench_.tokenizer, derive_seed(experiment_.task.seed, kData)));
+  task_ = experiment_.task;
+  COVEY_ASSIGN(const auto files, coordinator::model_files(experiment_.model, experiment_.tokenizer));
+  COVEY_TRY(coordinator::serve_model(task_, files, blobs_));
+  COVEY_TRY(coordinator::add_adapter(task_, *bench_.model, experiment_.adapter));
+
+  auto roster_key = identity_from(task_.seed, 1);
+  const wire::Key roster_public = roster_key.public_key().bytes;
+  COVEY_ASSIGN(registration_,
+               coordinator::Registration::open(store_, roster_public, std::move(roster_key), queue_.clock()));
+  network_ = std::make_unique<net::MemoryNetwork>(
+      [this](net::MemoryNetwork::Delivery delivery) { deliver(std::move(delivery)); }, registration_.get());
+  COVEY_TRY(make_devices());
+  COVEY_ASSIGN(service_, coordinator::Service::create(
+                             task_, identity_from(task_.seed, 0),
+                             {store_, network_->server(), *registration_, blobs_, *this, queue_.clock()}));
+  service_->on_round([this](const coordinator::RoundEnded& ended) { round_ended(ended); });
+  return {};
+}
+
+Status World::make_devices() {
+  const auto kinds = draw_classes(experiment_.classes, experiment_.devices, derive_seed(task_.seed, kFleet));
+  Rng starts(derive_seed(task_.seed, kStart));
+  for (std::size_t i = 0; i < experiment_.devices; ++i) {
+    auto device = std::make_unique<Device>();
+    device->index = i;
+    device->kind = &experiment_.classes[kinds[i]];
+    device->rows = &data_.devices[i].rows;
+    device->curve = curve_from(task_.seed, i);
+    device->random = Rng(derive_seed(task_.seed, kRandom), i);
+    const DeviceId id = identity_from(task_.seed, 2 + i).device_id();
+    COVEY_ASSIGN(device->roster_epoch, registration_->admit(id, device->curve, data_.devices[i].key));
+    const auto start_ms = static_cast<std::int64_t>(starts.below(task_.check_back_ms + 1));
+    queue_.at(start_ms, [this, d = device.get()] { start_life(*d); });
+    devices_.push_back(std::move(device));
+  }
+  return {};
+}
+
+void World::start_life(Device& device) {
+  std::set<wire::Hash> preinstalled;
+  for (const auto& file : task_.model) preinstalled.insert(file.blob);
+  device.downloads = std::make_unique<MemoryDownloads>(std::move(preinstalled));
+  device.trainer = std::make_unique<VirtualTrainer>(
+      SharedWorld{queue_, training_, bench_}, *device.kind, *device.rows, *device.downloads,
+      VirtualTrainer::Hooks{.on_start = [this, &device](const wire::RoundPlan& plan,
+                                                        std::int64_t ms) { training_begins(device, plan, ms); },
+                            .on_ready = [this, &device] { pump(device); }});
+  device.transport = network_->make_client(device.curve, device.index);
+
+  client::SessionConfig session;
+  session.task = task_.task;
+  session.coordinator = identity_from(task_.seed, 0).public_key().bytes;
+  session.policy.weakest_mode = task_.privacy.mode;
+  session.jitter_seed = derive_seed(derive_seed(task_.seed, kJitter), device.index);
+  device.agent = std::make_unique<client::Agent>(
+      client::AgentConfig{session, identity_from(task_.seed, 2 + device.index), device.curve, device.roster_epoch},
+      client::AgentSeams{device.store, *device.transport, *device.downloads, *device.trainer, queue_.clock(),
+                         [&device](std::span<std::uint8_t> out) {
+                           for (auto& byte : out) byte = static_cast<std::uint8_t>(device.random.next_u32());
+                         }});
+  wire::Capabilities capabilities;
+  capabilities.software = "covey-sim";
+  capabilities.processor = device.kind->name;
+  capabilities.memory_bytes = device.kind->memory_bytes;
+  capabilities.training_memory_bytes_max = device.kind->memory_bytes;
+  capabilities.examples = std::bit_floor(std::uint64_t{device.rows->size()});
+  capabilities.weakest_mode = task_.privacy.mode;
+  note(device.agent->start(capabilities));
+  pump(device);
+}
+
+void World::crash(Device& device) {
+  if (!device.agent) return;
+  ++crashes_;
+  network_->break_connection(device.index);
+  device.agent.reset();
+  device.transport.reset();
+  device.trainer->stop(false);
+  device.trained_ms += device.trainer->trained_ms();
+  device.trainer.reset();
+  device.downloads.reset();
+  device.wake_ms.reset();
+  queue_.after(experiment_.away_ms, [this, &device] { start_life(device); });
+}
+
+void World::training_begins(Device& device, const wire::RoundPlan& plan, std::int64_t modelled_ms) {
+  if (experiment_.dropout <= 0 || device.crashed_in == plan.round) return;
+  Rng rng(derive_seed(derive_seed(task_.seed, kDropout), device.index), plan.round.value);
+  if (rng.uniform() >= experiment_.dropout) return;
+  device.crashed_in = plan.round;
+  queue_.after(static_cast<std::int64_t>(rng.uniform() * static_cast<double>(modelled_ms)),
+               [this, &device] { crash(device); });
+}
+
+void World::pump(Device& device) {
+  if (!device.agent) return;
+  note(device.transport->poll(0));
+  note(device.agent->run_due());
+  const auto next = device.agent->next_timer_ms();
+  if (!next || (device.wake_ms && *device.wake_ms <= *next)) return;
+  device.wake_ms = *next;
+  queue_.at(*next, [this, &device, at = *next] {
+    if (device.wake_ms != at) return;  // an earlier wake-up took its place
+    device.wake_ms.reset();
+    pump(device);
+  });
+}
+
+void World::pump_server() {
+  note(network_->server().poll(0));
+  note(service_->run_due());
+  const auto next = service_->next_timer_ms();
+  if (!next || (server_wake_ms_ && *server_wake_ms_ <= *next)) return;
+  server_wake_ms_ = *next;
+  queue_.at(*next, [this, at = *next] {
+    if (server_wake_ms_ != at) return;
+    server_wake_ms_.reset();
+    pump_server();
+  });
+}
+
+void World::deliver(net::MemoryNetwork::Delivery delivery) {
+  Device& device = *devices_[delivery.client];
+  const bool up = delivery.to_server;
+  const std::int64_t took_ms =
+      transfer_ms(up ? device.kind->up_bytes_per_s : device.kind->down_bytes_per_s, delivery.bytes);
+  std::int64_t& free_ms = up ? device.up_free_ms : device.down_free_ms;
+  std::int64_t& last_ms = up ? device.up_last_ms : device.down_last_ms;
+  free_ms = std::max(free_ms, queue_.now_ms()) + took_ms;
+  last_ms = std::max(last_ms, free_ms + device.kind->latency_ms);
+  (up ? device.bytes_up : device.bytes_down) += delivery.bytes;
+  device.radio_ms += took_ms;
+  queue_.at(last_ms, [this, &device, up, run = std::move(delivery.run)] {
+    run();
+    if (up) {
+      pump_server();
+    } else {
+      pump(device);
+    }
+  });
+}
+
+void World::evaluate(coordinator::Evaluate request) {
+  coordinator::Evaluated answer;
+  answer.version = request.version;
+  if (!data_.held_out.empty()) {
+    const auto measure = [&]() -> Result<train::Evaluation> {
+      COVEY_ASSIGN(auto layout, adapters::AdapterLayout::parse(task_.adapter_layout));
+      COVEY_ASSIGN(const auto adapter,
+                   adapters::Adapter::create(*bench_.model, std::move(layout), std::move(request.adapter)));
+      train::EvaluateOptions options;
+      options.seq = static_cast<int>(task_.local.seq);
+      return train::evaluate(*bench_.model, adapter.spec(), adapter.view(), data_.held_out, options, evaluation_pool_);
+    };
+    const auto measured = measure();
+    if (measured.ok()) {
+      answer.loss = measured->loss;
+      answer.accuracy = measured->accuracy;
+      answer.tokens = static_cast<std::uint64_t>(measured->tokens);
+    } else {
+      note(measured.error());
+    }
+  }
+  queue_.after(0, [this, answer] {
+    note(service_->evaluated(answer));
+    pump_server();
+  });
+}
+
+Json World::totals() const {
+  std::uint64_t up = 0;
+  std::uint64_t down = 0;
+  double joules = 0;
+  for (const auto& device : devices_) {
+    up += device->bytes_up;
+    down += device->bytes_down;
+    const std::int64_t trained_ms = device->trained_ms + (device->trainer ? device->trainer->trained_ms() : 0);
+    joules += static_cast<double>(trained_ms) * kMillisecond * device->kind->training_watts +
+              static_cast<double>(device->radio_ms) * kMillisecond * device->kind->radio_watts;
+  }
+  return Json::object({{"bytes_up", up}, {"bytes_down", down}, {"bytes_total", up + down}, {"joules_total", joules}});
+}
+
+void World::round_ended(const coordinator::RoundEnded& ended) {
+  last_ = ended.published || ended.round.value == 0 ? metrics_json(ended.row.metrics) : last_;
+  if (ended.round.value == 0) {
+    base_ = last_;
+    return;
+  }
+  const auto& row = ended.row;
+  Json line = Json::object({{"round", ended.round.value},
+                            {"published", ended.published},
+                            {"reason", ended.reason},
+                            {"version", row.version.value},
+                            {"virtual_s", static_cast<double>(queue_.now_ms()) * kMillisecond},
+                            {"round_s", static_cast<double>(row.ended_ms - row.started_ms) * kMillisecond}});
+  const Json metrics = metrics_json(row.metrics);
+  for (const auto* key : {"loss", "perplexity", "accuracy"}) line.set(key, *metrics.find(key));
+  line.set("invited", row.invited).set("refused", row.refused).set("contributed", row.contributors);
+  line.set("late", row.late).set("dropped", crashes_ - crashes_before_round_);
+  line.set("train_loss_first", row.train_loss_first).set("train_loss_last", row.train_loss_last);
+  line.set("delta_norm", row.delta_norm).set("tokens", row.tokens).set("update_bytes", row.update_bytes);
+  const Json sums = totals();
+  for (const auto* key : {"bytes_up", "bytes_down", "bytes_total", "joules_total"}) line.set(key, *sums.find(key));
+  crashes_before_round_ = crashes_;
+  if (observer_.on_round) observer_.on_round(line);
+  rounds_.push_back(std::move(line));
+}
+
+void World::note(const Status& status) {
+  if (!status.ok() && !failure_) failure_ = status.error();
+}
+
+Status World::run() {
+  COVEY_TRY(service_->start());
+  pump_server();
+  while (!service_->finished() && !failure_) {
+    if (queue_.now_ms() > experiment_.virtual_ms_max) {
+      return Error{ErrorCode::resource_exhausted, "the world passed `virtual_time_max` after " +
+                                                      std::to_string(rounds_.size()) +
+                                                      " rounds; raise it, or lower `goal_count` or `min_count`"};
+    }
+    if (!queue_.run_one()) return Error{ErrorCode::internal, "the world stands still: no event is left"};
+  }
+  return failure_ ? Status(*failure_) : Status();
+}
+
+Json World::class_table() const {
+  Json out = Json::array();
+  const auto& known = service_->machine().registry().rows();
+  for (const auto& kind : experiment_.classes) {
+    std::uint64_t devices = 0;
+    std::uint64_t contributions = 0;
+    for (const auto& device : devices_) {
+      if (device->kind != &kind) continue;
+      ++devices;
+      const auto row = known.find(identity_from(task_.seed, 2 + device->index).device_id());
+      if (row != known.end()) contributions += row->second.contributed;
+    }
+    out.push_back(Json::object({{"name", kind.name},
+                                {"devices", devices},
+                                {"contributions", contributions},
+                                {"training_gflops", kind.training_gflops},
+                                {"memory_bytes", kind.memory_bytes},
+                                {"down_bytes_per_s", kind.down_bytes_per_s},
+                                {"up_bytes_per_s", kind.up_bytes_per_s},
+                                {"latency_ms", kind.latency_ms},
+                                {"training_watts", kind.training_watts},
+                                {"radio_watts", kind.radio_watts}}));
+  }
+  return out;
+}
+
+Result<WorldResult> World::result() {
+  WorldResult out;
+  std::uint64_t contributions = 0;
+  std::uint64_t published = 0;
+  for (const auto& round : rounds_) {
+    contributions += *round.get_uint("contributed");
+    published += *round.get_bool("published") ? 1 : 0;
+  }
+  const Json sums = totals();
+  out.summary = Json::object({{"name", experiment_.name},
+                              {"seed", task_.seed},
+                              {"devices", experiment_.devices},
+                              {"rounds", rounds_.size()},
+                              {"rounds_published", published},
+                              {"contributions", contributions},
+                              {"crashes", crashes_},
+                              {"base", base_},
+                              {"final", last_},
+                              {"virtual_hours", static_cast<double>(queue_.now_ms()) * kMillisecond / 3600},
+                              {"bytes_up", *sums.find("bytes_up")},
+                              {"bytes_down", *sums.find("bytes_down")},
+                              {"joules", *sums.find("joules_total")},
+                              {"adapter_values", task_.values()},
+                              {"model_parameters", bench_.model->parameter_count()},
+                              {"privacy_mode", wire::to_string(task_.privacy.mode)},
+                              {"privacy_claim", "the coordinator is trusted and sees each device's update"},
+                              {"classes", class_table()}});
+  out.summary.set("measured", Json::object({{"training_busy_s", training_.busy_seconds()},
+                                            {"threads", experiment_.threads},
+                                            {"processor", cpu_name()}}));
+  out.rounds = rounds_;
+  out.adapter_layout = task_.adapter_layout;
+  const auto values = service_->machine().values();
+  out.adapter.assign(values.begin(), values.end());
+  return out;
+}
+
+}  // namespace
+
+Result<WorldResult> run_world(const Experiment& experiment, const WorldObserver& observer) {
+  World world(experiment, observer);
+  COVEY_TRY(world.prepare());
+  COVEY_TRY(world.run());
+  return world.result();
+}
+
+}  // namespace covey::simulations

@@ -1,0 +1,31 @@
+/// A whole simulated world: one coordinator and its devices, deployed code on virtual time, in-memory network and
+/// stores, real training.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/base/result.h"
+#include "core/formats/json.h"
+#include "simulations/experiment.h"
+
+namespace covey::simulations {
+
+struct WorldResult {
+  std::vector<formats::Json> rounds;  ///< one object per round that ended: the lines of metrics.jsonl
+  formats::Json summary;              ///< without `command` and `config`; "measured" holds this machine's own times
+  std::string adapter_layout;
+  std::vector<float> adapter;  ///< (P) of the last version
+};
+
+struct WorldObserver {
+  std::function<void(const formats::Json& round)> on_round;  ///< as soon as it has ended; may be empty
+};
+
+/// Runs until the task's rounds are done. Same experiment and seed: same rounds and adapter, bit for bit, with any
+/// number of threads.
+/// @errors what loading model and data reports; resource_exhausted: `virtual_time_max` passed before the last round.
+Result<WorldResult> run_world(const Experiment& experiment, const WorldObserver& observer = {});
+
+}  // namespace covey::simulations
