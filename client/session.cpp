@@ -84,7 +84,10 @@ struct Session::Machine {
   std::string problem;
 
   // ---- small effects
-  void emit(Effect effect) { out.push_back(std::move(effect)); }
+  template <typename OneEffect>
+  void emit(OneEffect&& effect) {  // in place: GCC 12 warns of a variant that moves without reason
+    out.emplace_back(std::forward<OneEffect>(effect));
+  }
   void send(wire::Message message) { emit(Send{std::move(message)}); }
   void await_reply() { emit(SetTimer{SessionTimer::reply, now + config.reply_ms}); }
   void note(std::string what) { problem = what.substr(0, kProblemMax); }

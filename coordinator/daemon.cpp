@@ -1,5 +1,6 @@
 #include "coordinator/daemon.h"
 
+#include <algorithm>
 #include <csignal>
 
 #include "coordinator/admin.h"
@@ -21,8 +22,10 @@ void request_stop(int) {
 
 /// The admin socket and the evaluation answer within this.
 constexpr std::int64_t kTickMs = 20;
-/// After the task has finished devices still get their last answers.
-constexpr std::int64_t kFarewellMs = 3'000;
+/// How long devices may still come and hear that the task is finished: one more check-back of each, within bounds.
+std::int64_t farewell_ms(const Settings& settings) {
+  return std::min<std::int64_t>(2 * std::int64_t{settings.task.check_back_ms} + 1'500, 30'000);
+}
 constexpr std::int64_t kSnapshotMs = 1'000;
 
 Result<std::unique_ptr<net::ZmqServer>> open_server(const Deployment& deployment) {
@@ -53,7 +56,7 @@ Status run_loop(Service& service, net::ZmqServer& server, EvaluationWorker& eval
       finished_at = now;
       log_info("coordinator", "the task is finished");
     }
-    if (leaves && (now - finished_at >= kFarewellMs || service.connected() == 0)) break;
+    if (leaves && now - finished_at >= farewell_ms(context.deployment.settings)) break;
   }
   return {};
 }
