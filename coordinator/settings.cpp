@@ -21,9 +21,9 @@ std::uint32_t count(config::Section& section, std::string_view key, std::uint32_
 }
 
 void read_local(config::Section section, LocalTraining& local) {
-  if (section.has("steps") && section.has("epochs")) section.problem("epochs", "and `steps` exclude each other");
   local.steps = count(section, "steps", 0, 0, 1'000'000);
   local.epochs = count(section, "epochs", local.steps > 0 ? 0 : 1, 0, 1'000);
+  if (local.steps > 0 && local.epochs > 0) section.problem("epochs", "and `steps` exclude each other; keep one");
   local.steps_max = count(section, "steps_max", local.steps_max, 1, 1'000'000);
   local.batch = count(section, "batch", local.batch, 1, 4'096);
   local.seq = count(section, "seq", local.seq, 1, 65'536);

@@ -43,6 +43,17 @@ Status prepare_directory(const std::string& out) {
   return {};
 }
 
+/// What ran, with every default, and what the command line changed: `resolved` holds the file's own values.
+std::string config_of(const Experiment& experiment, const RunOptions& options) {
+  std::string out =
+      "# " + options.experiment + " with all defaults; its paths are relative to the folder of that file.\n";
+  if (options.seed)
+    out += "# This run: --seed " + std::to_string(experiment.task.seed) + " in place of the one below.\n";
+  if (options.threads)
+    out += "# This run: --threads " + std::to_string(experiment.threads) + " (no result depends on it).\n";
+  return out + experiment.resolved;
+}
+
 Status save_adapter(const Experiment& experiment, const WorldResult& result, const std::string& out) {
   COVEY_ASSIGN(const auto bench, adapters::open_workbench(experiment.model, experiment.tokenizer));
   COVEY_ASSIGN(auto layout, adapters::AdapterLayout::parse(result.adapter_layout));
@@ -75,7 +86,7 @@ Status run_command(const RunOptions& options) {
   if (options.threads) experiment.threads = *options.threads;
   if (options.seed) experiment.task.seed = *options.seed;
   COVEY_TRY(prepare_directory(options.out));
-  COVEY_TRY(write_file_durably(options.out + "/config.yaml", experiment.resolved));
+  COVEY_TRY(write_file_durably(options.out + "/config.yaml", config_of(experiment, options)));
 
   const auto started = std::chrono::steady_clock::now();
   WorldObserver observer;
@@ -87,7 +98,7 @@ Status run_command(const RunOptions& options) {
   Json measured = *result.summary.find("measured");
   measured.set("wall_s", seconds);
   result.summary.set("measured", measured);
-  result.summary.set("command", options.command_line).set("config", experiment.resolved);
+  result.summary.set("command", options.command_line).set("config", config_of(experiment, options));
   std::string lines;
   for (const auto& round : result.rounds) lines += round.dump() + "\n";
   COVEY_TRY(write_file_durably(options.out + "/metrics.jsonl", lines));

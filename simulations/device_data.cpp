@@ -17,10 +17,11 @@ constexpr std::uint64_t kPartitionStream = 1;
 constexpr std::uint64_t kHoldOutStream = 2;
 constexpr std::uint64_t kSampleStream = 3;
 
-Result<std::vector<data::Example>> household_examples(std::size_t devices, std::uint64_t seed) {
+Result<std::vector<data::Example>> household_examples(std::size_t devices, std::int64_t lines, std::uint64_t seed) {
   data::HouseholdOptions options;
   options.households = static_cast<int>(devices);
   options.unseen = 0;
+  options.lines_mean = static_cast<int>(lines);
   options.general_lines = 1;
   options.seed = seed;
   COVEY_ASSIGN(const auto corpus, data::make_household_corpus(options));
@@ -32,7 +33,7 @@ Result<std::vector<data::Example>> household_examples(std::size_t devices, std::
 }
 
 Result<std::vector<data::Example>> read(const DataConfig& config, std::size_t devices, std::uint64_t seed) {
-  if (config.format == "households") return household_examples(devices, seed);
+  if (config.format == "households") return household_examples(devices, config.lines, seed);
   if (config.format == "play") {
     COVEY_ASSIGN(const std::string content, read_text_file(config.file));
     return data::parse_play(content, config.file);

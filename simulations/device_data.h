@@ -16,6 +16,7 @@ struct DataConfig {
   std::string file;                      ///< empty: the household corpus that the project generates
   std::string format = "lines";          ///< lines (.txt or .jsonl by its ending), play (blocks "NAME:"), households
   std::string partition = "key";         ///< key (speaker, household, "key" of JSONL) or iid
+  std::int64_t lines = 300;              ///< households: on average per device
   double held_out = 0.1;                 ///< share of each device's examples that the coordinator evaluates on instead
   std::int64_t held_out_rows_max = 400;  ///< over all devices, drawn evenly; 0 = all
 };

@@ -1,5 +1,6 @@
 #include "simulations/experiment.h"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "coordinator/settings.h"
@@ -17,7 +18,14 @@ DataConfig read_data(config::Section section, const std::string& file) {
   DataConfig data;
   data.format = section.choice("format", {"lines", "play", "households"}, "lines");
   const bool generated = data.format == "households";
-  data.file = beside(file, generated ? std::string() : section.text("file", config::required));
+  if (!generated) {
+    data.file = beside(file, section.text("file", ""));
+    // At `format`, where there is one: a misspelt format explains a missing file.
+    if (data.file.empty()) {
+      section.problem(section.has("format") ? "format" : "file", "needs a `file`; add `file: ...` beside it");
+    }
+  }
+  if (generated) data.lines = section.int64("lines", data.lines, 1, 10'000);
   data.partition = section.choice("partition", {"key", "iid"}, "key");
   data.held_out = section.real("held_out", 0.1, 0.0, 0.9);
   data.held_out_rows_max = section.int64("held_out_rows_max", 400, 0, 10'000'000);
@@ -41,6 +49,8 @@ DeviceClass read_class(config::Section section) {
 void read_fleet(config::Section section, Experiment& experiment) {
   for (const auto& entry : section.sections("classes")) experiment.classes.push_back(read_class(entry));
   if (experiment.classes.empty()) experiment.classes = builtin_classes();
+  const bool some = std::ranges::any_of(experiment.classes, [](const auto& c) { return c.share > 0; });
+  if (!some) section.problem("classes", "have no `share` above 0; give one to at least one class");
   experiment.dropout = section.real("dropout", 0.0, 0.0, 1.0);
   experiment.away_ms = section.duration_ms("away", 600'000, 0, 30LL * 86'400'000);
 }

@@ -72,7 +72,6 @@ struct Device {
   std::uint64_t bytes_down = 0;
   std::int64_t radio_ms = 0;
   std::int64_t trained_ms = 0;  ///< of earlier lives
-  std::uint64_t contributions = 0;
 };
 
 class World final : public coordinator::Evaluator {
@@ -116,8 +115,8 @@ class World final : public coordinator::Evaluator {
   std::unique_ptr<net::MemoryNetwork> network_;
   std::unique_ptr<coordinator::Service> service_;
   std::optional<std::int64_t> server_wake_ms_;
+  TrainingPool training_;  // its jobs borrow data_; a device that goes while it trains still drops its job here
   std::vector<std::unique_ptr<Device>> devices_;
-  TrainingPool training_;  // behind what its jobs borrow: it goes first
   std::optional<Error> failure_;
   std::vector<Json> rounds_;
   Json base_ = Json::object();

@@ -1,0 +1,79 @@
+// covey-sim as a researcher runs it.
+#include <algorithm>
+#include <filesystem>
+
+#include "core/formats/json.h"
+#include "unit/simulations/speakers.h"
+
+using namespace covey;
+using namespace covey::simulations;
+
+namespace {
+
+void check_refused(const std::string& arguments, const std::string& says) {
+  CAPTURE(arguments);
+  const auto result = test::run_command(test::bin_dir() + "/covey-sim " + arguments);
+  CHECK(result.exit_code == 2);
+  CHECK(result.err.find(says) != std::string::npos);
+  CHECK(result.err.starts_with("covey-sim: "));
+  CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
+  CHECK(result.out.empty());
+}
+
+}  // namespace
+
+TEST_CASE("the program writes the same metrics twice, and with 1 and 2 threads") {
+  const test::TempDir out;
+  tiny::Choices choices;
+  choices.dropout = 0.2;
+  const std::string experiment = tiny::World::shared().experiment(choices);
+  const std::string first = metrics_of_run(experiment, out.file("a"), "--threads 1");
+  CHECK(std::count(first.begin(), first.end(), '\n') >= 3);
+  CHECK(metrics_of_run(experiment, out.file("b"), "--threads 1") == first);
+  CHECK(metrics_of_run(experiment, out.file("c"), "--threads 2") == first);
+  CHECK(metrics_of_run(experiment, out.file("d"), "--seed 9") != first);
+}
+
+TEST_CASE("a run leaves its configuration, metrics, summary, report and adapter") {
+  const test::TempDir out;
+  const std::string experiment = tiny::World::shared().experiment({});
+  const auto result =
+      test::run_command(test::bin_dir() + "/covey-sim run " + experiment + " --json --seed 4 --out " + out.file("run"));
+  REQUIRE_MESSAGE(result.exit_code == 0, result.err);
+  for (const char* file : {"config.yaml", "metrics.jsonl", "summary.json", "report.html", "adapter/adapter_config.json",
+                           "adapter/adapter_model.safetensors"}) {
+    CAPTURE(file);
+    CHECK(std::filesystem::file_size(out.file("run") + "/" + file) > 0);
+  }
+  const auto printed = formats::Json::parse(result.out);
+  REQUIRE_OK(printed);
+  CHECK(*printed->get_uint("seed") == 4);
+  CHECK(printed->find("measured")->contains("wall_s"));
+  CHECK(read_text_file(out.file("run/config.yaml"))->find("--seed 4") != std::string::npos);
+  check_refused("run " + experiment + " --out " + out.file("run"), "already holds a run");
+}
+
+TEST_CASE("mistakes are one line and exit 2") {
+  const test::TempDir dir;
+  tiny::write(dir.file("bad.yaml"), "model: base\ndevices: 2\nrouns: 3\ndata: {format: households}\n");
+  tiny::write(dir.file("no_model.yaml"), "model: nowhere\ndevices: 2\ndata: {format: households}\n");
+  const std::string out = " --out " + dir.file("out");
+  check_refused("run " + dir.file("bad.yaml") + out, "rounds");
+  check_refused("run " + dir.file("no_model.yaml") + out, "nowhere");
+  check_refused("run " + dir.file("missing.yaml") + out, "missing.yaml");
+  check_refused("run " + dir.file("bad.yaml"), "--out");
+  check_refused("run " + dir.file("bad.yaml") + out + " --threads 0", "threads");
+  check_refused("walk", "--help");
+}
+
+TEST_CASE("200 speakers on a trained Llama: two rounds, byte-identical with 1 and 2 threads, and the loss falls") {
+  const test::TempDir dir;
+  const auto experiment = speakers_experiment(dir, 2);
+  if (!experiment) return;
+  const std::string first = metrics_of_run(*experiment, dir.file("a"), "--threads 1");
+  CHECK(metrics_of_run(*experiment, dir.file("b"), "--threads 2") == first);
+  const auto summary = formats::Json::load(dir.file("a/summary.json"));
+  REQUIRE_OK(summary);
+  CHECK(*summary->get_uint("rounds_published") == 2);
+  CHECK(*summary->find("final")->get_double("loss") < *summary->find("base")->get_double("loss"));
+}

@@ -1,0 +1,95 @@
+/// A model of a few thousand parameters with its tokenizer, made in a temporary folder, and experiments on the
+/// generated household corpus: worlds that need no data of others.
+#pragma once
+
+#include <string>
+
+#include "core/base/file.h"
+#include "core/base/log.h"
+#include "core/data/household.h"
+#include "core/formats/tokenizer_spec.h"
+#include "core/model/model.h"
+#include "core/text/bpe_train.h"
+#include "support/support.h"
+
+namespace covey::simulations::tiny {
+
+inline void write(const std::string& path, const std::string& text) {
+  REQUIRE_OK(write_file_durably(path, text));
+}
+
+inline void make_base_model(const std::string& directory) {
+  data::HouseholdOptions options;
+  options.households = 1;
+  options.unseen = 0;
+  options.general_lines = 300;
+  const auto corpus = data::make_household_corpus(options);
+  REQUIRE_OK(corpus);
+  std::string text;
+  for (const auto& line : corpus->general.train) text += line + "\n";
+  const auto spec = text::train_bpe(text, 320);
+  REQUIRE_OK(spec);
+
+  model::ModelConfig config;
+  config.vocab_size = 320;
+  config.hidden_size = 16;
+  config.intermediate_size = 32;
+  config.layers = 1;
+  config.heads = 2;
+  config.kv_heads = 1;
+  config.head_dim = 8;
+  config.context_max = 64;
+  config.bos_id = 0;
+  config.eos_ids = {1};
+  const auto model = model::Model::create(config, 3);
+  REQUIRE_OK(model);
+  REQUIRE_OK((*model)->save(directory));
+  REQUIRE_OK(formats::write_byte_level_tokenizer(directory, *spec));
+}
+
+struct Choices {
+  int devices = 12;
+  int rounds = 3;
+  int threads = 1;
+  int seed = 1;
+  double dropout = 0;
+  double learning_rate = 0.01;
+  std::string name = "tiny";
+};
+
+/// Made once for each test program.
+class World {
+ public:
+  World() {
+    set_log_level(LogLevel::warning);
+    make_base_model(dir_.file("base"));
+  }
+
+  /// The path of an experiment's file.
+  [[nodiscard]] std::string experiment(const Choices& choices) {
+    const std::string path = dir_.file("experiment" + std::to_string(next_++) + ".yaml");
+    write(path, "name: '" + choices.name + "'\nmodel: base\ndevices: " + std::to_string(choices.devices) +
+                    "\nthreads: " + std::to_string(choices.threads) + "\nseed: " + std::to_string(choices.seed) +
+                    "\ndata: {format: households, lines: 20, held_out: 0.2, held_out_rows_max: 40}\nrounds: " +
+                    std::to_string(choices.rounds) +
+                    "\ngoal: 5\nmin: 2\nover_selection: 1.4\ndeadline_s: 120\ncheck_back_s: 5\n"
+                    "adapter: {rank: 2, alpha: 4, targets: [all-linear]}\n"
+                    "local: {epochs: 1, steps_max: 4, batch: 4, seq: 48, learning_rate: " +
+                    std::to_string(choices.learning_rate) +
+                    "}\nprivacy: {clip_norm: 10, value_bits: 20, weight_max: 50}\nfleet: {dropout: " +
+                    std::to_string(choices.dropout) + ", away_s: 30}\n");
+    return path;
+  }
+  [[nodiscard]] std::string file(const std::string& name) const { return dir_.file(name); }
+
+  static World& shared() {
+    static World made;
+    return made;
+  }
+
+ private:
+  test::TempDir dir_;
+  int next_ = 0;
+};
+
+}  // namespace covey::simulations::tiny
