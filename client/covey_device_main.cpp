@@ -170,20 +170,24 @@ class Program {
     return {};
   }
 
-  /// Through the daemon where one runs, else on the store itself.
-  Status ask(const Json& request) {
-    COVEY_ASSIGN(auto settings, config());
+  /// Through the daemon where one runs, else on the store itself. A daemon that starts has the store a while before it
+  /// answers, so both are asked in turn.
+  static Result<std::string> ask_either(const DeviceConfig& settings, const std::string& request) {
+    constexpr int kTurns = 100;
+    constexpr int kTurnMs = 50;
     const std::string socket = control_socket_path(settings.directory);
-    std::string line;
-    auto through = control_ask(socket, request.dump());
-    if (through.ok()) {
-      line = *std::move(through);
-    } else if (through.error().code == ErrorCode::io_error) {
-      return through.error();
-    } else {
-      COVEY_ASSIGN(const auto device, Device::open(std::move(settings)));
-      line = device->ask(request.dump());
+    for (int turn = 1;; ++turn) {
+      auto through = control_ask(socket, request);
+      if (through.ok() || through.error().code == ErrorCode::io_error) return through;
+      auto device = Device::open(settings, kTurnMs);
+      if (device.ok()) return (*device)->ask(request);
+      if (device.error().code != ErrorCode::unavailable || turn == kTurns) return device.error();
     }
+  }
+
+  Status ask(const Json& request) {
+    COVEY_ASSIGN(const auto settings, config());
+    COVEY_ASSIGN(const std::string line, ask_either(settings, request.dump()));
     COVEY_ASSIGN(Json answer, Json::parse(line, "answer"));
     COVEY_ASSIGN(const bool ok, answer.get_bool("ok"));
     if (!ok) {

@@ -35,13 +35,14 @@ AgentConfig agent_config(const DeviceConfig& config, const Enrolment& enrolment,
 
 Device::~Device() = default;
 
-Result<std::unique_ptr<Device>> Device::open(DeviceConfig config) {
+Result<std::unique_ptr<Device>> Device::open(DeviceConfig config, int lock_wait_ms) {
   COVEY_TRY(crypto::init());
   std::unique_ptr<Device> device(new Device(std::move(config)));
   const std::string& directory = device->config_.directory;
   COVEY_ASSIGN(device->enrolment_, load_enrolment(directory));
   store::SqliteOptions options;
   options.path = directory + "/device.db";
+  options.lock_wait_ms = lock_wait_ms;
   COVEY_ASSIGN(device->store_, store::SqliteStore::open(options));
   COVEY_ASSIGN(device->examples_, ExampleStore::open(*device->store_));
   COVEY_ASSIGN(const auto paused, device->store_->get(kDeviceTable, store::key_of("paused")));

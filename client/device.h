@@ -28,8 +28,9 @@ enum class RunEnd { stopped, rounds_done, finished };
 /// run() belongs to one thread at a time; ask() may be called from any.
 class Device {
  public:
-  /// @errors not_found: not enrolled; unavailable: another process has the store; what store and key files report.
-  static Result<std::unique_ptr<Device>> open(DeviceConfig config);
+  /// @errors not_found: not enrolled; unavailable: another process still has the store after `lock_wait_ms`; what store
+  /// and key files report.
+  static Result<std::unique_ptr<Device>> open(DeviceConfig config, int lock_wait_ms = 2'000);
   ~Device();
 
   /// Takes part in rounds until told otherwise; also answers DIR/control.sock. @errors a failed disk ends it.

@@ -15,14 +15,24 @@ namespace covey::coordinator {
 namespace {
 using formats::Json;
 
+/// A daemon that starts has the store a while before it answers: ask both in turn.
+constexpr std::int64_t kStartMs = 10'000;
+constexpr int kTurnMs = 50;
+
 Result<Json> ask(const CommandOptions& options, const Json& request) {
-  COVEY_ASSIGN(auto settings, load_settings(options.config));
-  auto answer = ask_admin(settings.data_dir + "/admin.sock", request);
-  if (answer.ok() || answer.error().code != ErrorCode::unavailable) return answer;
-  SystemClock clock;
-  COVEY_ASSIGN(auto deployment, open_deployment(std::move(settings), clock));
-  AdminContext context{deployment, nullptr, {}};
-  return run_admin(context, request);
+  const SystemClock clock;
+  const std::int64_t give_up = clock.monotonic_ms() + kStartMs;
+  for (;;) {
+    COVEY_ASSIGN(auto settings, load_settings(options.config));
+    auto answer = ask_admin(settings.data_dir + "/admin.sock", request);
+    if (answer.ok() || answer.error().code != ErrorCode::unavailable) return answer;
+    auto deployment = open_deployment(std::move(settings), clock, kTurnMs);
+    if (deployment.ok()) {
+      AdminContext context{*deployment, nullptr, {}};
+      return run_admin(context, request);
+    }
+    if (deployment.error().code != ErrorCode::unavailable || clock.monotonic_ms() >= give_up) return deployment.error();
+  }
 }
 
 std::string cell(const Json* value) {

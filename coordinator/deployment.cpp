@@ -40,7 +40,7 @@ Status init_deployment(const std::string& directory, const std::string& task) {
   return write_file_durably(config, std::string_view(settings_template(task)));
 }
 
-Result<Deployment> open_deployment(Settings settings, const Clock& clock) {
+Result<Deployment> open_deployment(Settings settings, const Clock& clock, int lock_wait_ms) {
   COVEY_ASSIGN(auto identity, crypto::load_identity(settings.home + "/identity.key"));
   COVEY_ASSIGN(auto curve, crypto::load_curve(settings.home + "/curve.key"));
   COVEY_ASSIGN(const wire::Key roster_public, read_public(settings.home + "/roster.pub"));
@@ -57,7 +57,7 @@ Result<Deployment> open_deployment(Settings settings, const Clock& clock) {
   std::error_code error;
   fs::create_directories(settings.data_dir, error);
   if (error) return Error{ErrorCode::io_error, settings.data_dir + ": " + error.message()};
-  COVEY_ASSIGN(auto store, store::SqliteStore::open({settings.data_dir + "/coordinator.db", "", true}));
+  COVEY_ASSIGN(auto store, store::SqliteStore::open({settings.data_dir + "/coordinator.db", "", true, lock_wait_ms}));
   COVEY_ASSIGN(auto registration, Registration::open(*store, roster_public, std::move(roster_key), clock));
   return Deployment{std::move(settings), std::move(identity), std::move(curve),
                     roster_public,       std::move(store),    std::move(registration)};

@@ -33,7 +33,8 @@ struct Deployment {
   [[nodiscard]] Result<std::string> invite_endpoint(const std::string& bound) const;
 };
 
-/// @errors those of the settings, the key files and the store (unavailable: `serve` has it open).
-Result<Deployment> open_deployment(Settings settings, const Clock& clock);
+/// @errors those of the settings, the key files and the store (unavailable: another process still has it open after
+/// `lock_wait_ms`).
+Result<Deployment> open_deployment(Settings settings, const Clock& clock, int lock_wait_ms = 2'000);
 
 }  // namespace covey::coordinator

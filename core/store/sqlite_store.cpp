@@ -6,11 +6,13 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <map>
 #include <mutex>
 #include <set>
+#include <thread>
 
 namespace covey::store {
 namespace {
@@ -67,12 +69,17 @@ Status create_private(const std::string& path) {
   return os_error(path, "cannot create the database");
 }
 
-Result<Fd> take_process_lock(const std::string& folder) {
+Result<Fd> take_process_lock(const std::string& folder, int wait_ms) {
   const std::string path = folder + "/lock";
   Fd fd(::open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600));
   if (!fd.ok()) return os_error(path, "cannot open the lock file");
-  if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
-  if (errno != EWOULDBLOCK) return os_error(path, "cannot lock");
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::milliseconds(wait_ms);
+  for (;;) {
+    if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
+    if (errno != EWOULDBLOCK) return os_error(path, "cannot lock");
+    if (std::chrono::steady_clock::now() >= give_up) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
   return Error{ErrorCode::unavailable, folder + ": is in use by another process; stop that one first"};
 }
 
@@ -203,7 +210,7 @@ Status SqliteStore::Connection::open(const SqliteOptions& options) {
   path_ = options.path;
   const bool on_disk = options.vfs.empty() && options.path != ":memory:";
   if (options.process_lock) {
-    COVEY_ASSIGN(lock_, take_process_lock(folder_of(path_)));
+    COVEY_ASSIGN(lock_, take_process_lock(folder_of(path_), options.lock_wait_ms));
   }
   if (on_disk) COVEY_TRY(create_private(path_));
   sqlite3* raw = nullptr;

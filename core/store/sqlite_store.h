@@ -9,9 +9,10 @@
 namespace covey::store {
 
 struct SqliteOptions {
-  std::string path;             ///< the database file, made (mode 0600) where missing; its folder must exist
-  std::string vfs;              ///< SQLite VFS to use; empty: the system's (tests name a fault-injecting one)
-  bool process_lock = true;     ///< hold flock on `lock` beside the file, so that a second process is refused
+  std::string path;          ///< the database file, made (mode 0600) where missing; its folder must exist
+  std::string vfs;           ///< SQLite VFS to use; empty: the system's (tests name a fault-injecting one)
+  bool process_lock = true;  ///< hold flock on `lock` beside the file, so that a second process is refused
+  int lock_wait_ms = 2'000;  ///< for a command that holds the lock for a moment while a daemon starts, or the other way
   int checkpoint_pages = 1000;  ///< the log goes into the database when it holds this many pages of 4 KiB
 };
 

@@ -235,7 +235,7 @@ TEST_CASE("SQLite keeps rows over a close, privately, and a second opener is ref
   {
     const auto store = open_at(path);
     REQUIRE_OK(store->put("rounds", bytes("a"), bytes("1")));
-    const auto second = SqliteStore::open({.path = path, .vfs = ""});
+    const auto second = SqliteStore::open({.path = path, .vfs = "", .lock_wait_ms = 0});
     REQUIRE_FALSE(second.ok());
     CHECK(second.error().code == ErrorCode::unavailable);
     CHECK(second.error().message == dir.path() + ": is in use by another process; stop that one first");
@@ -244,6 +244,20 @@ TEST_CASE("SQLite keeps rows over a close, privately, and a second opener is ref
   CHECK((std::filesystem::status(path).permissions() & (perms::group_all | perms::others_all)) == perms::none);
   const auto store = open_at(path);
   CHECK(get_text(*store, "rounds", "a") == "1");
+}
+
+TEST_CASE("SQLite waits for another process that has the store for a moment only") {
+  const test::TempDir dir;
+  const std::string path = dir.file("state.db");
+  auto first = SqliteStore::open({.path = path, .vfs = ""});
+  REQUIRE_OK(first);
+  std::thread other([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    first->reset();
+  });
+  const auto second = SqliteStore::open({.path = path, .vfs = "", .lock_wait_ms = 60'000});
+  other.join();
+  CHECK_MESSAGE(second.ok(), (second.ok() ? "" : second.error().message));
 }
 
 TEST_CASE("SQLite refuses files that are damaged, foreign, newer or without a folder") {

@@ -1,0 +1,66 @@
+// A federation without mishaps, from the base model to an adapter that other programs read.
+#include <filesystem>
+
+#include "deployment.h"
+
+using namespace covey;
+using namespace covey::test;
+
+TEST_CASE("three rounds with four devices publish three versions and an adapter that lowers the held-out loss") {
+  Deployment run({.rounds = 3, .local_steps = 40});
+  run.serve();
+  run.enroll_all();
+  run.run_all();
+  REQUIRE_MESSAGE(run.wait_until_finished(60'000), run.diary());
+  run.check_ledger();
+
+  const auto rounds = run.ask("rounds");
+  REQUIRE(rounds.has_value());
+  const auto list = rounds->get_array("rounds");
+  REQUIRE_OK(list);
+  CHECK((*list)->size() == 3);
+  for (const auto& round : (*list)->items()) {
+    CHECK(text_of(round, "state") == "published");
+    CHECK(int_of(round, "contributors") == 4);
+    CHECK(int_of(round, "update_bytes") > 0);
+  }
+  const auto devices = run.ask("devices");
+  REQUIRE(devices.has_value());
+  const auto known = devices->get_array("devices");
+  REQUIRE_OK(known);
+  REQUIRE((*known)->size() == 4);
+  for (const auto& device : (*known)->items()) {
+    CHECK(text_of(device, "processor") != "");
+    CHECK(int_of(device, "memory_bytes") > 0);
+    CHECK(real_of(device, "tokens_per_s") > 0);
+    CHECK(real_of(device, "bytes_per_s") > 0);
+    CHECK(real_of(device, "round_ms_mean") > 0);
+    CHECK(int_of(device, "contributed") == 3);
+    CHECK(int_of(device, "failed") == 0);
+  }
+
+  // While the daemon runs and after it has gone, the same answers.
+  REQUIRE(run.coordinator_command("export --format peft --out '" + run.file("adapter") + "'").exit_code == 0);
+  REQUIRE(run.coordinator_command("backup '" + run.file("backup.db") + "'").exit_code == 0);
+  CHECK(std::filesystem::file_size(run.file("backup.db")) > 0);
+  const auto status = run.ask("status");
+  REQUIRE(status.has_value());
+  run.stop_coordinator();
+  run.check_ledger();
+  REQUIRE(run.coordinator_command("export --format peft --out '" + run.file("again") + "'").exit_code == 0);
+  CHECK(read_file(run.file("adapter/adapter_model.safetensors")) ==
+        read_file(run.file("again/adapter_model.safetensors")));
+
+  const std::string held_out = run.coordinator_dir() + "/held_out.txt";
+  const auto before = evaluate(base_model().model, held_out, "--seq 32");
+  const auto after = evaluate(base_model().model, held_out, "--seq 32 --adapter '" + run.file("adapter") + "'");
+  MESSAGE("held-out loss ", real_of(before, "loss"), " -> ", real_of(after, "loss"));
+  CHECK(real_of(after, "loss") < real_of(before, "loss") - 0.1);
+  // What the coordinator measured is what the program measures on the exported files.
+  const auto first = status->get_object("first");
+  const auto newest = status->get_object("newest");
+  REQUIRE_OK(first);
+  REQUIRE_OK(newest);
+  CHECK(real_of(**first, "loss") == doctest::Approx(real_of(before, "loss")).epsilon(1e-4));
+  CHECK(real_of(**newest, "loss") == doctest::Approx(real_of(after, "loss")).epsilon(1e-4));
+}

@@ -1,0 +1,177 @@
+// SIGKILL at every moment that matters. After each: nothing acknowledged is lost, nothing is counted twice.
+#include <chrono>
+#include <csignal>
+#include <random>
+#include <thread>
+
+#include "deployment.h"
+
+using namespace covey;
+using namespace covey::test;
+
+namespace {
+
+/// Evaluations long enough to be caught from outside.
+constexpr int kManyLines = 12'000;
+
+void pause_ms(int ms) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(ms));
+}
+
+std::int64_t receipts_told(Deployment& run, int device) {
+  const auto status = run.ask_device(device, "status");
+  return status ? int_of(*status, "receipts", 0) : 0;
+}
+
+void restart(Deployment& run) {
+  run.kill_coordinator();
+  run.serve();
+}
+
+}  // namespace
+
+TEST_CASE("a device killed in training goes on after its restart, and every round still counts it once") {
+  Deployment run({.rounds = 3, .local_steps = 400});
+  run.serve();
+  run.enroll_all();
+  run.run_all();
+  for (int round = 1; round <= 2; ++round) {
+    const int device = round;
+    REQUIRE_MESSAGE(eventually(30'000,
+                               [&] {
+                                 const auto status = run.ask_device(device, "status");
+                                 return status && text_of(*status, "phase") == "training" &&
+                                        int_of(*status, "round") == round;
+                               }),
+                    run.diary());
+    pause_ms(150);  // into the steps, so that there may be a checkpoint
+    run.kill_device(device);
+    const auto status = run.ask_device(device, "status");  // answered from its store
+    REQUIRE(status.has_value());
+    CHECK(int_of(*status, "round") == round);
+    run.run(device);
+  }
+  REQUIRE_MESSAGE(run.wait_until_finished(90'000), run.diary());
+  run.check_ledger();
+  for (int i = 0; i < 4; ++i) CHECK_MESSAGE(run.receipts(i).size() == 3, run.diary());
+}
+
+TEST_CASE("a device killed in its upload sends the same update again and is counted once") {
+  Deployment run({.rounds = 2, .local_steps = 100});
+  run.serve();
+  run.enroll_all();
+  run.run_all();
+  REQUIRE_MESSAGE(run.wait_for_device_phase(0, "training"), run.diary());
+  // The coordinator stands still, so the device cannot get past its upload.
+  run.signal_coordinator(SIGSTOP);
+  REQUIRE_MESSAGE(run.wait_for_device_phase(0, "submitting"), run.diary());
+  run.kill_device(0);
+  run.run(0);
+  REQUIRE_MESSAGE(run.wait_for_device_phase(0, "submitting"), run.diary());
+  run.signal_coordinator(SIGCONT);
+  REQUIRE_MESSAGE(eventually(20'000, [&] { return receipts_told(run, 0) == 1; }), run.diary());
+
+  // Round 2: it dies where the coordinator has its update, but it has not heard so.
+  REQUIRE_MESSAGE(eventually(20'000, [&] { return run.number("round") == 2; }), run.diary());
+  for (int i = 1; i < 4; ++i) run.device(i).signal(SIGSTOP);
+  REQUIRE_MESSAGE(eventually(20'000, [&] { return run.number("collected") >= 1; }), run.diary());
+  run.kill_device(0);
+  run.run(0);
+  for (int i = 1; i < 4; ++i) run.device(i).signal(SIGCONT);
+  REQUIRE_MESSAGE(run.wait_until_finished(60'000), run.diary());
+  run.check_ledger();
+  for (int i = 0; i < 4; ++i) CHECK_MESSAGE(run.receipts(i).size() == 2, run.diary());
+}
+
+TEST_CASE("a coordinator killed in every phase of a round goes on where it was") {
+  Deployment run({.rounds = 4, .round_pause_ms = 700, .local_steps = 400, .held_out_lines = kManyLines});
+  run.serve();
+
+  INFO("measuring the initial adapter");
+  REQUIRE_MESSAGE(run.phase() == "evaluating", run.diary());
+  restart(run);
+  run.enroll_all();
+
+  INFO("a round is open, no device has come");
+  REQUIRE_MESSAGE(run.wait_for_phase("collecting"), run.diary());
+  restart(run);
+  CHECK(run.number("round") == 1);
+
+  INFO("devices train, no update yet");
+  for (int i : {2, 3, 0, 1}) {
+    run.run(i);
+    REQUIRE_MESSAGE(run.wait_for_device_phase(i, "training"), run.diary());
+    run.device(i).signal(SIGSTOP);
+  }
+  CHECK(run.number("collected") == 0);
+  restart(run);
+  CHECK(run.number("round") == 1);
+  CHECK(run.number("collected") == 0);
+
+  INFO("some updates received, not all acknowledged");
+  for (int i : {0, 1}) run.device(i).signal(SIGCONT);
+  REQUIRE_MESSAGE(eventually(30'000, [&] { return run.number("collected") >= 1; }), run.diary());
+  restart(run);
+
+  INFO("two updates acknowledged");
+  REQUIRE_MESSAGE(eventually(30'000, [&] { return receipts_told(run, 0) == 1 && receipts_told(run, 1) == 1; }),
+                  run.diary());
+  restart(run);
+  CHECK(run.number("collected") == 2);  // an acknowledged update outlives the process
+  for (int i : {2, 3}) run.device(i).signal(SIGCONT);
+
+  INFO("evaluating the first round's candidate");
+  REQUIRE_MESSAGE(run.wait_for_phase("evaluating", 40'000), run.diary());
+  restart(run);
+  CHECK(run.number("published") == 0);
+
+  INFO("just published");
+  REQUIRE_MESSAGE(eventually(40'000, [&] { return run.number("published") == 1; }), run.diary());
+  restart(run);
+  CHECK(run.number("published") == 1);
+
+  INFO("the second round, evaluating, twice");
+  REQUIRE_MESSAGE(run.wait_for_phase("evaluating", 40'000), run.diary());
+  restart(run);
+  REQUIRE_MESSAGE(run.wait_for_phase("evaluating", 40'000), run.diary());
+  restart(run);
+
+  INFO("to the end");
+  REQUIRE_MESSAGE(run.wait_until_finished(90'000), run.diary());
+  run.check_ledger();
+  CHECK(run.number("aborted") == 0);
+  for (int i = 0; i < 4; ++i) CHECK_MESSAGE(run.receipts(i).size() == 4, run.diary());
+
+  INFO("finished");
+  restart(run);
+  CHECK(run.phase() == "finished");
+  run.check_ledger();
+}
+
+TEST_CASE("coordinator and devices killed at random moments end with the right rounds and books that agree") {
+  for (const unsigned seed : {1U, 2U}) {
+    CAPTURE(seed);
+    std::mt19937 random(seed);
+    const auto draw = [&](int low, int high) { return low + static_cast<int>(random() % (high - low + 1)); };
+    Deployment run({.rounds = 4, .round_pause_ms = 100, .local_steps = 150, .held_out_lines = kManyLines / 8});
+    run.serve();
+    run.enroll_all();
+    run.run_all();
+    for (int kill = 0; kill < 8; ++kill) {
+      pause_ms(draw(50, 700));
+      const int victim = draw(-2, 3);  // below 0: the coordinator
+      if (victim < 0) {
+        run.kill_coordinator();
+        pause_ms(draw(0, 400));
+        run.serve();
+      } else {
+        run.kill_device(victim);
+        pause_ms(draw(0, 400));
+        run.run(victim);
+      }
+    }
+    REQUIRE_MESSAGE(run.wait_until_finished(90'000), run.diary());
+    run.check_ledger();
+    CHECK(run.number("aborted") == 0);
+  }
+}
