@@ -163,10 +163,14 @@ class Program {
     std::signal(SIGTERM, on_signal);
     std::signal(SIGINT, on_signal);
     std::signal(SIGPIPE, SIG_IGN);
-    COVEY_ASSIGN(const RunEnd end, device->run({rounds_, &stop_requested}));
-    const char* why = end == RunEnd::finished ? "finished" : end == RunEnd::rounds_done ? "rounds_done" : "stopped";
+    COVEY_ASSIGN(const RunReport report, device->run({rounds_, &stop_requested}));
+    const char* why = report.end == RunEnd::finished      ? "finished"
+                      : report.end == RunEnd::rounds_done ? "rounds_done"
+                                                          : "stopped";
     log_info("device", std::string("ends: ") + why);
-    if (json_) print(Json::object({{"end", why}}));
+    if (json_) {
+      print(Json::object({{"end", why}, {"bytes_sent", report.bytes_sent}, {"bytes_received", report.bytes_received}}));
+    }
     return {};
   }
 

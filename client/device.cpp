@@ -50,7 +50,7 @@ Result<std::unique_ptr<Device>> Device::open(DeviceConfig config, int lock_wait_
   return device;
 }
 
-Result<RunEnd> Device::run(const RunOptions& options) {
+Result<RunReport> Device::run(const RunOptions& options) {
   const std::string& directory = config_.directory;
   COVEY_ASSIGN(auto identity, crypto::load_identity(identity_path(directory)));
   COVEY_ASSIGN(const auto curve, crypto::load_curve(curve_path(directory)));
@@ -95,7 +95,8 @@ Result<RunEnd> Device::run(const RunOptions& options) {
     running_ = nullptr;
   }
   answer_questions();
-  return end;
+  if (!end.ok()) return std::move(end).error();
+  return RunReport{*end, agent.bytes_sent(), agent.bytes_received()};
 }
 
 Result<RunEnd> Device::loop(Running& running, const RunOptions& options) {

@@ -24,6 +24,11 @@ struct RunOptions {
   const std::atomic<bool>* stop = nullptr;  ///< ends soon after it is set
 };
 enum class RunEnd { stopped, rounds_done, finished };
+struct RunReport {
+  RunEnd end = RunEnd::stopped;
+  std::uint64_t bytes_sent = 0;  ///< frames, of this run
+  std::uint64_t bytes_received = 0;
+};
 
 /// run() belongs to one thread at a time; ask() may be called from any.
 class Device {
@@ -34,7 +39,7 @@ class Device {
   ~Device();
 
   /// Takes part in rounds until told otherwise; also answers DIR/control.sock. @errors a failed disk ends it.
-  Result<RunEnd> run(const RunOptions& options);
+  Result<RunReport> run(const RunOptions& options);
 
   /// One JSON object in, one out, both on one line: {"command": "status"|"pause"|"resume"|"journal"|"import"|"add"|
   /// "forget"}. Answers {"ok": true, ...} or {"ok": false, "code": ..., "error": ...}. Waits for the loop where it

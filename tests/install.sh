@@ -7,11 +7,11 @@
 set -euo pipefail
 
 packages=(g++ cmake ninja-build pkg-config libeigen3-dev libzmq3-dev cppzmq-dev libcereal-dev libsodium-dev libsqlite3-dev
-  libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libspdlog-dev libcpp-httplib-dev libjs-chart.js libutf8proc-dev)
+  libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libspdlog-dev libcpp-httplib-dev libjs-chart.js libutf8proc-dev doctest-dev jq iproute2)
 arm64=no
 for argument in "$@"; do
   case "$argument" in
-    --tests) packages+=(doctest-dev binutils procps sqlite3 curl) ;;
+    --tests) packages+=(binutils procps sqlite3 curl) ;;
     --browser) packages+=(chromium) ;;
     --arm64) arm64=yes ;;
     *) echo "install.sh: unknown argument '$argument'; it takes --tests, --arm64, --browser" >&2; exit 2 ;;
