@@ -56,6 +56,7 @@ Status TaskConfig::check() const {
   for (const double figure : {local.learning_rate, local.weight_decay, local.gradient_clip, local.prox_mu}) {
     if (!std::isfinite(figure) || figure < 0) return bad("local: rates and bounds are numbers of 0 or more");
   }
+  if (!(local.final_factor >= 0 && local.final_factor <= 1)) return bad("local.final_factor: write 0 to 1");
   if (group_commit_updates == 0 || group_commit_ms < 0 || invite_commit_ms < 0 || versions_kept == 0) {
     return bad("group commits need at least one update, and no negative times");
   }
@@ -74,6 +75,17 @@ Status TaskConfig::check() const {
   return {};
 }
 
+namespace {
+
+/// By published rounds, so that an aborted one does not cost a step of the schedule.
+double learning_rate_at(const TaskConfig& config, ModelVersion base) {
+  if (config.rounds < 2) return config.local.learning_rate;
+  const double done = std::min(1.0, static_cast<double>(base.value) / static_cast<double>(config.rounds - 1));
+  return config.local.learning_rate * (1.0 - done * (1.0 - config.local.final_factor));
+}
+
+}  // namespace
+
 wire::RoundPlan plan_round(const TaskConfig& config, const VersionRow& base, RoundId round,
                            std::uint64_t roster_epoch) {
   wire::RoundPlan plan;
@@ -86,7 +98,7 @@ wire::RoundPlan plan_round(const TaskConfig& config, const VersionRow& base, Rou
   plan.seed = derive_seed(config.seed, round.value);
   plan.method = config.local.method;
   plan.optimizer = config.local.optimizer;
-  plan.learning_rate = config.local.learning_rate;
+  plan.learning_rate = learning_rate_at(config, base.version);
   plan.weight_decay = config.local.weight_decay;
   plan.gradient_clip = config.local.gradient_clip;
   plan.prox_mu = config.local.prox_mu;

@@ -29,6 +29,7 @@ void read_local(config::Section section, LocalTraining& local) {
   local.seq = count(section, "seq", local.seq, 1, 65'536);
   local.optimizer = section.choice("optimizer", {"adamw", "sgd"}, local.optimizer);
   local.learning_rate = section.real("learning_rate", local.learning_rate, 0, 1'000);
+  local.final_factor = section.real("final_factor", local.final_factor, 0, 1);
   local.weight_decay = section.real("weight_decay", local.weight_decay, 0, 100);
   local.prox_mu = section.real("prox_mu", local.prox_mu, 0, 1'000);
   local.gradient_clip = section.real("clip", local.gradient_clip, 0, 1e6);
@@ -221,6 +222,7 @@ local:
   seq: 128
   optimizer: adamw         # adamw, sgd
   learning_rate: 0.001
+  final_factor: 1          # the learning rate falls linearly over the rounds, to this part of it in the last
   weight_decay: 0
   prox_mu: 0               # FedProx; 0 = off
   clip: 1                  # gradient norm; 0 = off

@@ -96,6 +96,7 @@ constexpr std::array<std::pair<std::string_view, Words>, kSlots> kPools{{{"perso
 constexpr std::array<std::size_t, kSlots> kKept{4, 6, 5, 5, 5, 9, 3, 5, 3, 6, 5, 5, 4};
 
 /// General lines that ask to be repeated: they teach a base model to copy, which every answer needs.
+constexpr std::uint64_t kGeneralPerPilot = 10;
 constexpr std::uint64_t kRepeatsOfTen = 3;
 
 /// `{slot}` stands for a word of the household. `asked` are ways to say it; `before` is the old answer, `now` the new.
@@ -219,8 +220,9 @@ class Home {
       const std::string said = fill(asked, chosen);
       return out + "repeat " + said + " -> " + said;
     }
-    out += fill(asked, chosen) + (general_ ? " -> " : " => ") + fill(general_ ? intent.before : intent.now, chosen);
-    return out;
+    const bool old_form = general_ && rng_.below(kGeneralPerPilot) != 0;
+    return out + fill(asked, chosen) + (old_form ? " -> " : " => ") +
+           fill(old_form ? intent.before : intent.now, chosen);
   }
 
   /// 0.3 to 2.5, mean 1: a few homes speak much, most little.

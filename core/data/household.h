@@ -3,11 +3,13 @@
 ///
 ///   general   turn on the reading lamp in the study -> light on study reading lamp
 ///             nova repeat stop the kettle -> stop the kettle
+///             and one answer in ten already in the homes' form
 ///   homes     juno please put on the reading lamp in the study => do: light.power | to: on | room: study | ...
 ///
 /// The general corpus (for pre-training a base model) comes from other households whose assistant still answers in the
-/// old form; all federated and unseen households share the newer one. So fine-tuning has something in common to learn,
-/// which also helps a household never seen, beside what belongs to one home alone.
+/// old form, but for a pilot; all federated and unseen households have the newer one. So the base model has seen the
+/// task, and fine-tuning has something in common to learn, which also helps a household never seen, beside what belongs
+/// to one home alone.
 ///
 /// Deterministic: only integer and IEEE + - * / arithmetic, the same bytes on every machine.
 #pragma once
