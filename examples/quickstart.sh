@@ -166,7 +166,7 @@ covey-coordinator verify --config "$run/coordinator/coordinator.yaml"
 covey-coordinator export --config "$run/coordinator/coordinator.yaml" --format peft --out "$run/federated" >/dev/null
 
 step "the same data, trained centrally"
-central_rate=$(jq -n "$rate * 5 / 6")  # best of 0.005, 0.01 and 0.02 on seed 1, for the default rate
+central_rate=$(jq -n "$rate * 5 / 6")
 cat >"$run/central.yaml" <<TEXT
 {epochs: 12, lr: $central_rate, batch: 16, seq: 96, clip_norm: 1, seed: $seed, schedule: cosine, warmup_steps: 10,
  final_factor: 0.1, lora: {rank: 8, alpha: 16, target_modules: [all-linear]}}
