@@ -31,6 +31,7 @@ struct TaskOptions {
   std::string tokenizer = {};  ///< where it does not lie beside `model`
   std::string held_out = {};   ///< file; empty: the households' held-out lines
   int seq = 32;
+  std::string more = {};  ///< further lines of coordinator.yaml
 };
 
 /// What the household corpus and the base model are made from once per process; empty strings on failure (REQUIREd).

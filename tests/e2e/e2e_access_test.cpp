@@ -87,7 +87,8 @@ TEST_CASE("a device without a valid invite gets nothing") {
 }
 
 TEST_CASE("a revoked device is turned away at its next connection, and the others go on") {
-  Deployment run({.devices = 3, .rounds = 4, .goal = 2, .round_pause_ms = 300, .local_steps = 20});
+  Deployment run(
+      {.devices = 3, .rounds = 6, .goal = 2, .deadline_ms = 6'000, .round_pause_ms = 500, .local_steps = 20});
   run.serve();
   run.enroll_all();
   for (int i : {1, 2}) run.run(i);

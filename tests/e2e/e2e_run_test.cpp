@@ -64,3 +64,52 @@ TEST_CASE("three rounds with four devices publish three versions and an adapter 
   CHECK(real_of(**first, "loss") == doctest::Approx(real_of(before, "loss")).epsilon(1e-4));
   CHECK(real_of(**newest, "loss") == doctest::Approx(real_of(after, "loss")).epsilon(1e-4));
 }
+
+TEST_CASE("with learning rate 0 the held-out loss stays what it was") {
+  Deployment run({.devices = 2, .rounds = 1, .goal = 2, .learning_rate = 0});
+  run.serve();
+  run.enroll_all();
+  run.run_all();
+  REQUIRE_MESSAGE(run.wait_until_finished(60'000), run.diary());
+  run.check_ledger();
+  const auto status = run.ask("status");
+  REQUIRE(status.has_value());
+  const auto first = status->get_object("first");
+  const auto newest = status->get_object("newest");
+  REQUIRE_OK(first);
+  REQUIRE_OK(newest);
+  CHECK(real_of(**newest, "loss") == real_of(**first, "loss"));
+}
+
+TEST_CASE("a round below its minimum at the deadline is aborted, and the next one starts from the same version") {
+  Deployment run({.devices = 2,
+                  .rounds = 1,
+                  .goal = 2,
+                  .min = 2,
+                  .deadline_ms = 3'000,
+                  .more = "server_optimizer: {name: fedadam, lr: 0.01}\nover_selection: 1.5\n"});
+  run.serve();
+  run.enroll_all();
+  run.run(0);
+  REQUIRE_MESSAGE(eventually(30'000, [&] { return run.number("aborted") >= 1; }), run.diary());
+  CHECK(run.number("version") == 0);
+  CHECK(run.number("published") == 0);
+  run.run(1);
+  REQUIRE_MESSAGE(run.wait_until_finished(60'000), run.diary());
+  run.check_ledger();
+  CHECK(run.number("version") == 1);
+}
+
+TEST_CASE("a paused task starts no round, and goes on when it is resumed, also over a restart") {
+  Deployment run({.devices = 2, .rounds = 2, .goal = 2, .round_pause_ms = 500});
+  run.serve();
+  run.enroll_all();
+  REQUIRE(run.coordinator_command("pause").exit_code == 0);
+  run.run_all();
+  run.stop_coordinator();
+  run.serve();
+  CHECK_FALSE(eventually(1'500, [&] { return run.number("published") > 0; }));
+  REQUIRE(run.coordinator_command("resume").exit_code == 0);
+  REQUIRE_MESSAGE(run.wait_until_finished(60'000), run.diary());
+  run.check_ledger();
+}
