@@ -77,6 +77,25 @@ TEST_CASE("rounds are completed although three in ten devices die while they tra
   CHECK(sum(result.rounds, "dropped") <= *result.summary.get_uint("crashes"));
 }
 
+TEST_CASE(
+    "where every device dies in every round, rounds are aborted, the task ends and the adapter is the first one") {
+  auto experiment = load_experiment(tiny::World::shared().experiment({}));
+  REQUIRE_OK(experiment);
+  experiment->dropout = 1;
+  experiment->away_ms = 2 * experiment->task.deadline_ms;
+  experiment->task.rounds_tried_max = 2;
+  const auto result = run_world(*experiment);
+  REQUIRE_OK(result);
+  REQUIRE(result->rounds.size() == 2);
+  for (const auto& round : result->rounds) {
+    CHECK_FALSE(*round.get_bool("published"));
+    CHECK_FALSE(round.get_string("reason")->empty());
+    CHECK(round.find("loss")->is_null());
+  }
+  CHECK(*result->summary.get_uint("contributions") == 0);
+  CHECK(number(*result->summary.find("final"), "loss") == number(*result->summary.find("base"), "loss"));
+}
+
 TEST_CASE("the books agree: contributions of the rounds, of the summary and of the coordinator's registry") {
   tiny::Choices choices;
   choices.dropout = 0.3;
