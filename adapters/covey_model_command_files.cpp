@@ -61,6 +61,9 @@ Status carry_tokenizer(const std::vector<fs::path>& files, const std::string& di
 
 Status run_convert(const ConvertOptions& options, Console& console) {
   std::error_code ignored;
+  if (!fs::exists(options.in, ignored)) {
+    return Error{ErrorCode::not_found, options.in + ": there is no such file or directory"};
+  }
   const bool to_bin = options.out.ends_with(".bin");
   const bool from_directory = fs::is_directory(options.in, ignored);
   if (to_bin != from_directory) {

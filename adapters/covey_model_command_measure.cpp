@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <map>
 
@@ -71,6 +72,12 @@ double median(std::vector<double> values) {
 }  // namespace
 
 Status run_golden(const GoldenOptions& options, Console& console) {
+  for (const std::string& directory : options.cases) {
+    std::error_code ignored;
+    if (!std::filesystem::exists(directory + "/case.json", ignored)) {
+      return Error{ErrorCode::not_found, directory + ": holds no case.json, so it is not a golden case"};
+    }
+  }
   ThreadPool pool(thread_count(options.common.threads));
   std::size_t passed = 0;
   formats::Json cases = formats::Json::array({});

@@ -8,6 +8,7 @@
 #include "adapters/covey_model.h"
 #include "adapters/workbench.h"
 #include "core/base/file.h"
+#include "core/base/folder.h"
 #include "core/base/log.h"
 #include "core/config/reader.h"
 #include "core/data/household.h"
@@ -139,10 +140,7 @@ formats::Json summary(const train::TrainReport& report, std::int64_t trainable) 
 }
 
 Status make_directory(const std::string& path) {
-  std::error_code error;
-  fs::create_directories(path, error);
-  if (error) return Error{ErrorCode::io_error, path + ": cannot be made: " + error.message()};
-  return {};
+  return make_folders(path);
 }
 
 Status write_lines(const std::string& path, const std::vector<std::string>& lines) {
@@ -161,7 +159,9 @@ Status run_train(const TrainOptions& options, Console& console) {
   const auto rows = example_rows(*bench.tokenizer, examples, training.seq);
   Adapter adapter;
   if (options.common.adapter.empty()) {
-    COVEY_ASSIGN(adapter, Adapter::create_lora(*bench.model, lora, training.seed));
+    auto fresh = Adapter::create_lora(*bench.model, lora, training.seed);
+    if (!fresh.ok()) return fresh.error().in(options.config);
+    adapter = *std::move(fresh);
   } else {
     COVEY_ASSIGN(adapter, load_peft(options.common.adapter, *bench.model));
   }

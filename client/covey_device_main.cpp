@@ -70,6 +70,10 @@ class Program {
       app_.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
       if (error.get_exit_code() == 0) return app_.exit(error);
+      if (argc > 1 && argv[1][0] != '-' && app_.get_subcommands().empty()) {
+        std::fprintf(stderr, "covey-device: no command \"%s\"; see covey-device --help\n", one_line(argv[1]).c_str());
+        return 2;
+      }
       std::fprintf(stderr, "covey-device: %s; see covey-device --help\n", one_line(error.what()).c_str());
       return 2;
     }

@@ -5,6 +5,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/file.h"
+#include "core/base/folder.h"
 #include "core/crypto/curve.h"
 #include "core/crypto/key_file.h"
 #include "core/net/zmq_client.h"
@@ -80,9 +81,8 @@ Result<Enrolment> enroll(const EnrollOptions& options) {
     return Error{ErrorCode::invalid_argument, "invite: expired; ask the operator for a new one"};
   if (options.name.size() > wire::kNameBytesMax)
     return Error{ErrorCode::invalid_argument, "--name: at most " + std::to_string(wire::kNameBytesMax) + " bytes"};
+  COVEY_TRY(make_folders(options.directory));
   std::error_code code;
-  fs::create_directories(options.directory, code);
-  if (code) return Error{ErrorCode::io_error, options.directory + ": " + code.message()};
   fs::permissions(options.directory, fs::perms::owner_all, code);
   if (load_enrolment(options.directory).ok())
     return Error{ErrorCode::already_exists, options.directory + ": is enrolled already; choose another --dir"};

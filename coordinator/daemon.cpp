@@ -73,7 +73,7 @@ Status serve(const std::string& config_path) {
   const Settings& config = deployment.settings;
   COVEY_ASSIGN(auto bench, adapters::open_workbench(config.model, config.tokenizer));
   TaskConfig task = config.task;
-  COVEY_TRY(add_adapter(task, *bench.model, config.adapter));
+  if (auto added = add_adapter(task, *bench.model, config.adapter); !added.ok()) return added.error().in(config_path);
   net::BlobServer blobs;
   COVEY_ASSIGN(const auto files, model_files(config.model, config.tokenizer));
   COVEY_TRY(serve_model(task, files, blobs));

@@ -1,14 +1,25 @@
 #include "coordinator/deployment.h"
 
+#include <algorithm>
 #include <filesystem>
+#include <string_view>
 
 #include "core/base/file.h"
+#include "core/base/folder.h"
 #include "core/crypto/key_file.h"
 
 namespace covey::coordinator {
 
 namespace {
 namespace fs = std::filesystem;
+
+/// It is written into a YAML file as it is.
+bool is_task_name(std::string_view name) {
+  const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+  return !name.empty() && name.size() <= 128 && is_letter(name.front()) && std::ranges::all_of(name, [&](char c) {
+    return is_letter(c) || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+  });
+}
 
 Result<wire::Key> read_public(const std::string& path) {
   COVEY_ASSIGN(std::string text, read_text_file(path, 4096));
@@ -24,9 +35,12 @@ Result<wire::Key> read_public(const std::string& path) {
 }  // namespace
 
 Status init_deployment(const std::string& directory, const std::string& task) {
+  if (!is_task_name(task)) {
+    return Error{ErrorCode::invalid_argument,
+                 "--task: a name is 1 to 128 letters, digits, dots, underscores or dashes, and begins with a letter"};
+  }
+  COVEY_TRY(make_folders(directory));
   std::error_code error;
-  fs::create_directories(directory, error);
-  if (error) return Error{ErrorCode::io_error, directory + ": " + error.message()};
   const std::string config = directory + "/coordinator.yaml";
   if (fs::exists(config, error)) {
     return Error{ErrorCode::already_exists, config + ": exists already; choose another directory"};
@@ -54,9 +68,7 @@ Result<Deployment> open_deployment(Settings settings, const Clock& clock, int lo
     }
     COVEY_ASSIGN(roster_key, std::move(loaded));
   }
-  std::error_code error;
-  fs::create_directories(settings.data_dir, error);
-  if (error) return Error{ErrorCode::io_error, settings.data_dir + ": " + error.message()};
+  COVEY_TRY(make_folders(settings.data_dir));
   COVEY_ASSIGN(auto store, store::SqliteStore::open({settings.data_dir + "/coordinator.db", "", true, lock_wait_ms}));
   COVEY_ASSIGN(auto registration, Registration::open(*store, roster_public, std::move(roster_key), clock));
   return Deployment{std::move(settings), std::move(identity), std::move(curve),

@@ -7,6 +7,7 @@
 #include "adapters/adapter.h"
 #include "adapters/workbench.h"
 #include "core/base/file.h"
+#include "core/base/folder.h"
 #include "simulations/covey_sim.h"
 #include "simulations/experiment.h"
 #include "simulations/report.h"
@@ -37,10 +38,7 @@ Status prepare_directory(const std::string& out) {
   if (std::filesystem::exists(out + "/metrics.jsonl")) {
     return Error{ErrorCode::already_exists, out + ": already holds a run; choose another --out or remove it"};
   }
-  std::error_code error;
-  std::filesystem::create_directories(out, error);
-  if (error) return Error{ErrorCode::io_error, out + ": cannot be made: " + error.message()};
-  return {};
+  return make_folders(out);
 }
 
 /// What ran, with every default, and what the command line changed: `resolved` holds the file's own values.

@@ -37,6 +37,10 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
+    if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty()) {
+      std::fprintf(stderr, "covey-sim: no command \"%s\"; see covey-sim --help\n", one_line(argv[1]).c_str());
+      return 2;
+    }
     std::fprintf(stderr, "covey-sim: %s; see covey-sim --help\n", one_line(error.what()).c_str());
     return 2;
   }

@@ -73,6 +73,11 @@ Result<SimulatedData> load_device_data(const DataConfig& config, std::size_t dev
   COVEY_ASSIGN(const auto examples, read(config, devices, seed));
   std::vector<data::Part> parts;
   if (config.partition == "iid") {
+    if (examples.size() < devices) {
+      return Error{ErrorCode::invalid_argument, config.file + ": has " + std::to_string(examples.size()) +
+                                                    " examples, fewer than the " + std::to_string(devices) +
+                                                    " devices; lower `devices`"};
+    }
     COVEY_ASSIGN(parts, data::partition_iid(examples, devices, derive_seed(seed, kPartitionStream)));
   } else {
     COVEY_ASSIGN(parts, largest(data::partition_by_key(examples), devices, config.file));

@@ -68,6 +68,9 @@ Result<Experiment> load_experiment(const std::string& path) {
   experiment.threads = static_cast<int>(root.int64("threads", 1, 1, 1024));
   experiment.data = read_data(root.section("data"), path);
   coordinator::read_rounds(root, experiment.task);
+  if (experiment.task.min_count > experiment.devices) {
+    root.problem("min", "is above `devices` (" + std::to_string(experiment.devices) + "); no round could be published");
+  }
   experiment.task.task = experiment.name;
   experiment.adapter = coordinator::read_adapter(root.section("adapter"));
   read_fleet(root.section("fleet"), experiment);

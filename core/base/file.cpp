@@ -15,7 +15,8 @@ namespace {
 
 Error os_error(const std::string& path, const char* what) {
   const int number = errno;
-  const ErrorCode code = number == ENOENT                      ? ErrorCode::not_found
+  const ErrorCode code = number == ENOENT || number == ENOTDIR ? ErrorCode::not_found
+                         : number == ENAMETOOLONG              ? ErrorCode::invalid_argument
                          : number == EACCES || number == EPERM ? ErrorCode::permission_denied
                                                                : ErrorCode::io_error;
   return {code, path + ": " + what + ": " + std::strerror(number)};
@@ -49,8 +50,8 @@ Result<Buffer> read_into(const std::string& path, std::uint64_t max_bytes) {
   if (fd.get() < 0) return os_error(path, "cannot open");
   COVEY_ASSIGN(const std::size_t size, regular_size(fd.get(), path));
   if (size > max_bytes) {
-    return Error{ErrorCode::resource_exhausted, path + ": has " + std::to_string(size) + " bytes, more than the " +
-                                                    std::to_string(max_bytes) + " allowed here"};
+    return Error{ErrorCode::invalid_argument, path + ": has " + std::to_string(size) + " bytes, more than the " +
+                                                  std::to_string(max_bytes) + " allowed here; give a smaller one"};
   }
   Buffer out;
   out.resize(size);

@@ -9,7 +9,7 @@
 
 namespace covey {
 
-/// @errors not_found, permission_denied, io_error; resource_exhausted where the file is larger than `max_bytes`.
+/// @errors not_found, permission_denied, io_error; invalid_argument where the file is larger than `max_bytes`.
 Result<Bytes> read_file(const std::string& path, std::uint64_t max_bytes = std::uint64_t{1} << 40);
 Result<std::string> read_text_file(const std::string& path, std::uint64_t max_bytes = std::uint64_t{1} << 32);
 

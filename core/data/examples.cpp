@@ -42,12 +42,12 @@ Result<std::vector<Example>> each_line(std::string_view content, const std::stri
     if (line.find_first_not_of(" \t") == std::string_view::npos) continue;
     const std::string where = file + ":" + std::to_string(number);
     if (line.size() > limits.line_bytes_max) {
-      return Error{ErrorCode::resource_exhausted, where + ": the line has " + std::to_string(line.size()) +
-                                                      " bytes, more than " + std::to_string(limits.line_bytes_max) +
-                                                      "; cut it into several"};
+      return Error{ErrorCode::invalid_argument, where + ": the line has " + std::to_string(line.size()) +
+                                                    " bytes, more than " + std::to_string(limits.line_bytes_max) +
+                                                    "; cut it into several"};
     }
     if (examples.size() == limits.examples_max) {
-      return Error{ErrorCode::resource_exhausted,
+      return Error{ErrorCode::invalid_argument,
                    where + ": more than " + std::to_string(limits.examples_max) + " examples"};
     }
     Result<Example> example = add(line, where);

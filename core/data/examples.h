@@ -13,7 +13,7 @@ namespace covey::data {
 struct Example {
   std::string prompt;  ///< read by the model, not predicted; may be empty
   std::string text;    ///< predicted
-  std::string key{};     ///< whose it is (speaker, household, user); empty where the file does not say
+  std::string key{};   ///< whose it is (speaker, household, user); empty where the file does not say
 };
 
 struct ReadLimits {
@@ -26,7 +26,7 @@ struct ReadLimits {
 /// members are left alone. Anything else: one example per line. Blank lines are skipped, '\r' before a line break is
 /// dropped.
 /// @errors not_found, io_error; corrupt_data: the line, and what is wrong with it (never its content: it may be
-/// private); resource_exhausted: over a limit; invalid_argument: no example at all.
+/// private); invalid_argument: over a limit, or no example at all.
 Result<std::vector<Example>> read_examples(const std::string& path, const ReadLimits& limits = {});
 
 /// The same on text in memory; `where` stands for the file's name.

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "core/base/file.h"
+#include "core/base/folder.h"
 #include "core/formats/json.h"
 #include "core/formats/safetensors.h"
 
@@ -315,9 +316,7 @@ Result<PeftAdapter> read_peft_directory(const std::string& directory) {
 }
 
 Status write_peft_directory(const std::string& directory, const PeftAdapter& adapter) {
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  if (error) return Error{ErrorCode::io_error, directory + ": cannot be made: " + error.message()};
+  COVEY_TRY(make_folders(directory));
   std::vector<TensorView> views;
   for (const NamedF32& tensor : adapter.tensors) views.push_back(f32_view(tensor.name, tensor.shape, tensor.values));
   COVEY_TRY(write_safetensors(directory + "/adapter_model.safetensors", views, {{"format", "pt"}}));

@@ -30,7 +30,7 @@ Error refuse(const Json& at, std::string_view key, const std::string& what) {
 }
 
 Error unknown_type(const Json& at, const std::string& part, const std::string& type) {
-  return refuse(at, "type", "the " + part + " \"" + type.substr(0, 40) + "\" is not supported");
+  return refuse(at, "type", "the " + part + " \"" + type.substr(0, 40) + "\" is not supported; byte-level BPE is");
 }
 
 /// The part itself, or the parts of a Sequence under `list_key`; nothing where the member is null or missing.

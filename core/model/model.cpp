@@ -7,6 +7,7 @@
 #include <new>
 
 #include "core/base/file.h"
+#include "core/base/folder.h"
 #include "core/base/rng.h"
 #include "core/formats/hf_directory.h"
 #include "core/formats/llama2c.h"
@@ -58,8 +59,9 @@ Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path) {
   for (const Parameter& p : impl->parameters) {
     COVEY_ASSIGN(const formats::TensorView* tensor, directory->get(p.name));
     if (tensor->shape != p.shape) {
-      return Error{ErrorCode::corrupt_data,
-                   path + ": " + p.name + " has shape " + tensor->shape_text() + "; config.json asks for another"};
+      return Error{ErrorCode::corrupt_data, path + ": " + p.name + " has shape " + tensor->shape_text() +
+                                                "; config.json asks for " +
+                                                formats::f32_view("", p.shape, {}).shape_text()};
     }
     if (!formats::as_f32(*tensor).ok()) widened += p.count;
   }
@@ -183,9 +185,7 @@ Result<std::shared_ptr<Model>> Model::create(const ModelConfig& config, std::uin
 }
 
 Status Model::save(const std::string& directory) const {
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  if (error) return Error{ErrorCode::io_error, directory + ": cannot be made: " + error.message()};
+  COVEY_TRY(make_folders(directory));
   std::vector<formats::TensorView> tensors;
   for (const Parameter& p : impl_->parameters) {
     tensors.push_back(formats::f32_view(p.name, p.shape, std::span(p.values, static_cast<std::size_t>(p.count))));

@@ -148,7 +148,13 @@ Status ZmqServer::Impl::bind() {
   const auto give_up_ms = clock_.monotonic_ms() + options_.bind_retry_ms;
   while (zmq_bind(router_.handle(), options_.endpoint.c_str()) != 0) {
     if (zmq_errno() != EADDRINUSE || clock_.monotonic_ms() >= give_up_ms) {
-      return internal::zmq_error("cannot listen on " + options_.endpoint);
+      const int number = zmq_errno();
+      Error error = internal::zmq_error("cannot listen on " + options_.endpoint);
+      if (number == EINVAL || number == ENODEV || number == EADDRNOTAVAIL) {
+        error.code = ErrorCode::invalid_argument;
+        error.message += "; write tcp://ADDRESS:PORT with an address of this machine";
+      }
+      return error;
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }

@@ -27,7 +27,8 @@ std::string folder_of(const std::string& path) {
 
 Error os_error(const std::string& path, const std::string& what) {
   const int number = errno;
-  const ErrorCode code = number == ENOENT                                         ? ErrorCode::not_found
+  const ErrorCode code = number == ENOENT || number == ENOTDIR                    ? ErrorCode::not_found
+                         : number == EISDIR                                       ? ErrorCode::invalid_argument
                          : number == EACCES || number == EPERM || number == EROFS ? ErrorCode::permission_denied
                          : number == ENOSPC                                       ? ErrorCode::resource_exhausted
                                                                                   : ErrorCode::io_error;
@@ -65,8 +66,10 @@ Status sync_folder(const std::string& folder) {
 Status create_private(const std::string& path) {
   const Fd fd(::open(path.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600));
   if (fd.ok()) return sync_folder(folder_of(path));
-  if (errno == EEXIST) return {};
-  return os_error(path, "cannot create the database");
+  if (errno != EEXIST) return os_error(path, "cannot create the database");
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(path, ignored)) return {};
+  return Error{ErrorCode::invalid_argument, path + ": is a folder where the database belongs; move it away"};
 }
 
 Result<Fd> take_process_lock(const std::string& folder, int wait_ms) {
