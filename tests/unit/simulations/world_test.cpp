@@ -143,7 +143,6 @@ TEST_CASE("slower links and processors cost virtual time, not accuracy") {
         doctest::Approx(number(*fast.summary.find("final"), "loss")).epsilon(1e-5));
   CHECK(number(slow.summary, "virtual_hours") > number(fast.summary, "virtual_hours"));
   CHECK(number(slow.summary, "joules") > 10 * number(fast.summary, "joules"));
-  CHECK(number(slow.summary, "bytes_up") >= number(fast.summary, "bytes_up"));
 }
 
 TEST_CASE("a world that cannot end says so") {
