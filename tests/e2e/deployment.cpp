@@ -125,8 +125,7 @@ void Deployment::write_settings() {
     << "\nround_pause_ms: " << o.round_pause_ms << "\ncheck_back_ms: 100\n"
     << "local: {steps: " << o.local_steps << ", batch: 4, seq: " << o.seq << ", learning_rate: " << o.learning_rate
     << "}\n"
-    << "roster_key: roster.key\n"
-    << o.more;
+    << (o.roster_key_apart ? "" : "roster_key: roster.key\n") << o.more;
   write_file(coordinator_dir_ + "/coordinator.yaml", y.str());
 }
 

@@ -31,7 +31,8 @@ struct TaskOptions {
   std::string tokenizer = {};  ///< where it does not lie beside `model`
   std::string held_out = {};   ///< file; empty: the households' held-out lines
   int seq = 32;
-  std::string more = {};  ///< further lines of coordinator.yaml
+  bool roster_key_apart = false;  ///< the coordinator cannot sign its roster by itself
+  std::string more = {};          ///< further lines of coordinator.yaml
 };
 
 /// What the household corpus and the base model are made from once per process; empty strings on failure (REQUIREd).
@@ -57,6 +58,8 @@ class Deployment {
   std::string invite(const std::string& options = "");
   CommandResult coordinator_command(const std::string& arguments);
   std::string coordinator_log() const;
+  [[nodiscard]] int port() const { return port_; }
+  [[nodiscard]] pid_t coordinator_pid() const { return coordinator_->pid(); }
   [[nodiscard]] const std::string& coordinator_dir() const { return coordinator_dir_; }
 
   // -- devices, 0 ... n-1

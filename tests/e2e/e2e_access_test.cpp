@@ -1,8 +1,17 @@
 // Who gets in, and who must not: invites, revocation, and one process per directory.
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
+#include <memory>
 #include <thread>
+#include <vector>
 
 #include "deployment.h"
 
@@ -27,6 +36,51 @@ bool has_nothing(const Deployment& run, int device) {
     }
   }
   return true;
+}
+
+/// A TCP connection of somebody who does not speak our protocol.
+class Stranger {
+ public:
+  explicit Stranger(int port) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(static_cast<std::uint16_t>(port));
+    (void)::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  }
+  ~Stranger() { ::close(fd_); }
+  Stranger(const Stranger&) = delete;
+  Stranger& operator=(const Stranger&) = delete;
+
+  void say(const std::string& bytes) const { (void)::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL); }
+  [[nodiscard]] bool was_cut_off() const {
+    char buffer[4096];
+    for (;;) {
+      const ssize_t got = ::recv(fd_, buffer, sizeof buffer, 0);
+      if (got > 0) continue;
+      return got == 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
+    }
+  }
+
+ private:
+  int fd_;
+};
+
+/// ZMTP 3 greeting that asks for CURVE.
+std::string greeting() {
+  std::string out(64, '\0');
+  out[0] = '\xff';
+  out[9] = '\x7f';
+  out[10] = 3;
+  out.replace(12, 5, "CURVE");
+  return out;
+}
+
+std::int64_t resident_kib(pid_t pid) {
+  const std::string text = read_file("/proc/" + std::to_string(pid) + "/status");
+  const auto at = text.find("VmRSS:");
+  REQUIRE(at != std::string::npos);
+  return std::atoll(text.c_str() + at + 6);
 }
 
 }  // namespace
@@ -145,4 +199,45 @@ TEST_CASE("a second coordinator and a second device on the same directory are re
   REQUIRE(run.device_command(0, "resume").exit_code == 0);
   REQUIRE_MESSAGE(run.wait_until_finished(30'000), run.diary());
   run.check_ledger();
+}
+
+TEST_CASE("with the roster key kept apart a device takes part once its enrolment is signed") {
+  Deployment run({.devices = 1, .rounds = 1, .goal = 1, .roster_key_apart = true});
+  const std::string key = run.file("roster.key");
+  fs::rename(run.coordinator_dir() + "/roster.key", key);
+  run.serve();
+  run.enroll_all();
+  CHECK(run.number("pending_roster_changes") == 1);
+  run.run(0);
+  CHECK_FALSE(eventually(1'500, [&] { return run.number("published") > 0 || !run.device_running(0); }));
+  CHECK(has_nothing(run, 0));
+  const auto result = run.coordinator_command("roster sign --key '" + key + "'");
+  REQUIRE_MESSAGE(result.exit_code == 0, result.err);
+  REQUIRE_MESSAGE(run.wait_until_finished(40'000), run.diary());
+  run.check_ledger();
+}
+
+TEST_CASE("strangers that stay silent, stop in the handshake or talk nonsense are cut off while a run goes on") {
+  Deployment run({.devices = 2, .rounds = 2, .goal = 2});
+  run.serve();
+  run.enroll_all();
+  const std::int64_t before = resident_kib(run.coordinator_pid());
+  std::vector<std::unique_ptr<Stranger>> strangers;
+  for (int i = 0; i < 60; ++i) strangers.push_back(std::make_unique<Stranger>(run.port()));
+  run.run_all();
+  const std::string nonsense(64 << 10, 'x');
+  // A frame that claims 2^62 bytes, behind a correct greeting.
+  const std::string endless = greeting() + std::string("\x02\x40\0\0\0\0\0\0\0", 9) + nonsense;
+  for (std::size_t i = 0; i < strangers.size(); ++i) {
+    if (i % 4 == 1) strangers[i]->say(greeting());
+    if (i % 4 == 2) strangers[i]->say(nonsense);
+    if (i % 4 == 3) strangers[i]->say(endless);
+  }
+  REQUIRE_MESSAGE(run.wait_until_finished(60'000), run.diary());
+  run.check_ledger();
+  CHECK(eventually(30'000,
+                   [&] { return std::ranges::all_of(strangers, [](const auto& s) { return s->was_cut_off(); }); }));
+  const std::int64_t after = resident_kib(run.coordinator_pid());
+  MESSAGE("coordinator's memory, KiB: ", before, " -> ", after);
+  CHECK(after < before + (64 << 10));
 }
