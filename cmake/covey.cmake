@@ -64,7 +64,7 @@ function(covey_test name)
   add_executable(${name} ${M_SOURCES})
   list(TRANSFORM M_DEPENDS PREPEND covey_)
   target_link_libraries(${name} PRIVATE covey_test_support ${M_DEPENDS} ${M_LIBRARIES})
-  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)  # half the compile time; what is tested keeps -O3
+  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)  # quicker to compile; what is tested keeps -O3
   add_test(NAME ${name} COMMAND ${name})
   if("parser" IN_LIST M_LABELS)  # what tests/run.sh also runs under AddressSanitizer
     add_dependencies(parser_tests ${name})
