@@ -4,19 +4,20 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 dir=${1:-$root/build/quickstart}
+mkdir -p "$dir"
 failed=0
 for seed in 1 2 3; do
-  if "$root/examples/quickstart.sh" --skip-install --dir "$dir" --seed "$seed" >"$dir-seed-$seed.log" 2>&1; then
+  if "$root/examples/quickstart.sh" --skip-install --dir "$dir" --seed "$seed" >"$dir/seed-$seed.log" 2>&1; then
     outcome=passed
   else
     outcome=failed failed=$((failed + 1))
   fi
-  echo "seed $seed $outcome: $(grep -E '^check ' "$dir-seed-$seed.log" || tail -1 "$dir-seed-$seed.log")"
+  echo "seed $seed $outcome: $(grep -E '^check ' "$dir/seed-$seed.log" || tail -1 "$dir/seed-$seed.log")"
 done
-if "$root/examples/quickstart.sh" --skip-install --dir "$dir" --rounds 2 --learning-rate 0 >"$dir-rate-0.log" 2>&1; then
+if "$root/examples/quickstart.sh" --skip-install --dir "$dir" --rounds 2 --learning-rate 0 >"$dir/rate-0.log" 2>&1; then
   echo "learning rate 0 passed the check: it cannot fail"
   failed=$((failed + 1))
 else
-  echo "learning rate 0: $(grep -E '^check FAILED' "$dir-rate-0.log" || { echo "ended without the check's verdict"; failed=$((failed + 1)); })"
+  echo "learning rate 0: $(grep -E '^check FAILED' "$dir/rate-0.log" || { echo "ended without the check's verdict"; failed=$((failed + 1)); })"
 fi
 exit $((failed > 0))
