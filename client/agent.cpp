@@ -24,10 +24,16 @@ RoundId round_of(const wire::Message& message) {
       message);
 }
 
+AgentConfig with_own_keys(AgentConfig config) {
+  config.session.identity = config.identity.public_key().bytes;
+  config.session.curve = config.curve;
+  return config;
+}
+
 }  // namespace
 
 Agent::Agent(AgentConfig config, AgentSeams seams)
-    : config_(std::move(config)), seams_(std::move(seams)), session_(config_.session) {
+    : config_(with_own_keys(std::move(config))), seams_(std::move(seams)), session_(config_.session) {
   anchor_ms_ = seams_.clock.wall_ms() - seams_.clock.monotonic_ms();
   net::ClientTransport::Handlers handlers;
   handlers.on_frame = [this](ByteSpan frame) { on_frame(frame); };
@@ -137,7 +143,7 @@ Status Agent::perform(Connect) {
   hello.sent_ms = seams_.clock.wall_ms();
   seams_.random(nonce_);
   hello.nonce = nonce_;
-  hello.roster_epoch = config_.roster_epoch;
+  hello.roster_epoch = session_.roster_epoch();
   wire::sign(hello, config_.identity);
   send(hello);
   return {};

@@ -61,10 +61,9 @@ class Downloads {
 };
 
 struct AgentConfig {
-  SessionConfig session;
+  SessionConfig session;  ///< identity and curve in it are set from those below
   crypto::IdentityKey identity;
   wire::Key curve{};  ///< public key the transport connects with
-  std::uint64_t roster_epoch = 0;
 };
 
 /// Borrowed; must outlive the agent.

@@ -23,12 +23,13 @@ AgentConfig agent_config(const DeviceConfig& config, const Enrolment& enrolment,
   SessionConfig session;
   session.task = enrolment.task;
   session.coordinator = enrolment.coordinator;
+  session.roster = enrolment.roster;
   session.policy = config.policy;
   session.reply_ms = config.reply_ms;
   session.rest_ms = config.rest_ms;
   session.backoff_max_ms = config.backoff_max_ms;
   session.jitter_seed = crypto::random_u64();
-  return AgentConfig{std::move(session), std::move(identity), curve, enrolment.roster_epoch};
+  return AgentConfig{std::move(session), std::move(identity), curve};
 }
 
 }  // namespace

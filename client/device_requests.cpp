@@ -45,6 +45,7 @@ Result<Json> Device::status() {
     out.set("phase", running_ != nullptr ? to_string(session.phase()) : "stopped");
     out.set("round", session.round() ? Json(session.round()->value) : Json());
     out.set("receipts", session.receipts_accepted()).set("bytes_submitted", session.bytes_submitted());
+    out.set("roster_epoch", session.roster_epoch());
     out.set("finished", session.finished()).set("problem", session.last_problem());
   };
   if (running_ != nullptr) {

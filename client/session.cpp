@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "aggregation/update.h"
+#include "client/roster.h"
 #include "client/session_rows.h"
 #include "core/base/rng.h"
 #include "core/wire/codec.h"
@@ -28,36 +29,9 @@ std::string round_text(RoundId round) {
 
 }  // namespace
 
-const char* to_string(SessionPhase phase) {
-  switch (phase) {
-    case SessionPhase::resting:
-      return "resting";
-    case SessionPhase::connecting:
-      return "connecting";
-    case SessionPhase::checking_in:
-      return "checking_in";
-    case SessionPhase::fetching:
-      return "fetching";
-    case SessionPhase::training:
-      return "training";
-    case SessionPhase::submitting:
-      return "submitting";
-    case SessionPhase::secure_advertise:
-      return "secure_advertise";
-    case SessionPhase::secure_share:
-      return "secure_share";
-    case SessionPhase::secure_mask:
-      return "secure_mask";
-    case SessionPhase::secure_agree:
-      return "secure_agree";
-    case SessionPhase::secure_unmask:
-      return "secure_unmask";
-  }
-  return "unknown";
-}
-
 struct Session::Machine {
-  explicit Machine(SessionConfig c) : config(std::move(c)), jitter(config.jitter_seed, 0x73657373) {}
+  explicit Machine(SessionConfig c)
+      : config(std::move(c)), jitter(config.jitter_seed, 0x73657373), roster(config.roster, config.identity) {}
 
   SessionConfig config;
   Rng jitter;
@@ -65,6 +39,7 @@ struct Session::Machine {
   // durable
   std::optional<OpenRound> open;
   Ledger ledger;
+  RosterChain roster;
 
   // of this process
   std::vector<Effect> out;
@@ -74,9 +49,14 @@ struct Session::Machine {
   bool started = false;
   bool eligible = true;
   bool finished = false;
-  bool training = false;  ///< a Train effect is out and neither answered nor stopped
-  bool parting = false;   ///< a refusal was sent; the reply timer ends the connection
-  int failures = 0;       ///< in a row; sets the backoff
+  bool training = false;                ///< a Train effect is out and neither answered nor stopped
+  bool parting = false;                 ///< a refusal was sent; the reply timer ends the connection
+  bool following = false;               ///< epochs are asked for; nothing else goes on meanwhile
+  std::uint64_t roster_target = 0;      ///< the epoch that the coordinator spoke of
+  std::optional<wire::TaskOffer> held;  ///< waits for its roster epoch
+  std::int64_t held_since = 0;
+  std::string distrust_told;  ///< in the journal already
+  int failures = 0;           ///< in a row; sets the backoff
   std::size_t fetch_at = 0;
   int fetch_failures = 0;
   std::uint64_t fetched_bytes = 0;
@@ -116,10 +96,14 @@ struct Session::Machine {
     emit(Connect{});
     await_reply();
   }
+  void link_is_down() {
+    link = Link::down;
+    parting = following = false;
+    held.reset();
+  }
   void disconnect() {
     if (link == Link::down) return;
-    link = Link::down;
-    parting = false;
+    link_is_down();
     emit(CancelTimer{SessionTimer::reply});
     emit(Disconnect{});
   }
@@ -146,7 +130,7 @@ struct Session::Machine {
     if (open && now >= limit_ms()) return drop("deadline passed");
     if (open && open->state == RoundState::training) return train();
     if (link == Link::down) return connect();
-    if (link == Link::connecting) return;
+    if (link == Link::connecting || following) return;
     if (!open) return check_in();
     if (open->state == RoundState::fetching) return fetch_next();
     submit();
@@ -232,6 +216,17 @@ struct Session::Machine {
     if (open || parting) return;
     auto plan = wire::open_plan(m, config.coordinator);
     if (!plan.ok()) return fail_link("an offer that cannot be trusted: " + plan.error().message);
+    if (plan->task == config.task && plan->round.value > ledger.last_round) {
+      if (plan->roster_epoch > roster.head().epoch) {  // signed since Welcome
+        held = m;
+        held_since = now;
+        return follow_roster(plan->roster_epoch);
+      }
+      if (plan->roster_epoch < ledger.plan_epoch)
+        return distrust(round_text(plan->round) + " goes back to epoch " + std::to_string(plan->roster_epoch) +
+                        ", before that of an earlier round");
+      ledger.plan_epoch = plan->roster_epoch;
+    }
     failures = 0;
     const auto verdict = judge(*plan, m.left_ms);
     if (verdict.reason != wire::RefusalReason::none) return refuse(plan->round, verdict.reason, verdict.detail);
@@ -317,16 +312,59 @@ struct Session::Machine {
     back_off();
   }
 
+  // ---- the roster
+  /// Asks until `target` is verified; then goes on. Whatever is wrong on the way ends the connection.
+  void follow_roster(std::uint64_t target) {
+    const std::uint64_t known = roster.head().epoch;
+    if (target < known)
+      return distrust("the coordinator is at epoch " + std::to_string(target) + ", this device knows epoch " +
+                      std::to_string(known));
+    if (target == known) return roster_followed();
+    following = true;
+    roster_target = target;
+    send(wire::RosterRequest{known});
+    await_reply();
+  }
+  void on(const wire::RosterReply& m) {
+    if (!following) return;
+    if (m.epochs.empty())
+      return distrust("the coordinator speaks of epoch " + std::to_string(roster_target) + " and does not show it");
+    RosterChain next = roster;
+    for (const auto& document : m.epochs) {
+      if (const auto extended = next.extend(document); !extended.ok()) return distrust(extended.error().message);
+    }
+    roster = next;
+    persist({{kSessionTable, roster_key(), wire::encode(roster.head())}}, "");
+    following = false;
+    if (roster.head().epoch < roster_target) return follow_roster(roster_target);
+    roster_followed();
+  }
+  void roster_followed() {
+    emit(CancelTimer{SessionTimer::reply});
+    if (const auto listed = roster.check_listed(config.curve); !listed.ok()) return distrust(listed.error().message);
+    distrust_told.clear();
+    if (!held) return proceed();
+    auto offer = *std::exchange(held, std::nullopt);
+    offer.left_ms = std::max<std::int64_t>(offer.left_ms, 0) - (now - held_since);
+    on(offer);
+  }
+  /// Leaves, and tells the owner once: this coordinator shows another roster than before.
+  void distrust(std::string why) {
+    why = "roster refused: " + why;
+    if (why != distrust_told) persist({}, why);
+    distrust_told = why;
+    fail_link(std::move(why));
+  }
+
   /// Whatever else a coordinator may say has no place here; blobs are the driver's.
   template <typename Other>
   void on(const Other&) {}
 
   void on(const wire::Welcome&) {}
 
-  void welcome() {
+  void welcome(const wire::Welcome& m) {
     link = Link::up;
-    emit(CancelTimer{SessionTimer::reply});
-    proceed();
+    follow_roster(m.roster_epoch);
   }
 
   // ---- events
@@ -338,16 +376,19 @@ struct Session::Machine {
   void handle(const MessageReceived& e) {
     if (link == Link::down) return;
     if (link == Link::connecting) {
-      if (std::holds_alternative<wire::Welcome>(e.message)) return welcome();
+      if (const auto* hail = std::get_if<wire::Welcome>(&e.message)) return welcome(*hail);
       if (const auto* error = std::get_if<wire::ErrorReply>(&e.message)) return on(*error);
       return;
     }
+    const bool waits = std::holds_alternative<wire::RosterReply>(e.message) ||
+                       std::holds_alternative<wire::ErrorReply>(e.message) ||
+                       std::holds_alternative<wire::CheckBack>(e.message);
+    if (following && !waits) return;
     std::visit([this](const auto& message) { on(message); }, e.message);
   }
   void handle(const ConnectionLost&) {
     if (link == Link::down) return;
-    link = Link::down;
-    parting = false;
+    link_is_down();
     emit(CancelTimer{SessionTimer::reply});
     if (!eligible || training) return;  // training goes on without a link and connects when it has something to say
     note("the connection was lost");
@@ -365,7 +406,7 @@ struct Session::Machine {
           return rest(kRefusalRest_ms);
         }
         // While files come in, silence is the fetcher's to notice; while training, nobody owes us an answer.
-        if (link == Link::up && open && open->state != RoundState::submitting) return;
+        if (link == Link::up && !following && open && open->state != RoundState::submitting) return;
         return fail_link("the coordinator did not answer in time");
       case SessionTimer::round_deadline:
         if (!open) return;
@@ -388,7 +429,7 @@ struct Session::Machine {
     fail_link("download failed: " + e.reason);
   }
   [[nodiscard]] bool fetching(const wire::Hash& blob) const {
-    if (!open || open->state != RoundState::fetching || link != Link::up) return false;
+    if (!open || open->state != RoundState::fetching || link != Link::up || following) return false;
     const auto& model = open->plan.model;
     return fetch_at <= model.size() && (fetch_at < model.size() ? model[fetch_at] : open->plan.adapter).blob == blob;
   }
@@ -462,6 +503,11 @@ Status Session::Machine::restore(store::Store& store) {
   if (ledger_row) {
     COVEY_ASSIGN(ledger, wire::decode<Ledger>(*ledger_row));
   }
+  COVEY_ASSIGN(const auto roster_row, store.get(kSessionTable, roster_key()));
+  if (roster_row) {
+    COVEY_ASSIGN(const auto head, wire::decode<RosterHead>(*roster_row));
+    roster.restore(head);
+  }
   COVEY_ASSIGN(const auto open_row, store.get(kSessionTable, open_key()));
   if (!open_row) return {};
   const Error damaged{ErrorCode::corrupt_data,
@@ -470,6 +516,7 @@ Status Session::Machine::restore(store::Store& store) {
   COVEY_ASSIGN(OpenRound round, wire::decode<OpenRound>(*open_row));
   const wire::TaskOffer offer{round.plan_bytes, 0, round.signature};
   COVEY_ASSIGN(round.plan, wire::open_plan(offer, config.coordinator));
+  if (round.plan.roster_epoch > roster.head().epoch) return damaged;
   if (round.state == RoundState::submitting) {
     COVEY_ASSIGN(auto update, store.get(kSessionTable, update_key()));
     if (round.plan.mode != wire::PrivacyMode::robust || !update || wire::content_hash(*update) != round.content)
@@ -514,6 +561,9 @@ SessionPhase Session::phase() const {
 std::optional<RoundId> Session::round() const {
   if (!machine_->open) return std::nullopt;
   return machine_->open->plan.round;
+}
+std::uint64_t Session::roster_epoch() const {
+  return machine_->roster.head().epoch;
 }
 bool Session::finished() const {
   return machine_->finished;

@@ -9,6 +9,10 @@
 /// A round outlives its link and its process: its row is written before work starts and erased when it ends, and the
 /// protected update is a row before its first byte leaves, so that every later attempt sends the same bytes.
 ///
+/// Between Welcome and whatever comes next, and again before a plan that names a newer epoch, the roster is followed:
+/// RosterRequest until the device has verified the epoch that the coordinator speaks of, and the head is a row. A
+/// roster that does not extend the known one ends the connection; nothing is said or trained on it.
+///
 /// In `secure` and `grouped` mode the phases of secure aggregation stand in place of `submitting`; there is no
 /// transition that emits a ClearUpdate in them.
 #pragma once
@@ -140,6 +144,9 @@ struct SessionPolicy {
 struct SessionConfig {
   std::string task;         ///< the only one it takes part in
   wire::Key coordinator{};  ///< identity pinned at enrolment: every plan must be signed by it
+  wire::Key roster{};       ///< pinned at enrolment: every epoch of the roster must be signed by it
+  wire::Key identity{};     ///< this device's: it takes part only while the roster lists it; the agent fills it in
+  wire::Key curve{};        ///< with this transport key; the agent fills it in
   SessionPolicy policy;
   std::int64_t reply_ms = 30'000;       ///< how long an answer may take
   std::int64_t backoff_first_ms = 500;  ///< doubled per failure in a row, plus up to half of it as jitter
@@ -158,7 +165,8 @@ struct PlanVerdict {
 /// suffices is found out by the trainer, which sees the model's files.
 PlanVerdict check_plan(const wire::RoundPlan& plan, const SessionPolicy& policy);
 
-/// Tables it writes: "session" (open round, its protected update, counters) and "journal" (number -> ms, text).
+/// Tables it writes: "session" (open round, its protected update, counters, the roster's head) and "journal" (number ->
+/// ms, text).
 inline constexpr const char* kSessionTable = "session";
 inline constexpr const char* kJournalTable = "journal";
 
@@ -193,6 +201,7 @@ class Session {
 
   [[nodiscard]] SessionPhase phase() const;
   [[nodiscard]] std::optional<RoundId> round() const;     ///< the open one
+  [[nodiscard]] std::uint64_t roster_epoch() const;       ///< newest one verified: what Hello says
   [[nodiscard]] bool finished() const;                    ///< the coordinator said that the task is done
   [[nodiscard]] std::uint64_t receipts_accepted() const;  ///< over all processes
   [[nodiscard]] std::uint64_t bytes_submitted() const;    ///< of accepted updates, over all processes

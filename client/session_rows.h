@@ -37,10 +37,11 @@ struct Ledger {
   std::int64_t day = 0;  ///< number of the day that `rounds_in_day` counts
   std::uint32_t rounds_in_day = 0;
   std::uint64_t journal_next = 0;
+  std::uint64_t plan_epoch = 0;  ///< newest roster epoch that a plan was based on: later plans go not below it
 
   template <class Archive>
   void serialize(Archive& a) {
-    a(last_round, accepted, bytes_submitted, day, rounds_in_day, journal_next);
+    a(last_round, accepted, bytes_submitted, day, rounds_in_day, journal_next, plan_epoch);
   }
 };
 
@@ -60,6 +61,9 @@ inline Bytes open_key() {
 }
 inline Bytes update_key() {
   return store::key_of("update");
+}
+inline Bytes roster_key() {
+  return store::key_of("roster");
 }
 inline Bytes ledger_key() {
   return store::key_of("ledger");

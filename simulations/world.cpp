@@ -52,7 +52,6 @@ struct Device {
   const DeviceClass* kind = nullptr;
   const std::vector<train::TokenRow>* rows = nullptr;
   wire::Key curve{};
-  std::uint64_t roster_epoch = 0;
   store::MemoryStore store;
   Rng random{0};
 
@@ -143,13 +142,14 @@ Status World::prepare() {
   COVEY_TRY(coordinator::serve_model(task_, files, blobs_));
   COVEY_TRY(coordinator::add_adapter(task_, *bench_.model, experiment_.adapter));
 
-  auto roster_key = identity_from(task_.seed, 1);
+  const auto roster_key = identity_from(task_.seed, 1);
   const wire::Key roster_public = roster_key.public_key().bytes;
-  COVEY_ASSIGN(registration_,
-               coordinator::Registration::open(store_, roster_public, std::move(roster_key), queue_.clock()));
+  COVEY_ASSIGN(registration_, coordinator::Registration::open(store_, roster_public, std::nullopt, queue_.clock()));
   network_ = std::make_unique<net::MemoryNetwork>(
       [this](net::MemoryNetwork::Delivery delivery) { deliver(std::move(delivery)); }, registration_.get());
   COVEY_TRY(make_devices());
+  // All devices in few epochs: each device verifies the chain, and its bytes are part of what the world measures.
+  COVEY_TRY(registration_->sign_pending(roster_key));
   COVEY_ASSIGN(service_, coordinator::Service::create(
                              task_, identity_from(task_.seed, 0),
                              {store_, network_->server(), *registration_, blobs_, *this, queue_.clock()}));
@@ -168,7 +168,7 @@ Status World::make_devices() {
     device->curve = curve_from(task_.seed, i);
     device->random = Rng(derive_seed(task_.seed, kRandom), i);
     const DeviceId id = identity_from(task_.seed, 2 + i).device_id();
-    COVEY_ASSIGN(device->roster_epoch, registration_->admit(id, device->curve, data_.devices[i].key));
+    COVEY_TRY(registration_->admit(id, device->curve, data_.devices[i].key));
     const auto start_ms = static_cast<std::int64_t>(starts.below(task_.check_back_ms + 1));
     queue_.at(start_ms, [this, d = device.get()] { start_life(*d); });
     devices_.push_back(std::move(device));
@@ -190,10 +190,11 @@ void World::start_life(Device& device) {
   client::SessionConfig session;
   session.task = task_.task;
   session.coordinator = identity_from(task_.seed, 0).public_key().bytes;
+  session.roster = identity_from(task_.seed, 1).public_key().bytes;
   session.policy.weakest_mode = task_.privacy.mode;
   session.jitter_seed = derive_seed(derive_seed(task_.seed, kJitter), device.index);
   device.agent = std::make_unique<client::Agent>(
-      client::AgentConfig{session, identity_from(task_.seed, 2 + device.index), device.curve, device.roster_epoch},
+      client::AgentConfig{session, identity_from(task_.seed, 2 + device.index), device.curve},
       client::AgentSeams{device.store, *device.transport, *device.downloads, *device.trainer, queue_.clock(),
                          [&device](std::span<std::uint8_t> out) {
                            for (auto& byte : out) byte = static_cast<std::uint8_t>(device.random.next_u32());

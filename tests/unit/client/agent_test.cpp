@@ -57,6 +57,8 @@ struct FailingStore final : store::Store {
 /// A coordinator of a few lines that speaks real frames over the in-memory network, and serves real blobs.
 struct Coordinator {
   crypto::IdentityKey identity = test::key_of_seed(7);
+  test::TestRoster roster;
+  std::vector<std::uint64_t> hello_epochs;
   net::MemoryNetwork network;
   net::BlobServer blobs;
   wire::RoundPlan plan = test::sample_plan(1);
@@ -68,6 +70,8 @@ struct Coordinator {
   wire::SubmitBegin begin;
 
   Coordinator() {
+    roster.add(1);
+    roster.add(2);
     const auto add = [&](Bytes content, wire::FileBlob& file) {
       file.bytes = content.size();
       const auto id = blobs.add(std::move(content));
@@ -106,9 +110,12 @@ struct Coordinator {
     hello_good = wire::signature_ok(m);
     wire::Welcome welcome;
     welcome.server_ms = 1;
+    welcome.roster_epoch = roster.head();
+    hello_epochs.push_back(m.roster_epoch);
     wire::sign(welcome, m.nonce, identity);
     say(c, welcome);
   }
+  void answer(net::ConnectionId c, const wire::RosterRequest& m) { say(c, roster.after(m.after_epoch)); }
   void answer(net::ConnectionId c, const wire::CheckIn& m) {
     if (m.last_round == plan.round) return say(c, wire::CheckBack{60'000, wire::WaitReason::finished});
     auto offer = wire::sign_plan(wire::encode(plan), test::key_of_seed(7));
@@ -146,7 +153,7 @@ struct Rig {
     REQUIRE_OK(opened);
     files = *std::move(opened);
     trainer.files = files.get();
-    AgentConfig config{test::session_config(), test::key_of_seed(1), wire::Key{}, 0};
+    AgentConfig config{test::session_config(), test::key_of_seed(1), wire::Key{}};
     AgentSeams seams{disk, *transport, *files, trainer, clock, [this](std::span<std::uint8_t> out) {
                        for (auto& byte : out) byte = static_cast<std::uint8_t>(entropy.next_u32());
                      }};
@@ -172,6 +179,9 @@ TEST_CASE("an agent says a signed hello, downloads, trains, submits and rests") 
   REQUIRE_OK(rig.agent->start(test::capable()));
   REQUIRE_OK(rig.run());
   CHECK(rig.coordinator.hello_good);
+  REQUIRE(rig.coordinator.hello_epochs.size() >= 2);
+  CHECK(rig.coordinator.hello_epochs.front() == 0);
+  CHECK(rig.coordinator.hello_epochs.back() == 2);
   CHECK(rig.agent->session().receipts_accepted() == 1);
   CHECK(rig.agent->session().finished());
   CHECK(rig.trainer.starts == 1);
@@ -185,7 +195,7 @@ TEST_CASE("an agent says a signed hello, downloads, trains, submits and rests") 
 }
 
 TEST_CASE("connections cut at any frame delay a round and change nothing else") {
-  for (int cut = 0; cut < 14; ++cut) {
+  for (int cut = 0; cut < 15; ++cut) {
     CAPTURE(cut);
     Rig rig;
     rig.coordinator.frames_until_break = cut;
@@ -223,7 +233,7 @@ TEST_CASE("an agent whose disk fails sends nothing after the failed commit, and 
     const auto ran = rig.run();
     REQUIRE_FALSE(ran.ok());
     CHECK(ran.error().code == ErrorCode::resource_exhausted);
-    if (fail_at == 0) CHECK(rig.coordinator.heard.back() == "check_in");
+    if (fail_at == 0) CHECK(rig.coordinator.heard.back() == "roster_request");
     CHECK_FALSE(rig.agent->run_due().ok());
     rig.disk.commits_left = 1'000'000;
     rig.boot();

@@ -136,7 +136,7 @@ TEST_CASE("commands work alike on the store and through the socket of a running 
   std::thread loop([&] {
     const auto end = device->run({0, &stop});
     REQUIRE_OK(end);
-    CHECK(*end == RunEnd::stopped);
+    CHECK(end->end == RunEnd::stopped);
   });
   const std::string socket = control_socket_path(dir.path());
   Result<std::string> answer = Error{};

@@ -10,7 +10,7 @@ namespace {
 wire::Message random_message(Rng& rng, SessionWorld& world) {
   const RoundId round{rng.below(4)};
   const wire::Hash content = test::hash_of(static_cast<std::uint8_t>(rng.below(4)));
-  switch (rng.below(12)) {
+  switch (rng.below(14)) {
     case 0:
       return wire::Welcome{};
     case 1:
@@ -20,6 +20,7 @@ wire::Message random_message(Rng& rng, SessionWorld& world) {
     case 4: {
       auto plan = sample_plan(rng.below(6));
       plan.mode = wire::PrivacyMode(rng.below(3));
+      if (rng.below(4) == 0) plan.roster_epoch = rng.below(4);
       if (rng.below(4) == 0) plan.batch = rng.next_u32();
       if (rng.below(8) == 0) plan.adapter_layout.resize(rng.below(20));
       auto offer = world.offer(plan);
@@ -39,6 +40,15 @@ wire::Message random_message(Rng& rng, SessionWorld& world) {
       return wire::ManifestReply{};
     case 10:
       return wire::CheckIn{};
+    case 11: {
+      if (rng.below(4) == 0) world.roster.add(static_cast<std::uint8_t>(rng.below(20) + 2));
+      return wire::Welcome{0, world.roster.head(), {}};
+    }
+    case 12: {
+      auto reply = world.roster.after(rng.below(3) == 0 ? rng.below(4) : world.session->roster_epoch());
+      if (rng.below(5) == 0 && !reply.epochs.empty()) reply.epochs.back().signature[1] ^= 1;
+      return reply;
+    }
     default:
       return wire::ChunkReply{};
   }

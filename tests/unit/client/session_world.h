@@ -17,13 +17,10 @@
 #include "core/store/memory_store.h"
 #include "core/wire/codec.h"
 #include "core/wire/signing.h"
+#include "roster_world.h"
 #include "support/support.h"
 
 namespace covey::test {
-
-inline crypto::IdentityKey key_of_seed(std::uint8_t seed) {
-  return *crypto::IdentityKey::from_seed(Bytes(32, seed));
-}
 
 inline wire::Hash hash_of(std::uint8_t fill) {
   wire::Hash out{};
@@ -56,6 +53,7 @@ inline wire::RoundPlan sample_plan(std::uint64_t round = 1, int width = 8) {
   plan.min_count = 2;
   plan.update_bytes_max = std::uint64_t{1} << 24;
   plan.deadline_ms = 600'000;
+  plan.roster_epoch = 1;
   return plan;
 }
 
@@ -63,6 +61,8 @@ inline client::SessionConfig session_config() {
   client::SessionConfig config;
   config.task = "assistant";
   config.coordinator = key_of_seed(7).public_key().bytes;
+  config.roster = key_of_seed(9).public_key().bytes;
+  config.identity = key_of_seed(1).public_key().bytes;
   config.policy.weakest_mode = wire::PrivacyMode::robust;
   config.jitter_seed = 5;
   return config;
@@ -90,6 +90,9 @@ struct SessionWorld {
 
   // coordinator
   crypto::IdentityKey coordinator = key_of_seed(7);
+  TestRoster roster;
+  bool roster_answers = true;
+  std::uint64_t claimed_epoch = 0;     ///< what Welcome says instead of the roster's head; 0: the truth
   std::vector<wire::RoundPlan> plans;  ///< offered in turn, each until there is a receipt or a refusal
   std::size_t next_plan = 0;
   std::map<std::uint64_t, wire::SubmitBegin> announced;
@@ -105,6 +108,8 @@ struct SessionWorld {
   int crashes = 0;
   std::uint8_t training_runs = 0;
   int stops = 0;
+
+  SessionWorld() { roster.add(1); }
 
   void boot() {
     session = std::make_unique<client::Session>(config);
@@ -158,7 +163,7 @@ struct SessionWorld {
   void perform(client::Connect&) {
     connected = !connecting_fails;
     if (connected) {
-      reply(wire::Welcome{});
+      reply(wire::Welcome{0, claimed_epoch > 0 ? claimed_epoch : roster.head(), {}});
     } else {
       events.emplace_back(client::ConnectionLost{});
     }
@@ -197,6 +202,9 @@ struct SessionWorld {
     return made;
   }
 
+  void serve(const wire::RosterRequest& m) {
+    if (roster_answers) reply(roster.after(m.after_epoch));
+  }
   void serve(const wire::CheckIn& m) {
     while (next_plan < plans.size() && plans[next_plan].round <= m.last_round) ++next_plan;
     if (next_plan < plans.size()) return reply(offer(plans[next_plan]));

@@ -1,0 +1,37 @@
+#include "client/roster.h"
+
+#include <string>
+
+#include "core/wire/signing.h"
+
+namespace covey::client {
+
+Status RosterChain::extend(const wire::SignedRosterEpoch& document) {
+  COVEY_ASSIGN(const auto next, wire::open_epoch(document, roster_));
+  const auto no = [&](const std::string& why) {
+    return Error{ErrorCode::permission_denied, "roster epoch " + std::to_string(next.epoch) + ": " + why};
+  };
+  if (next.epoch <= head_.epoch) return no("not newer than epoch " + std::to_string(head_.epoch) + ", known here");
+  if (next.epoch - head_.epoch > 1) return no("leaves a gap after epoch " + std::to_string(head_.epoch));
+  if (next.previous != head_.hash) return no("a fork: it does not extend the epoch known here");
+  head_.epoch = next.epoch;
+  head_.hash = wire::hash_of(document);
+  for (const auto& change : next.changes) {
+    if (change.identity != identity_) continue;
+    head_.listing = change.status == wire::DeviceStatus::active ? RosterListing::active : RosterListing::revoked;
+    head_.curve = change.curve;
+  }
+  return {};
+}
+
+Status RosterChain::check_listed(const wire::Key& curve) const {
+  const auto no = [&](const std::string& why) {
+    return Error{ErrorCode::permission_denied, "epoch " + std::to_string(head_.epoch) + " " + why};
+  };
+  if (head_.listing == RosterListing::absent) return no("does not list this device");
+  if (head_.listing == RosterListing::revoked) return no("lists this device as revoked");
+  if (head_.curve != curve) return no("lists this device with another transport key");
+  return {};
+}
+
+}  // namespace covey::client

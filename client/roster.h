@@ -1,0 +1,54 @@
+/// The roster as a device follows it: a hash chain of epochs signed by the roster key pinned at enrolment. Pure.
+///
+/// Only the newest epoch's number and hash are kept, and what the chain says of this device itself: that is enough to
+/// refuse whatever does not extend it. security.md section 2.
+#pragma once
+
+#include <cstdint>
+
+#include "core/base/result.h"
+#include "core/wire/field.h"
+#include "core/wire/messages.h"
+
+namespace covey::client {
+
+enum class RosterListing : std::uint8_t { absent = 0, active = 1, revoked = 2 };
+
+/// A row of the device's store.
+struct RosterHead {
+  std::uint64_t epoch = 0;                        ///< 0: none verified yet
+  wire::Hash hash{};                              ///< of the encoded SignedRosterEpoch; zero for epoch 0
+  RosterListing listing = RosterListing::absent;  ///< of this device
+  wire::Key curve{};                              ///< its transport key as listed
+
+  template <class Archive>
+  void serialize(Archive& a) {
+    a(epoch, hash, wire::up_to(listing, RosterListing::revoked), curve);
+  }
+};
+
+class RosterChain {
+ public:
+  /// @param roster    the pinned key that signs epochs
+  /// @param identity  this device's
+  RosterChain(const wire::Key& roster, const wire::Key& identity) : roster_(roster), identity_(identity) {}
+
+  /// What an earlier process verified.
+  void restore(const RosterHead& head) { head_ = head; }
+  /// Takes the epoch that follows the head; an error leaves the head as it is. @errors permission_denied: not signed by
+  /// the roster key, older than the head, with a gap before it, or not on top of the head (a fork). corrupt_data: no
+  /// epoch at all.
+  [[nodiscard]] Status extend(const wire::SignedRosterEpoch& document);
+  /// Whether this device may take part, with this transport key. @errors permission_denied: not listed, revoked, listed
+  /// with another key.
+  [[nodiscard]] Status check_listed(const wire::Key& curve) const;
+
+  [[nodiscard]] const RosterHead& head() const { return head_; }
+
+ private:
+  wire::Key roster_;
+  wire::Key identity_;
+  RosterHead head_;
+};
+
+}  // namespace covey::client
