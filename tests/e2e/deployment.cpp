@@ -1,6 +1,8 @@
 #include "deployment.h"
 
+#include <algorithm>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -79,15 +81,24 @@ const Base& base_model() {
                "data: corpus/general/train.txt\n"
                "vocab_size: 320\n"
                "model: {layers: 2, hidden_size: 32, intermediate_size: 64, heads: 2, kv_heads: 2, context: 64}\n"
-               "training: {lr: 0.003, batch: 16, seq: 32, steps: 60}\n");
+               "training: {lr: 0.003, batch: 16, seq: 32, steps: 200}\n");
     must(program("covey-model") + " pretrain --config '" + dir.file("pretrain.yaml") + "' --out '" + out.model + "'");
     return out;
   }();
   return base;
 }
 
+static TaskOptions scaled(TaskOptions options) {
+  const char* work = std::getenv("COVEY_E2E_WORK");
+  if (work == nullptr) return options;
+  const auto less = [&](int count) { return std::max(1, static_cast<int>(std::atof(work) * count)); };
+  options.local_steps = less(options.local_steps);
+  if (options.held_out_lines > 100) options.held_out_lines = less(options.held_out_lines);
+  return options;
+}
+
 Deployment::Deployment(TaskOptions options)
-    : options_(std::move(options)), port_(free_port()), coordinator_dir_(dir_.file("coordinator")) {
+    : options_(scaled(std::move(options))), port_(free_port()), coordinator_dir_(dir_.file("coordinator")) {
   must(program("covey-coordinator") + " init '" + coordinator_dir_ + "' --task e2e");
   write_settings();
 }
