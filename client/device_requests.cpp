@@ -3,6 +3,7 @@
 
 #include "adapters/workbench.h"
 #include "client/device_running.h"
+#include "client/session_rows.h"
 
 namespace covey::client {
 namespace {
@@ -110,7 +111,12 @@ Result<Json> Device::forget() {
     SessionConfig config;
     config.coordinator = enrolment_.coordinator;
     Session session(std::move(config));
-    COVEY_TRY(session.restore(*store_));
+    if (const Status restored = session.restore(*store_); !restored.ok()) {
+      // A round that cannot be read must not keep the examples alive.
+      const std::vector<store::Write> writes = {{kSessionTable, open_key(), std::nullopt},
+                                                {kSessionTable, update_key(), std::nullopt}};
+      COVEY_TRY(store_->commit(writes));
+    }
     for (const auto& effect : session.step(Forgotten{}, SystemClock().wall_ms())) {
       if (const auto* persist = std::get_if<Persist>(&effect)) COVEY_TRY(store_->commit(persist->writes));
     }

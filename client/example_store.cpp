@@ -11,7 +11,7 @@ namespace {
 constexpr const char* kTable = "examples";
 
 Error over(const std::string& what) {
-  return {ErrorCode::resource_exhausted, "examples: " + what + "; `covey-device forget --examples` makes room"};
+  return {ErrorCode::resource_exhausted, "examples: " + what + "; `covey-device forget` makes room"};
 }
 
 }  // namespace

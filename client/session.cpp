@@ -370,7 +370,12 @@ struct Session::Machine {
   // ---- events
   void handle(const Started&) {
     started = true;
-    if (open) emit(SetTimer{SessionTimer::round_deadline, limit_ms()});
+    if (open) {
+      // The owner may have changed the policy since the round was accepted: it is asked again before anything goes on.
+      const auto verdict = check_plan(open->plan, config.policy);
+      if (verdict.reason != wire::RefusalReason::none) return drop("the policy forbids it now: " + verdict.detail);
+      emit(SetTimer{SessionTimer::round_deadline, limit_ms()});
+    }
     proceed();
   }
   void handle(const MessageReceived& e) {

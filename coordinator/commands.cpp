@@ -37,7 +37,13 @@ Result<Json> ask(const CommandOptions& options, const Json& request) {
 
 std::string cell(const Json* value) {
   if (value == nullptr || value->is_null()) return "-";
-  if (value->is_string()) return value->as_string().ok() ? *value->as_string() : "";
+  if (value->is_string()) {
+    std::string text = *value->as_string();  // a device chose it: no control bytes reach the terminal
+    for (char& c : text) {
+      if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+    }
+    return text;
+  }
   if (value->kind() == Json::Kind::real) {
     char text[32];
     std::snprintf(text, sizeof text, "%.4g", *value->as_double());

@@ -23,6 +23,7 @@ struct Tables {
   std::map<std::uint64_t, RoundRow> rounds;
   std::map<std::uint64_t, ContributorsRow> contributors;
   DevicesByRound accepted;
+  std::map<std::uint64_t, std::uint64_t> accepted_weight;  ///< of a round's acknowledged receipts
   DevicesByRound cohort;
 };
 
@@ -46,7 +47,10 @@ Status read_tables(store::Store& store, Tables& out) {
     COVEY_ASSIGN(const auto id, store::number_in_key(key));
     COVEY_ASSIGN(const DeviceId device, store::device_in_key(key, 8));
     COVEY_ASSIGN(const auto row, wire::decode<ReceiptRow>(value));
-    if (row.status == wire::ReceiptStatus::accepted) out.accepted[id].insert(device);
+    if (row.status == wire::ReceiptStatus::accepted) {
+      out.accepted[id].insert(device);
+      out.accepted_weight[id] += row.weight;
+    }
     return {};
   }));
   return store.scan("cohort", {}, [&](ByteSpan key, ByteSpan value) -> Status {
@@ -104,6 +108,9 @@ std::string contributors_are_receipts(const Tables& tables) {
     if (accepted == tables.accepted.end() || accepted->second != devices) {
       return "the contributors of round " + number(id) + " differ from its acknowledged receipts";
     }
+    if (row.weight != tables.accepted_weight.at(id)) {
+      return "the summed weight of round " + number(id) + " differs from its acknowledged receipts";
+    }
     const auto cohort = tables.cohort.find(id);
     for (const DeviceId& device : devices) {
       if (cohort == tables.cohort.end() || !cohort->second.contains(device)) {
@@ -125,6 +132,10 @@ std::string rounds_count_contributors(const Tables& tables) {
     if (counted != round.contributors) {
       return "round " + number(id) + " says " + number(round.contributors) + " contributors, its list " +
              number(counted);
+    }
+    if (row != tables.contributors.end() && row->second.weight != round.weight) {
+      return "round " + number(id) + " says weight " + number(round.weight) + ", its contributors " +
+             number(row->second.weight);
     }
   }
   return {};

@@ -24,6 +24,10 @@ TEXT
 model= data= devices=8 rounds=32 rate=0.01 seed=1 dir=$root/build/quickstart install=yes check=yes
 while [ $# -gt 0 ]; do
   case "$1" in
+    --skip-install | --no-check | --help | -h) ;;
+    --*) [ $# -ge 2 ] || { echo "quickstart.sh: $1 wants a value; see --help" >&2; exit 2; } ;;
+  esac
+  case "$1" in
     --model) model=$2; shift 2 ;;
     --data) data=$2; shift 2 ;;
     --devices) devices=$2; shift 2 ;;
@@ -137,8 +141,7 @@ for _ in $(seq 100); do
   kill -0 "$coordinator" 2>/dev/null || { tail -1 "$run/coordinator.log" >&2; exit 1; }
   sleep 0.1
 done
-covey-coordinator invite --config "$run/coordinator/coordinator.yaml" --uses "$devices" >"$run/invite"
-chmod 600 "$run/invite"
+(umask 077 && covey-coordinator invite --config "$run/coordinator/coordinator.yaml" --uses "$devices" >"$run/invite")
 federated_from=$SECONDS
 for i in $(seq -f %02g 1 "$devices"); do
   # weakest-mode: this version has no secure aggregation, so a device must say that it trusts the coordinator.
@@ -159,6 +162,12 @@ if ! wait "$coordinator"; then
   echo "quickstart.sh: the coordinator failed; its log is $run/coordinator.log" >&2
   exit 1
 fi
+# Devices end when they hear that the task is finished; one that was away just then is told to stop.
+for _ in $(seq 50); do
+  [ -n "$(jobs -pr)" ] || break
+  sleep 0.2
+done
+kill "${pids[@]}" 2>/dev/null || true
 wait "${pids[@]:1}" 2>/dev/null || true
 trap - EXIT
 federated_s=$((SECONDS - federated_from))

@@ -224,10 +224,10 @@ Status SqliteStore::Connection::open(const SqliteOptions& options) {
   sqlite3_busy_timeout(db_.get(), kBusyTimeoutMs);
   sqlite3_db_config(db_.get(), SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
   // Exclusive before the first read: the WAL index then lives in our memory, and no other connection can come in.
-  COVEY_TRY(
-      execute("PRAGMA locking_mode=EXCLUSIVE; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY;"
-              "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON; PRAGMA synchronous=EXTRA;",
-              "cannot set up the connection"));
+  COVEY_TRY(execute(
+      "PRAGMA locking_mode=EXCLUSIVE; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY;"
+      "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON; PRAGMA secure_delete=ON; PRAGMA synchronous=EXTRA;",
+      "cannot set up the connection"));
   bool is_new = false;
   COVEY_TRY(check_schema(is_new));
   COVEY_TRY(check("quick_check"));
