@@ -219,6 +219,25 @@ TEST_CASE("while the device is not eligible it is disconnected and idle, and it 
   CHECK(world.session->receipts_accepted() == 1);
 }
 
+TEST_CASE("a round that the owner's policy forbids after a restart does not go on, and nothing of it leaves") {
+  SessionWorld world;
+  world.plans = {sample_plan(1)};
+  world.trainer_answers = false;
+  world.boot();
+  REQUIRE(world.session->round().has_value());
+  world.config.policy.weakest_mode = wire::PrivacyMode::secure;
+  world.trainer_answers = true;
+  const auto sent_before = world.sent.size();
+  const auto runs_before = world.training_runs;
+  world.boot();
+  CHECK(world.training_runs == runs_before);
+  for (std::size_t i = sent_before; i < world.sent.size(); ++i) {
+    CHECK_FALSE(std::holds_alternative<wire::SubmitBegin>(world.sent[i]));
+    CHECK_FALSE(std::holds_alternative<wire::SubmitChunk>(world.sent[i]));
+  }
+  CHECK(world.uploads.empty());
+}
+
 TEST_CASE("a round whose deadline passes is dropped, in training and in a pause") {
   for (const bool paused : {false, true}) {
     SessionWorld world;
