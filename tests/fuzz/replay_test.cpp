@@ -12,6 +12,7 @@ namespace {
 using Target = void (*)(const std::uint8_t*, std::size_t);
 const std::map<std::string, Target> kTargets = {{"json", fuzz::json},
                                                 {"safetensors", fuzz::safetensors},
+                                                {"gguf", fuzz::gguf},
                                                 {"llama2c", fuzz::llama2c},
                                                 {"tokenizer_bin", fuzz::tokenizer_bin},
                                                 {"tokenizer_json", fuzz::tokenizer_json},

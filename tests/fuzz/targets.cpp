@@ -4,6 +4,7 @@
 #include <string>
 
 #include "core/data/examples.h"
+#include "core/formats/gguf.h"
 #include "core/formats/json.h"
 #include "core/formats/llama2c.h"
 #include "core/formats/peft.h"
@@ -60,6 +61,29 @@ void safetensors(const std::uint8_t* data, std::size_t size) {
     }
   }
   must(total <= size);
+}
+
+void gguf(const std::uint8_t* data, std::size_t size) {
+  const auto file = formats::GgufFile::parse({data, size}, "f");
+  if (refused(file)) return;
+  std::size_t total = 0;
+  for (const auto& tensor : file->tensors()) {
+    total += tensor.bytes.size();
+    must(static_cast<std::size_t>(tensor.elements()) / tensor.type->block * tensor.type->block_bytes ==
+         tensor.bytes.size());
+    must(file->find(tensor.name) == &tensor);
+  }
+  must(total <= size);
+  for (const auto& entry : file->entries()) {
+    // At most one kind of getter fits a value; all must return.
+    (void)refused(file->get_string(entry.key));
+    (void)refused(file->get_bool(entry.key));
+    (void)refused(file->get_int(entry.key));
+    (void)refused(file->get_double(entry.key));
+    (void)refused(file->get_strings(entry.key));
+    (void)refused(file->get_ints(entry.key));
+    (void)refused(file->get_doubles(entry.key));
+  }
 }
 
 void llama2c(const std::uint8_t* data, std::size_t size) {

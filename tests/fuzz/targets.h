@@ -9,6 +9,7 @@ namespace covey::fuzz {
 
 void json(const std::uint8_t* data, std::size_t size);
 void safetensors(const std::uint8_t* data, std::size_t size);
+void gguf(const std::uint8_t* data, std::size_t size);
 void llama2c(const std::uint8_t* data, std::size_t size);
 void tokenizer_bin(const std::uint8_t* data, std::size_t size);
 void tokenizer_json(const std::uint8_t* data, std::size_t size);
