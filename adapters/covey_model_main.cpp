@@ -1,10 +1,10 @@
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <functional>
 #include <memory>
 #include <string>
 
 #include "adapters/covey_model.h"
+#include "core/base/command_line.h"
 
 using namespace covey;
 using namespace covey::adapters;
@@ -33,33 +33,14 @@ class Program {
   }
 
   int run(int argc, char** argv) {
-    try {
-      app_.parse(argc, argv);
-    } catch (const CLI::ParseError& error) {
-      if (error.get_exit_code() == 0) return app_.exit(error);
-      if (argc > 1 && argv[1][0] != '-' && app_.get_subcommands().empty()) {
-        std::fprintf(stderr, "covey-model: no command \"%s\"; see covey-model --help\n", one_line(argv[1]).c_str());
-        return 2;
-      }
-      std::fprintf(stderr, "covey-model: %s; see covey-model --help\n", one_line(error.what()).c_str());
-      return 2;
-    }
+    if (const auto code = parse_command_line(app_, argc, argv)) return *code;
     Console console(json_);
     const Status status = chosen_(console);
     console.end_progress();
-    if (status.ok()) return 0;
-    std::fprintf(stderr, "covey-model: %s\n", one_line(status.error().message).c_str());
-    return exit_code(status.error());
+    return report_outcome(app_, status);
   }
 
  private:
-  static std::string one_line(std::string text) {
-    for (char& c : text) {
-      if (c == '\n' || c == '\r') c = ' ';
-    }
-    return text;
-  }
-
   template <typename Options>
   Subcommand<Options> add(CLI::App& parent, const char* name, const char* what,
                           Status (*command)(const Options&, Console&)) {

@@ -11,6 +11,7 @@
 #include "client/control_socket.h"
 #include "client/device.h"
 #include "client/enroll.h"
+#include "core/base/command_line.h"
 #include "core/base/file.h"
 #include "core/base/log.h"
 
@@ -24,12 +25,6 @@ std::atomic<bool> stop_requested{false};
 
 void on_signal(int) {
   stop_requested.store(true);
-}
-
-std::string one_line(std::string text) {
-  for (char& c : text)
-    if (c == '\n' || c == '\r') c = ' ';
-  return text;
 }
 
 std::string local_time(std::int64_t at_ms) {
@@ -66,21 +61,8 @@ class Program {
   }
 
   int run(int argc, char** argv) {
-    try {
-      app_.parse(argc, argv);
-    } catch (const CLI::ParseError& error) {
-      if (error.get_exit_code() == 0) return app_.exit(error);
-      if (argc > 1 && argv[1][0] != '-' && app_.get_subcommands().empty()) {
-        std::fprintf(stderr, "covey-device: no command \"%s\"; see covey-device --help\n", one_line(argv[1]).c_str());
-        return 2;
-      }
-      std::fprintf(stderr, "covey-device: %s; see covey-device --help\n", one_line(error.what()).c_str());
-      return 2;
-    }
-    const Status status = chosen_();
-    if (status.ok()) return 0;
-    std::fprintf(stderr, "covey-device: %s\n", one_line(status.error().message).c_str());
-    return exit_code(status.error());
+    if (const auto code = parse_command_line(app_, argc, argv)) return *code;
+    return report_outcome(app_, chosen_());
   }
 
  private:

@@ -1,5 +1,4 @@
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <filesystem>
 #include <functional>
 #include <string>
@@ -7,25 +6,13 @@
 #include "coordinator/commands.h"
 #include "coordinator/daemon.h"
 #include "coordinator/deployment.h"
+#include "core/base/command_line.h"
 
 using namespace covey;
 using namespace covey::coordinator;
 using formats::Json;
 
 namespace {
-
-std::string one_line(std::string text) {
-  for (char& c : text) {
-    if (c == '\n' || c == '\r') c = ' ';
-  }
-  return text;
-}
-
-int report(const Status& status) {
-  if (status.ok()) return 0;
-  std::fprintf(stderr, "covey-coordinator: %s\n", one_line(status.error().message).c_str());
-  return exit_code(status.error());
-}
 
 std::string absolute(const std::string& path) {
   std::error_code error;
@@ -111,17 +98,6 @@ int main(int argc, char** argv) {
   ask(backup, "backup", [&] { return Json::object({{"path", absolute(out)}}); });
   ask(add(app, "verify", "check the database and what must hold between its tables"), "verify", plain);
 
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);
-    if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty()) {
-      std::fprintf(stderr, "covey-coordinator: no command \"%s\"; see covey-coordinator --help\n",
-                   one_line(argv[1]).c_str());
-      return 2;
-    }
-    std::fprintf(stderr, "covey-coordinator: %s; see covey-coordinator --help\n", one_line(error.what()).c_str());
-    return 2;
-  }
-  return report(chosen());
+  if (const auto code = parse_command_line(app, argc, argv)) return *code;
+  return report_outcome(app, chosen());
 }

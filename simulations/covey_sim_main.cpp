@@ -1,21 +1,10 @@
 #include <CLI/CLI.hpp>
-#include <cstdio>
 
+#include "core/base/command_line.h"
 #include "core/base/log.h"
 #include "simulations/covey_sim.h"
 
 using namespace covey;
-
-namespace {
-
-std::string one_line(std::string text) {
-  for (char& c : text) {
-    if (c == '\n' || c == '\r') c = ' ';
-  }
-  return text;
-}
-
-}  // namespace
 
 int main(int argc, char** argv) {
   simulations::RunOptions run;
@@ -33,20 +22,7 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 1024));
   command->add_option("--seed", run.seed, "in place of the file's seed");
   command->add_flag("--json", run.json, "print summary.json on stdout");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);
-    if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty()) {
-      std::fprintf(stderr, "covey-sim: no command \"%s\"; see covey-sim --help\n", one_line(argv[1]).c_str());
-      return 2;
-    }
-    std::fprintf(stderr, "covey-sim: %s; see covey-sim --help\n", one_line(error.what()).c_str());
-    return 2;
-  }
+  if (const auto code = parse_command_line(app, argc, argv)) return *code;
   set_log_level(LogLevel::warning);  // the coordinator's line per round is in metrics.jsonl
-  const Status status = simulations::run_command(run);
-  if (status.ok()) return 0;
-  std::fprintf(stderr, "covey-sim: %s\n", one_line(status.error().message).c_str());
-  return exit_code(status.error());
+  return report_outcome(app, simulations::run_command(run));
 }
