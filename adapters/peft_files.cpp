@@ -17,14 +17,49 @@ T most_common(const std::vector<T>& values) {
       ->first;
 }
 
-double alpha_of(const formats::PeftConfig& config, const std::string& path) {
-  const std::pair<const std::string, double>* best = nullptr;
-  for (const auto& entry : config.alpha_pattern) {
-    if (target_matches(entry.first, path) && (best == nullptr || entry.first.size() > best->first.size())) {
-      best = &entry;
+/// The layer names of a pattern, in PEFT's order: the first that fits a layer holds.
+/// @errors unsupported: a key that only a regular expression engine could read.
+Result<std::vector<std::pair<std::string, double>>> plain_patterns(const formats::PeftConfig& config) {
+  std::vector<std::pair<std::string, double>> out;
+  for (const auto& [key, alpha] : config.alpha_pattern) {
+    std::string name = key;
+    for (std::size_t at = name.find("\\."); at != std::string::npos; at = name.find("\\.", at)) name.erase(at, 1);
+    if (name.find_first_of("\\^$*+?()[]{}|") != std::string::npos) {
+      return Error{ErrorCode::unsupported,
+                   "alpha_pattern: a key is a regular expression; write the layers' names, one key for each"};
+    }
+    out.emplace_back(std::move(name), alpha);
+  }
+  return out;
+}
+
+double alpha_of(const std::vector<std::pair<std::string, double>>& patterns, const std::string& path,
+                double otherwise) {
+  const auto found = std::ranges::find_if(patterns, [&](const auto& p) { return target_matches(p.first, path); });
+  return found == patterns.end() ? otherwise : found->second;
+}
+
+/// What is in the file beside LoRA on linear layers, which the model would not compute.
+Status refuse_what_is_not_computed(const formats::PeftAdapter& file) {
+  const auto refused = [](const std::string& what) {
+    return Error{ErrorCode::unsupported, what + " is read and written, but not computed here"};
+  };
+  if (file.config.peft_type != "LORA") return refused("peft_type " + file.config.peft_type);
+  for (const auto& tensor : file.tensors) {
+    COVEY_ASSIGN(const formats::PeftPlace place, formats::peft_place(file.config, tensor.name));
+    switch (place.role) {
+      case formats::PeftRole::lora_embedding_a:
+      case formats::PeftRole::lora_embedding_b:
+        return refused("LoRA on the embedding " + place.module_path);
+      case formats::PeftRole::bias:
+        return refused("bias \"" + file.config.bias + "\" (" + tensor.name + ")");
+      case formats::PeftRole::saved:
+        return refused("modules_to_save (" + tensor.name + ")");
+      default:
+        break;
     }
   }
-  return best == nullptr ? config.lora_alpha : best->second;
+  return {};
 }
 
 }  // namespace
@@ -48,24 +83,22 @@ Status save_peft(const std::string& directory, const Adapter& adapter, const std
   out.config.r = most_common(ranks);
   out.config.lora_alpha = most_common(alphas);
   for (const auto& entry : entries) {
-    if (entry.rank != out.config.r) out.config.rank_pattern[entry.path] = entry.rank;
-    if (entry.alpha != out.config.lora_alpha) out.config.alpha_pattern[entry.path] = entry.alpha;
+    if (entry.rank != out.config.r) out.config.rank_pattern.emplace_back(entry.path, entry.rank);
+    if (entry.alpha != out.config.lora_alpha) out.config.alpha_pattern.emplace_back(entry.path, entry.alpha);
     const auto values = adapter.values().subspan(static_cast<std::size_t>(entry.offset));
     const auto a = values.first(static_cast<std::size_t>(entry.a_size()));
     const auto b = values.subspan(a.size(), static_cast<std::size_t>(entry.b_size()));
-    out.tensors.push_back(
-        {formats::peft_lora_name(entry.path, 'A'), {entry.rank, entry.in}, std::vector<float>(a.begin(), a.end())});
-    out.tensors.push_back(
-        {formats::peft_lora_name(entry.path, 'B'), {entry.out, entry.rank}, std::vector<float>(b.begin(), b.end())});
+    out.tensors.push_back(formats::peft_tensor(formats::peft_lora_name(entry.path, 'A'), {entry.rank, entry.in}, a));
+    out.tensors.push_back(formats::peft_tensor(formats::peft_lora_name(entry.path, 'B'), {entry.out, entry.rank}, b));
   }
   return formats::write_peft_directory(directory, out);
 }
 
 Result<Adapter> load_peft(const std::string& directory, const model::Model& model) {
   COVEY_ASSIGN(const formats::PeftAdapter file, formats::read_peft_directory(directory));
-  if (file.config.peft_type != "LORA") {
-    return Error{ErrorCode::unsupported, directory + ": peft_type " + file.config.peft_type + " is not supported yet"};
-  }
+  if (const Status computed = refuse_what_is_not_computed(file); !computed.ok()) return computed.error().in(directory);
+  const auto patterns = plain_patterns(file.config);
+  if (!patterns.ok()) return patterns.error().in(directory);
   COVEY_ASSIGN(const auto pairs, formats::peft_lora_pairs(file));
   std::unordered_map<std::string, const formats::PeftLoraPair*> by_path;
   for (const auto& pair : pairs) by_path.emplace(pair.module_path, &pair);
@@ -80,11 +113,13 @@ Result<Adapter> load_peft(const std::string& directory, const model::Model& mode
                     .in = static_cast<int>(pair.a->shape[1]),
                     .out = static_cast<int>(pair.b->shape[0]),
                     .rank = static_cast<int>(pair.a->shape[0]),
-                    .alpha = alpha_of(file.config, site.path),
+                    .alpha = alpha_of(*patterns, site.path, file.config.lora_alpha),
                     .rslora = file.config.use_rslora};
     entries.push_back(std::move(entry));
-    values.insert(values.end(), pair.a->values.begin(), pair.a->values.end());
-    values.insert(values.end(), pair.b->values.begin(), pair.b->values.end());
+    for (const formats::PeftTensor* half : {pair.a, pair.b}) {
+      COVEY_ASSIGN(const std::vector<float> part, formats::to_f32(half->view()));
+      values.insert(values.end(), part.begin(), part.end());
+    }
     by_path.erase(found);
   }
   if (!by_path.empty()) {

@@ -87,8 +87,12 @@ void write_real(std::string& out, double value) {
     out += "null";
     return;
   }
+  // Plain notation where Python's json uses it, so that a file of other programs comes out as it went in.
+  const double size = std::abs(value);
+  const auto format =
+      size == 0 || (size >= 1e-4 && size < 1e16) ? std::chars_format::fixed : std::chars_format::scientific;
   char buffer[40];
-  const auto end = std::to_chars(buffer, buffer + sizeof buffer, value).ptr;
+  const auto end = std::to_chars(buffer, buffer + sizeof buffer, value, format).ptr;
   const std::string_view text(buffer, static_cast<std::size_t>(end - buffer));
   out += text;
   if (text.find_first_of(".e") == std::string_view::npos) out += ".0";  // stays a real number when read back

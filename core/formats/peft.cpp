@@ -2,13 +2,15 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
+#include <cstring>
 #include <filesystem>
+#include <optional>
+#include <set>
 
 #include "core/base/file.h"
 #include "core/base/folder.h"
-#include "core/formats/json.h"
 #include "core/formats/safetensors.h"
+#include "core/formats/torch_zip.h"
 
 namespace covey::formats {
 namespace {
@@ -17,161 +19,16 @@ constexpr std::string_view kPrefix = "base_model.model.";
 constexpr std::int64_t kRankMax = 1 << 16;
 constexpr std::int64_t kSizeMax = std::int64_t{1} << 31;
 
-// Keys that do not change what a stored adapter computes: how it was started, chosen or run.
-constexpr std::array kWithoutEffect = {"peft_type",
-                                       "task_type",
-                                       "base_model_name_or_path",
-                                       "revision",
-                                       "inference_mode",
-                                       "peft_version",
-                                       "auto_mapping",
-                                       "r",
-                                       "lora_alpha",
-                                       "lora_dropout",
-                                       "use_rslora",
-                                       "target_modules",
-                                       "exclude_modules",
-                                       "rank_pattern",
-                                       "alpha_pattern",
-                                       "layers_to_transform",
-                                       "layers_pattern",
-                                       "num_virtual_tokens",
-                                       "token_dim",
-                                       "num_transformer_submodules",
-                                       "num_attention_heads",
-                                       "num_layers",
-                                       "prompt_tuning_init",
-                                       "prompt_tuning_init_text",
-                                       "tokenizer_name_or_path",
-                                       "tokenizer_kwargs",
-                                       "bias",
-                                       "init_lora_weights",
-                                       "megatron_config",
-                                       "megatron_core",
-                                       "loftq_config",
-                                       "eva_config",
-                                       "corda_config",
-                                       "runtime_config",
-                                       "qalora_group_size"};
-
-/// null, false, 0, "", [], {}: an option that is off.
-bool is_off(const Json& value) {
-  switch (value.kind()) {
-    case Json::Kind::null:
-      return true;
-    case Json::Kind::boolean:
-      return !value.as_bool().value();
-    case Json::Kind::integer:
-    case Json::Kind::real:
-      return value.as_double().value() == 0;
-    case Json::Kind::string:
-      return value.as_string().value().empty();
-    default:
-      return value.empty();
-  }
-}
-
-Error refuse(const Json& config, std::string_view key, const std::string& why) {
-  Error error = config.error_at(key, why);
-  error.code = ErrorCode::unsupported;
-  return error;
-}
-
-Status refuse_unsupported(const Json& config) {
-  for (const JsonMember& member : config.members()) {
-    const bool known = std::ranges::find(kWithoutEffect, member.key) != kWithoutEffect.end();
-    if (!known && !is_off(member.value)) {
-      return refuse(config, member.key, "is an option that Covey does not compute; turn it off and train again");
-    }
-  }
-  COVEY_ASSIGN(const std::string bias, config.get_string("bias", "none"));
-  if (bias != "none") return refuse(config, "bias", "is \"" + bias + "\"; only \"none\" is supported");
-  if (const Json* init = config.find("init_lora_weights"); init != nullptr && init->is_string()) {
-    const std::string how = init->as_string().value();
-    for (const char* changes_base : {"pissa", "olora", "corda", "loftq", "lora_ga"}) {
-      if (how.starts_with(changes_base)) {
-        return refuse(config, "init_lora_weights",
-                      "is \"" + how + "\", which changed the base model; convert it to a plain LoRA with PEFT first");
-      }
-    }
-  }
-  return {};
-}
-
-Result<std::vector<std::string>> text_or_list(const Json& config, std::string_view key, bool* is_text) {
-  const Json* value = config.find(key);
-  if (value == nullptr || value->is_null()) return std::vector<std::string>();
-  if (value->is_string()) {
-    if (is_text != nullptr) *is_text = true;
-    COVEY_ASSIGN(auto text, config.get_string(key));
-    return std::vector<std::string>{std::move(text)};
-  }
-  return config.get_strings(key);
-}
-
-Status read_lora(const Json& config, PeftConfig& out) {
-  COVEY_ASSIGN(const auto r, config.get_int_between("r", 1, kRankMax));
-  out.r = static_cast<int>(r);
-  const auto positive = [](double v) { return std::isfinite(v) && v > 0; };
-  COVEY_ASSIGN(out.lora_alpha, config.get_double("lora_alpha"));
-  if (!positive(out.lora_alpha)) return config.error_at("lora_alpha", "must be above 0");
-  COVEY_ASSIGN(out.lora_dropout, config.get_double("lora_dropout", 0.0));
-  if (!(out.lora_dropout >= 0 && out.lora_dropout < 1)) return config.error_at("lora_dropout", "must lie in [0, 1)");
-  COVEY_ASSIGN(out.use_rslora, config.get_bool("use_rslora", false));
-  COVEY_ASSIGN(out.target_modules, text_or_list(config, "target_modules", &out.target_modules_is_text));
-  COVEY_ASSIGN(out.exclude_modules, text_or_list(config, "exclude_modules", nullptr));
-  COVEY_ASSIGN(out.layers_pattern, text_or_list(config, "layers_pattern", nullptr));
-  if (const Json* layers = config.find("layers_to_transform"); layers != nullptr && !layers->is_null()) {
-    if (layers->is_int()) {
-      COVEY_ASSIGN(const auto layer, config.get_int("layers_to_transform"));
-      out.layers_to_transform = {layer};
-    } else {
-      COVEY_ASSIGN(out.layers_to_transform, config.get_ints("layers_to_transform"));
-    }
-  }
-  for (const char* key : {"rank_pattern", "alpha_pattern"}) {
-    const Json* pattern = config.find(key);
-    if (pattern == nullptr || pattern->is_null()) continue;
-    COVEY_TRY(config.get_object(key));
-    for (const JsonMember& member : pattern->members()) {
-      if (std::string_view(key) == "rank_pattern") {
-        COVEY_ASSIGN(const auto rank, pattern->get_int_between(member.key, 1, kRankMax));
-        out.rank_pattern[member.key] = static_cast<int>(rank);
-      } else {
-        COVEY_ASSIGN(const double alpha, pattern->get_double(member.key));
-        if (!positive(alpha)) return pattern->error_at(member.key, "must be above 0");
-        out.alpha_pattern[member.key] = alpha;
-      }
-    }
-  }
-  return {};
-}
-
-Status read_prompt(const Json& config, PeftConfig& out) {
-  const auto read = [&](const char* key, std::int64_t lo, std::int64_t hi, int& into) -> Status {
-    COVEY_ASSIGN(const auto value, config.get_int_between(key, lo, hi, lo));
-    into = static_cast<int>(value);
-    return {};
-  };
-  COVEY_TRY(config.get_int_between("num_virtual_tokens", 1, 1 << 20));
-  COVEY_TRY(read("num_virtual_tokens", 1, 1 << 20, out.num_virtual_tokens));
-  COVEY_TRY(read("token_dim", 0, 1 << 20, out.token_dim));
-  COVEY_TRY(read("num_transformer_submodules", 1, 2, out.num_transformer_submodules));
-  COVEY_TRY(read("num_attention_heads", 0, 1 << 16, out.num_attention_heads));
-  COVEY_TRY(read("num_layers", 0, 1 << 16, out.num_layers));
-  COVEY_ASSIGN(out.prompt_tuning_init, config.get_string("prompt_tuning_init", "RANDOM"));
-  COVEY_ASSIGN(out.prompt_tuning_init_text, config.get_string("prompt_tuning_init_text", ""));
-  COVEY_ASSIGN(out.tokenizer_name_or_path, config.get_string("tokenizer_name_or_path", ""));
-  return {};
-}
-
-Json text_or_null(const std::string& text) {
-  return text.empty() ? Json() : Json(text);
-}
-
-Json number(double value) {  // PEFT writes whole alphas as integers
-  return value == std::floor(value) && std::abs(value) < 1e15 ? Json(static_cast<std::int64_t>(value)) : Json(value);
-}
+struct Suffix {
+  std::string_view text;
+  PeftRole role;
+};
+constexpr std::array kLoraSuffixes = {
+    Suffix{".lora_A.weight", PeftRole::lora_a}, Suffix{".lora_B.weight", PeftRole::lora_b},
+    Suffix{".lora_embedding_A", PeftRole::lora_embedding_a}, Suffix{".lora_embedding_B", PeftRole::lora_embedding_b}};
+// What PEFT keeps beside an adapter when the vocabulary grew or an embedding is adapted, in either spelling.
+constexpr std::array<std::string_view, 4> kEmbeddings = {"embed_tokens.weight", "embed_tokens.base_layer.weight",
+                                                         "lm_head.weight", "lm_head.base_layer.weight"};
 
 std::string readme(const PeftConfig& config) {
   return "---\nlibrary_name: peft\n" +
@@ -183,143 +40,201 @@ std::string readme(const PeftConfig& config) {
          "`peft.PeftModel.from_pretrained(base, <this directory>)` or `covey-model ... --adapter <this directory>`.\n";
 }
 
+/// Whether `name` is `path` or its end after a dot.
+bool is_end_of(std::string_view name, std::string_view path) {
+  if (name.empty() || !path.ends_with(name)) return false;
+  return path.size() == name.size() || path[path.size() - name.size() - 1] == '.';
+}
+
+/// The module of `modules` that a parameter lies in; PEFT wraps the heads of these tasks without being asked.
+std::optional<std::string> saved_module(const PeftConfig& config, std::string_view parameter) {
+  std::vector<std::string_view> modules(config.modules_to_save.begin(), config.modules_to_save.end());
+  if (config.task_type == "SEQ_CLS" || config.task_type == "TOKEN_CLS") {
+    modules.insert(modules.end(), {"classifier", "score"});
+  } else if (config.task_type == "QUESTION_ANS") {
+    modules.emplace_back("qa_outputs");
+  }
+  for (std::size_t dot = parameter.find('.'); dot != std::string_view::npos; dot = parameter.find('.', dot + 1)) {
+    const std::string_view path = parameter.substr(0, dot);
+    for (const std::string_view module : modules) {
+      if (is_end_of(module, path)) return std::string(path);
+    }
+  }
+  return std::nullopt;
+}
+
+bool has_shape(const PeftTensor& tensor, std::int64_t rows, std::int64_t columns) {
+  return tensor.shape.size() == 2 && tensor.shape[0] == rows && tensor.shape[1] == columns;
+}
+
+Status check_prompt(const PeftAdapter& adapter) {
+  const PeftConfig& config = adapter.config;
+  const bool prefix = config.peft_type == "PREFIX_TUNING";
+  const auto bad = [&] {
+    return Error{ErrorCode::corrupt_data,
+                 std::string("must hold one tensor prompt_embeddings ") +
+                     (prefix ? "[num_virtual_tokens, num_layers * 2 * token_dim]" : "[num_virtual_tokens, token_dim]")};
+  };
+  if (adapter.tensors.size() != 1 || adapter.tensors[0].shape.size() != 2) return bad();
+  const auto& shape = adapter.tensors[0].shape;
+  const std::int64_t rows = std::int64_t{config.num_virtual_tokens} * (prefix ? 1 : config.num_transformer_submodules);
+  if (shape[0] != rows || shape[1] < 1 || shape[1] >= kSizeMax) return bad();
+  if (!prefix) return config.token_dim == 0 || shape[1] == config.token_dim ? Status() : Status(bad());
+  if (shape[1] % 2 != 0) return bad();
+  if (config.token_dim == 0 || config.num_layers == 0) return {};
+  return shape[1] == std::int64_t{config.num_layers} * 2 * config.token_dim ? Status() : Status(bad());
+}
+
+Status check_places(const PeftAdapter& adapter) {
+  std::set<std::string_view> names;
+  for (const PeftTensor& tensor : adapter.tensors) {
+    if (!names.insert(tensor.name).second) {
+      return Error{ErrorCode::corrupt_data, "tensor " + tensor.name + " is there twice"};
+    }
+    COVEY_ASSIGN(const PeftPlace place, peft_place(adapter.config, tensor.name));
+    const bool any_type = place.role == PeftRole::saved;
+    if (!any_type && tensor.dtype != DType::f32 && tensor.dtype != DType::f16 && tensor.dtype != DType::bf16) {
+      return Error{ErrorCode::unsupported, "tensor " + tensor.name + " is of type " + to_string(tensor.dtype) +
+                                               "; an adapter's values are F32, F16 or BF16"};
+    }
+    const std::int64_t size = tensor.view().elements();
+    if (place.role == PeftRole::ia3 && (size < 1 || (!has_shape(tensor, size, 1) && !has_shape(tensor, 1, size)))) {
+      return Error{ErrorCode::corrupt_data, "tensor " + tensor.name + " must be [out, 1] or [1, in]"};
+    }
+  }
+  return {};
+}
+
+Status add_tensors(const std::string& path, std::span<const TensorView> tensors, PeftAdapter& adapter) {
+  for (const TensorView& tensor : tensors) {
+    adapter.tensors.push_back({.name = tensor.name,
+                               .dtype = tensor.dtype,
+                               .shape = tensor.shape,
+                               .bytes = Bytes(tensor.bytes.begin(), tensor.bytes.end())});
+  }
+  std::ranges::sort(adapter.tensors, {}, &PeftTensor::name);
+  const Status checked = check_peft_adapter(adapter);
+  return checked.ok() ? Status() : Status(checked.error().in(path));
+}
+
 }  // namespace
+
+PeftTensor peft_tensor(std::string name, std::vector<std::int64_t> shape, std::span<const float> values) {
+  PeftTensor out{.name = std::move(name), .dtype = DType::f32, .shape = std::move(shape), .bytes = {}};
+  out.bytes.resize(values.size_bytes());
+  if (!values.empty()) std::memcpy(out.bytes.data(), values.data(), values.size_bytes());
+  return out;
+}
 
 std::string peft_lora_name(std::string_view module_path, char a_or_b) {
   return std::string(kPrefix) + std::string(module_path) + ".lora_" + a_or_b + ".weight";
 }
 
-Result<PeftConfig> parse_peft_config(std::string_view json, const std::string& where) {
-  COVEY_ASSIGN(const Json config, Json::parse(json, where, {.bytes_max = std::size_t{16} << 20}));
-  PeftConfig out;
-  COVEY_ASSIGN(out.peft_type, config.get_string("peft_type"));
-  if (out.peft_type != "LORA" && out.peft_type != "PROMPT_TUNING") {
-    return refuse(config, "peft_type",
-                  "is \"" + out.peft_type.substr(0, 40) + "\"; LORA and PROMPT_TUNING are supported");
+Result<PeftPlace> peft_place(const PeftConfig& config, std::string_view tensor_name) {
+  const auto unknown = [&](const std::string& what) {
+    return Error{ErrorCode::unsupported, "tensor " + std::string(tensor_name) + " is not " + what};
+  };
+  if (config.peft_type == "PROMPT_TUNING" || config.peft_type == "PREFIX_TUNING") {
+    if (tensor_name == "prompt_embeddings") return PeftPlace{PeftRole::prompt, {}};
+    return unknown("prompt_embeddings, which is all that " + config.peft_type + " has");
   }
-  // Before anything else, so that the message is about what matters.
-  COVEY_TRY(refuse_unsupported(config));
-  COVEY_ASSIGN(out.task_type, config.get_string("task_type", ""));
-  COVEY_ASSIGN(out.base_model_name_or_path, config.get_string("base_model_name_or_path", ""));
-  COVEY_ASSIGN(out.revision, config.get_string("revision", ""));
-  COVEY_ASSIGN(out.inference_mode, config.get_bool("inference_mode", false));
-  COVEY_ASSIGN(out.peft_version, config.get_string("peft_version", ""));
-  COVEY_TRY(out.peft_type == "LORA" ? read_lora(config, out) : read_prompt(config, out));
-  return out;
-}
-
-std::string peft_config_text(const PeftConfig& c) {
-  Json json = Json::object({{"peft_type", c.peft_type},
-                            {"task_type", text_or_null(c.task_type)},
-                            {"base_model_name_or_path", text_or_null(c.base_model_name_or_path)},
-                            {"revision", text_or_null(c.revision)},
-                            {"inference_mode", c.inference_mode},
-                            {"auto_mapping", nullptr}});
-  if (!c.peft_version.empty()) json.set("peft_version", c.peft_version);
-  if (c.peft_type == "LORA") {
-    Json ranks = Json::object();
-    for (const auto& [name, rank] : c.rank_pattern) ranks.set(name, rank);
-    Json alphas = Json::object();
-    for (const auto& [name, alpha] : c.alpha_pattern) alphas.set(name, number(alpha));
-    const bool as_text = c.target_modules_is_text && c.target_modules.size() == 1;
-    json.set("r", c.r)
-        .set("lora_alpha", number(c.lora_alpha))
-        .set("lora_dropout", c.lora_dropout)
-        .set("target_modules", as_text ? Json(c.target_modules[0]) : Json(c.target_modules))
-        .set("exclude_modules", c.exclude_modules.empty() ? Json() : Json(c.exclude_modules))
-        .set("bias", "none")
-        .set("fan_in_fan_out", false)
-        .set("use_rslora", c.use_rslora)
-        .set("use_dora", false)
-        .set("modules_to_save", nullptr)
-        .set("rank_pattern", std::move(ranks))
-        .set("alpha_pattern", std::move(alphas))
-        .set("layers_to_transform", c.layers_to_transform.empty() ? Json() : Json(c.layers_to_transform))
-        .set("layers_pattern", c.layers_pattern.empty() ? Json() : Json(c.layers_pattern))
-        .set("init_lora_weights", true);
+  std::string_view name = tensor_name;
+  if (!name.starts_with(kPrefix)) return unknown("named base_model.model. and so on, as PEFT names it");
+  name.remove_prefix(kPrefix.size());
+  const auto path_before = [&](std::string_view suffix) {
+    std::string_view path = name.substr(0, name.size() - suffix.size());
+    if (path.ends_with(".base_layer")) path.remove_suffix(11);
+    return std::string(path);
+  };
+  const auto ends_with = [&](std::string_view suffix) { return name.size() > suffix.size() && name.ends_with(suffix); };
+  if (config.peft_type == "IA3") {
+    if (ends_with(".ia3_l")) return PeftPlace{PeftRole::ia3, path_before(".ia3_l")};
   } else {
-    json.set("num_virtual_tokens", c.num_virtual_tokens)
-        .set("token_dim", c.token_dim)
-        .set("num_transformer_submodules", c.num_transformer_submodules)
-        .set("num_attention_heads", c.num_attention_heads)
-        .set("num_layers", c.num_layers)
-        .set("prompt_tuning_init", c.prompt_tuning_init)
-        .set("prompt_tuning_init_text", text_or_null(c.prompt_tuning_init_text))
-        .set("tokenizer_name_or_path", text_or_null(c.tokenizer_name_or_path));
+    for (const Suffix& suffix : kLoraSuffixes) {
+      if (ends_with(suffix.text)) return PeftPlace{suffix.role, path_before(suffix.text)};
+    }
   }
-  return json.dump_pretty();
+  if (auto module = saved_module(config, name)) return PeftPlace{PeftRole::saved, *std::move(module)};
+  if (config.peft_type == "LORA") {
+    if (config.bias != "none" && ends_with(".bias")) return PeftPlace{PeftRole::bias, path_before(".bias")};
+    for (const std::string_view embedding : kEmbeddings) {
+      if (is_end_of(embedding, name)) return PeftPlace{PeftRole::saved, path_before(".weight")};
+    }
+    return unknown("a LoRA pair's half, nor named by bias or modules_to_save");
+  }
+  return unknown("an ia3_l vector, nor named by modules_to_save");
 }
 
 Result<std::vector<PeftLoraPair>> peft_lora_pairs(const PeftAdapter& adapter) {
-  std::map<std::string, PeftLoraPair> pairs;
-  for (const NamedF32& tensor : adapter.tensors) {
-    const std::string_view name = tensor.name;
-    const bool is_a = name.ends_with(".lora_A.weight");
-    if (!name.starts_with(kPrefix) || !(is_a || name.ends_with(".lora_B.weight"))) {
-      return Error{ErrorCode::unsupported, "tensor " + tensor.name + " is not the LoRA pair of a linear layer"};
-    }
-    const std::string path(name.substr(kPrefix.size(), name.size() - kPrefix.size() - 14));
-    PeftLoraPair& pair = pairs[path];
-    pair.module_path = path;
+  std::map<std::pair<std::string, bool>, PeftLoraPair> pairs;  // by path, linear before embedding
+  for (const PeftTensor& tensor : adapter.tensors) {
+    COVEY_ASSIGN(PeftPlace place, peft_place(adapter.config, tensor.name));
+    const bool embedding = place.role == PeftRole::lora_embedding_a || place.role == PeftRole::lora_embedding_b;
+    const bool is_a = place.role == PeftRole::lora_a || place.role == PeftRole::lora_embedding_a;
+    if (!is_a && !embedding && place.role != PeftRole::lora_b) continue;
+    PeftLoraPair& pair = pairs[{place.module_path, embedding}];
+    pair.module_path = std::move(place.module_path);
+    pair.embedding = embedding;
     (is_a ? pair.a : pair.b) = &tensor;
   }
   std::vector<PeftLoraPair> list;
-  for (const auto& [path, pair] : pairs) {
-    if (path.empty() || pair.a == nullptr || pair.b == nullptr) {
-      return Error{ErrorCode::corrupt_data, "module " + path + " has only one half of its LoRA pair"};
+  for (const auto& [key, pair] : pairs) {
+    const std::string module = "module " + key.first;
+    if (pair.a == nullptr || pair.b == nullptr) {
+      return Error{ErrorCode::corrupt_data, module + " has only one half of its LoRA pair"};
     }
     const auto& a = pair.a->shape;
     const auto& b = pair.b->shape;
     const auto in_range = [](std::int64_t n) { return n >= 1 && n < kSizeMax; };
     if (a.size() != 2 || b.size() != 2 || a[0] != b[1] || a[0] > kRankMax || !in_range(a[0]) || !in_range(a[1]) ||
         !in_range(b[0])) {
-      return Error{ErrorCode::corrupt_data, "module " + path + ": lora_A must be [r, in] and lora_B [out, r]"};
+      return Error{
+          ErrorCode::corrupt_data,
+          module + (pair.embedding ? ": lora_embedding_A must be [r, vocabulary] and lora_embedding_B [width, r]"
+                                   : ": lora_A must be [r, in] and lora_B [out, r]")};
     }
     list.push_back(pair);
   }
   return list;
 }
 
+Status check_peft_adapter(const PeftAdapter& adapter) {
+  COVEY_TRY(check_places(adapter));
+  if (adapter.config.peft_type == "LORA") {
+    COVEY_ASSIGN(const auto pairs, peft_lora_pairs(adapter));
+    if (pairs.empty()) return Error{ErrorCode::corrupt_data, "holds no LoRA pair"};
+    return {};
+  }
+  if (adapter.config.peft_type != "IA3") return check_prompt(adapter);
+  const bool any = std::ranges::any_of(adapter.tensors, [](const auto& t) { return t.name.ends_with(".ia3_l"); });
+  return any ? Status() : Status(Error{ErrorCode::corrupt_data, "holds no ia3_l vector"});
+}
+
 Result<PeftAdapter> read_peft_directory(const std::string& directory) {
   const std::string config_path = directory + "/adapter_config.json";
   const std::string tensors_path = directory + "/adapter_model.safetensors";
+  const std::string torch_path = directory + "/adapter_model.bin";
   PeftAdapter adapter;
   COVEY_ASSIGN(const std::string text, read_text_file(config_path, std::uint64_t{16} << 20));
   COVEY_ASSIGN(adapter.config, parse_peft_config(text, config_path));
-  if (!std::filesystem::exists(tensors_path) && std::filesystem::exists(directory + "/adapter_model.bin")) {
-    return Error{
-        ErrorCode::unsupported,
-        directory + ": has its values as a pickle only; convert adapter_model.bin to adapter_model.safetensors"};
+  std::error_code ignored;
+  if (!std::filesystem::exists(tensors_path, ignored) && std::filesystem::exists(torch_path, ignored)) {
+    COVEY_ASSIGN(const TorchZipFile file, TorchZipFile::open(torch_path));
+    COVEY_TRY(add_tensors(torch_path, file.tensors(), adapter));
+    return adapter;
   }
   COVEY_ASSIGN(const SafetensorsFile file, SafetensorsFile::open(tensors_path));
-  for (const TensorView& tensor : file.tensors()) {
-    auto values = to_f32(tensor);
-    if (!values.ok()) return values.error().in(tensors_path);
-    adapter.tensors.push_back({tensor.name, tensor.shape, *std::move(values)});
-  }
-  std::ranges::sort(adapter.tensors, {}, &NamedF32::name);
-  if (adapter.config.peft_type == "LORA") {
-    const auto pairs = peft_lora_pairs(adapter);
-    if (!pairs.ok()) return pairs.error().in(tensors_path);
-    if (pairs->empty()) return Error{ErrorCode::corrupt_data, tensors_path + ": holds no LoRA pair"};
-  } else {
-    const std::int64_t tokens =
-        std::int64_t{adapter.config.num_virtual_tokens} * adapter.config.num_transformer_submodules;
-    if (adapter.tensors.size() != 1 || adapter.tensors[0].name != "prompt_embeddings" ||
-        adapter.tensors[0].shape.size() != 2 || adapter.tensors[0].shape[0] != tokens ||
-        (adapter.config.token_dim != 0 && adapter.tensors[0].shape[1] != adapter.config.token_dim)) {
-      return Error{ErrorCode::corrupt_data,
-                   tensors_path + ": must hold one tensor prompt_embeddings [num_virtual_tokens, token_dim]"};
-    }
-  }
+  adapter.metadata = file.metadata();
+  COVEY_TRY(add_tensors(tensors_path, file.tensors(), adapter));
   return adapter;
 }
 
 Status write_peft_directory(const std::string& directory, const PeftAdapter& adapter) {
+  if (const Status checked = check_peft_adapter(adapter); !checked.ok()) return checked.error().in(directory);
   COVEY_TRY(make_folders(directory));
   std::vector<TensorView> views;
-  for (const NamedF32& tensor : adapter.tensors) views.push_back(f32_view(tensor.name, tensor.shape, tensor.values));
-  COVEY_TRY(write_safetensors(directory + "/adapter_model.safetensors", views, {{"format", "pt"}}));
+  for (const PeftTensor& tensor : adapter.tensors) views.push_back(tensor.view());
+  COVEY_TRY(write_safetensors(directory + "/adapter_model.safetensors", views, adapter.metadata));
   COVEY_TRY(write_file_durably(directory + "/README.md", std::string_view(readme(adapter.config))));
   return write_file_durably(directory + "/adapter_config.json", std::string_view(peft_config_text(adapter.config)));
 }

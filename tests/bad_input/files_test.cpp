@@ -83,16 +83,16 @@ TEST_CASE("files of examples that hold none, or broken ones") {
 TEST_CASE("adapters whose configuration is broken or asks for what we do not compute") {
   expect_success("covey-model adapter info {}/model {}/adapter", fixture().path());
   refuse_adapter_config("DoRA", "\"use_dora\": false", "\"use_dora\": true", {"adapter_config.json", "use_dora"});
-  refuse_adapter_config("another method", "\"LORA\"", "\"IA3\"", {"peft_type", "IA3", "LORA"});
+  refuse_adapter_config("another method", "\"LORA\"", "\"LOHA\"", {"peft_type", "LOHA", "LORA"});
   refuse_adapter_config("rank 0", "\"r\": 2", "\"r\": 0", {"r", "0"});
   refuse_adapter_config("negative rank", "\"r\": 2", "\"r\": -8", {"r", "-8"});
   refuse_adapter_config("rank is a word", "\"r\": 2", "\"r\": \"two\"", {"r"});
   refuse_adapter_config("no rank", "\"r\": 2,", "", {"adapter_config.json", "r: is missing"});
   refuse_adapter_config("alpha 0", "\"lora_alpha\": 4", "\"lora_alpha\": 0", {"lora_alpha", "above 0"});
-  refuse_adapter_config("biases", "\"bias\": \"none\"", "\"bias\": \"all\"", {"bias", "none"});
+  refuse_adapter_config("biases", "\"bias\": \"none\"", "\"bias\": \"some\"", {"bias", "none"});
   refuse_adapter_config("PiSSA", "\"use_dora\": false", "\"init_lora_weights\": \"pissa\"",
                         {"init_lora_weights", "pissa", "convert"});
-  refuse_adapter_config("modules to save", "\"use_dora\": false", "\"modules_to_save\": [\"lm_head\"]",
+  refuse_adapter_config("modules to save", "\"use_dora\": false", "\"modules_to_save\": \"lm_head\"",
                         {"modules_to_save"});
   refuse_adapter_config("unknown option", "\"use_dora\": false", "\"use_magic\": 1", {"use_magic"});
   refuse_adapter_config("not JSON", "{", "{{", {"adapter_config.json:1:"});
@@ -107,7 +107,7 @@ TEST_CASE("adapters whose values are missing, of the wrong shape, or for another
   refuse_adapter_tensors("ranks differ", {{kSite + "lora_A.weight", {3, 16}}, {kSite + "lora_B.weight", b}},
                          {"q_proj", "[r, in]"});
   refuse_adapter_tensors("one dimension", {{kSite + "lora_A.weight", {32}}, {kSite + "lora_B.weight", b}}, {"q_proj"});
-  refuse_adapter_tensors("another tensor", {{"hello", {2}}}, {"hello", "LoRA"});
+  refuse_adapter_tensors("another tensor", {{"hello", {2}}}, {"hello", "base_model.model"});
   refuse_adapter_tensors("no tensor", {}, {"no LoRA pair"});
   const std::string elsewhere = "base_model.model.model.layers.7.self_attn.q_proj.";
   refuse_adapter_tensors("a layer that is not there",
@@ -120,7 +120,7 @@ TEST_CASE("adapters whose values are missing, of the wrong shape, or for another
   std::filesystem::create_directories(fixture().file("no-adapter"));
   expect_refusals(
       {{"cut off", "covey-model eval {}/model --data {}/data.txt --adapter {}/cut", {"cut/adapter_model", "cut off"}},
-       {"pickle alone", "covey-model adapter info {}/model {}/pickled", {"pickled", "convert"}},
+       {"not torch's", "covey-model adapter info {}/model {}/pickled", {"pickled", "no torch file"}},
        {"empty folder", "covey-model adapter info {}/model {}/no-adapter", {"no-adapter", "adapter_config.json"}},
        {"no such folder", "covey-model generate {}/model --adapter {}/nowhere", {"nowhere/adapter_config.json"}},
        {"a file for the folder", "covey-model adapter merge {}/model {}/data.txt --out {}/x", {"data.txt"}},

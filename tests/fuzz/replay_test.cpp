@@ -17,6 +17,8 @@ const std::map<std::string, Target> kTargets = {{"json", fuzz::json},
                                                 {"tokenizer_bin", fuzz::tokenizer_bin},
                                                 {"tokenizer_json", fuzz::tokenizer_json},
                                                 {"peft_config", fuzz::peft_config},
+                                                {"torch_pickle", fuzz::torch_pickle},
+                                                {"torch_zip", fuzz::torch_zip},
                                                 {"jsonl", fuzz::jsonl}};
 
 void damage(Bytes& bytes, Rng& rng) {

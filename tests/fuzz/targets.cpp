@@ -10,6 +10,8 @@
 #include "core/formats/peft.h"
 #include "core/formats/safetensors.h"
 #include "core/formats/tokenizer_spec.h"
+#include "core/formats/torch_pickle.h"
+#include "core/formats/torch_zip.h"
 #include "core/text/bpe_tokenizer.h"
 #include "core/text/llama2c_tokenizer.h"
 
@@ -108,6 +110,22 @@ void peft_config(const std::uint8_t* data, std::size_t size) {
   const std::string text = formats::peft_config_text(*config);
   const auto again = formats::parse_peft_config(text, "f");
   must(again.ok() && formats::peft_config_text(*again) == text);
+}
+
+void torch_pickle(const std::uint8_t* data, std::size_t size) {
+  const auto tensors = formats::read_tensor_pickle({data, size}, "f");
+  if (refused(tensors)) return;
+  for (const auto& tensor : *tensors) must(tensor.shape.size() == tensor.stride.size() && !tensor.name.empty());
+}
+
+void torch_zip(const std::uint8_t* data, std::size_t size) {
+  const auto file = formats::TorchZipFile::parse({data, size}, "f");
+  if (refused(file)) return;
+  for (const auto& tensor : file->tensors()) {
+    must(tensor.bytes.size() <= size);
+    if (const auto values = formats::to_f32(tensor); values.ok())
+      must(values->size() * size_of(tensor.dtype) == tensor.bytes.size());
+  }
 }
 
 void jsonl(const std::uint8_t* data, std::size_t size) {

@@ -5,7 +5,6 @@
 #include "core/base/file.h"
 #include "core/formats/hf_directory.h"
 #include "core/formats/llama2c.h"
-#include "core/formats/peft.h"
 #include "support/support.h"
 
 using namespace covey;           // NOLINT
@@ -172,91 +171,4 @@ TEST_CASE("a Hugging Face directory is read over one file or several") {
   REQUIRE_OK(single);
   CHECK(single->find("b") == nullptr);
   CHECK(single->tokenizer_path().empty());
-}
-
-TEST_CASE("a PEFT LoRA directory survives writing and reading bit for bit") {
-  const test::TempDir dir;
-  PeftAdapter adapter;
-  adapter.config.r = 2;
-  adapter.config.lora_alpha = 4;
-  adapter.config.base_model_name_or_path = "tiny";
-  adapter.config.target_modules = {"q_proj"};
-  adapter.config.rank_pattern = {{"layers.1.q_proj", 3}};
-  adapter.config.alpha_pattern = {{"layers.1.q_proj", 1.5}};
-  adapter.tensors = {{peft_lora_name("model.layers.0.q_proj", 'A'), {2, 3}, {1, 2, 3, 4, 5, 6.5f}},
-                     {peft_lora_name("model.layers.0.q_proj", 'B'), {1, 2}, {-0.0f, 1e-40f}}};
-  REQUIRE_OK(write_peft_directory(dir.file("new/adapter"), adapter));
-  const auto text = read_text_file(dir.file("new/adapter/adapter_config.json"));
-  REQUIRE_OK(text);
-  CHECK(text->starts_with("{\n  \"alpha_pattern\": {\n    \"layers.1.q_proj\": 1.5\n  },\n  \"auto_mapping\": null,"));
-  CHECK(text->find("\"lora_alpha\": 4,") != std::string::npos);
-  const auto back = read_peft_directory(dir.file("new/adapter"));
-  REQUIRE_OK(back);
-  CHECK(peft_config_text(back->config) == *text);
-  const auto pairs = peft_lora_pairs(*back);
-  REQUIRE_OK(pairs);
-  REQUIRE(pairs->size() == 1);
-  CHECK((*pairs)[0].module_path == "model.layers.0.q_proj");
-  CHECK(std::memcmp((*pairs)[0].b->values.data(), adapter.tensors[1].values.data(), 8) == 0);
-
-  adapter.tensors.pop_back();
-  REQUIRE_OK(write_peft_directory(dir.path(), adapter));
-  check_refused(read_peft_directory(dir.path()), "only one half");
-  adapter.tensors.push_back({peft_lora_name("model.layers.0.q_proj", 'B'), {1, 1}, {1}});
-  REQUIRE_OK(write_peft_directory(dir.path(), adapter));
-  check_refused(read_peft_directory(dir.path()), "[out, r]");
-  adapter.tensors = {{"base_model.model.wte.lora_embedding_A", {1}, {1}}};
-  REQUIRE_OK(write_peft_directory(dir.path(), adapter));
-  check_refused(read_peft_directory(dir.path()), "lora_embedding_A");
-}
-
-TEST_CASE("PEFT options that would change the computation are refused by name") {
-  const auto parse = [](const std::string& more) {
-    return parse_peft_config(
-        R"({"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"])" + more + "}",
-        "adapter_config.json");
-  };
-  REQUIRE_OK(parse(""));
-  REQUIRE_OK(
-      parse(R"(, "use_dora": false, "modules_to_save": null, "layer_replication": null, "trainable_token_indices": [],
-                      "eva_config": null, "some_new_option": false, "init_lora_weights": true, "megatron_core": "megatron.core")"));
-  CHECK(parse(R"(, "use_rslora": true)")->use_rslora);
-  const char* refused[][2] = {{R"(, "use_dora": true)", "use_dora"},
-                              {R"(, "bias": "lora_only")", "bias"},
-                              {R"(, "modules_to_save": ["lm_head"])", "modules_to_save"},
-                              {R"(, "fan_in_fan_out": true)", "fan_in_fan_out"},
-                              {R"(, "layer_replication": [[0, 4]])", "layer_replication"},
-                              {R"(, "target_parameters": ["x"])", "target_parameters"},
-                              {R"(, "init_lora_weights": "pissa_niter_4")", "init_lora_weights"},
-                              {R"(, "some_new_option": 3)", "some_new_option"},
-                              {R"(, "rank_pattern": {"x": 0})", "rank_pattern.x"},
-                              {R"(, "alpha_pattern": [1])", "alpha_pattern"},
-                              {R"(, "lora_dropout": 1.5)", "lora_dropout"},
-                              {R"(, "target_modules": 3)", "target_modules"}};
-  for (const auto& c : refused) {
-    CAPTURE(c[0]);
-    check_refused(parse(c[0]), c[1]);
-  }
-  check_refused(parse_peft_config(R"({"peft_type": "LORA", "lora_alpha": 16})", "c"), "r: is missing");
-  check_refused(parse_peft_config(R"({"peft_type": "LORA", "r": 0, "lora_alpha": 16})", "c"), "r: must lie");
-  check_refused(parse_peft_config(R"({"peft_type": "LORA", "r": 4, "lora_alpha": -1})", "c"), "lora_alpha");
-  check_refused(parse_peft_config(R"({"peft_type": "IA3"})", "c"), "IA3");
-  check_refused(parse_peft_config("{}", "c"), "peft_type: is missing");
-  check_refused(parse_peft_config("[1]", "c"), "expected an object");
-}
-
-TEST_CASE("a PEFT soft prompt survives writing and reading") {
-  const test::TempDir dir;
-  PeftAdapter adapter;
-  adapter.config.peft_type = "PROMPT_TUNING";
-  adapter.config.num_virtual_tokens = 2;
-  adapter.config.token_dim = 3;
-  adapter.tensors = {{"prompt_embeddings", {2, 3}, {1, 2, 3, 4, 5, 6}}};
-  REQUIRE_OK(write_peft_directory(dir.path(), adapter));
-  const auto back = read_peft_directory(dir.path());
-  REQUIRE_OK(back);
-  CHECK(back->tensors[0].values == adapter.tensors[0].values);
-  adapter.config.num_virtual_tokens = 3;
-  REQUIRE_OK(write_peft_directory(dir.path(), adapter));
-  check_refused(read_peft_directory(dir.path()), "prompt_embeddings");
 }
