@@ -1,5 +1,8 @@
 #include "aggregation/running_sum.h"
 
+#include <string>
+#include <utility>
+
 #include "aggregation/serial.h"
 #include "core/base/assert.h"
 
@@ -74,16 +77,35 @@ Result<RunningSum> RunningSum::restore(const UpdateSpec& spec, ByteSpan bytes) {
   sum.weight_ = in.u64();
   sum.contributors_ = in.u32();
   if (values != spec.values || in.u32() != spec.value_bits) return corrupt("belongs to another plan");
-  const std::uint64_t weight_max = std::uint64_t{sum.contributors_} * spec.weight_max;
-  if (sum.contributors_ > spec.contributors_max || sum.weight_ < sum.contributors_ || sum.weight_ > weight_max) {
-    return corrupt("has more contributors or weight than the plan allows");
-  }
-  const std::int64_t bound = static_cast<std::int64_t>(sum.weight_) * spec.magnitude_max();
-  for (std::int64_t& word : sum.words_) {
-    word = static_cast<std::int64_t>(in.u64());
-    if (word > bound || word < -bound) return corrupt("a word is larger than its contributors can make it");
+  for (std::int64_t& word : sum.words_) word = static_cast<std::int64_t>(in.u64());
+  if (const char* fault = sum.implausible(); fault != nullptr) return corrupt(fault);
+  return sum;
+}
+
+Result<RunningSum> RunningSum::from_parts(const UpdateSpec& spec, std::vector<std::int64_t> words, std::uint64_t weight,
+                                          std::uint32_t contributors) {
+  COVEY_TRY(spec.check());
+  COVEY_ASSERT(words.size() == spec.values);
+  RunningSum sum(spec);
+  sum.words_ = std::move(words);
+  sum.weight_ = weight;
+  sum.contributors_ = contributors;
+  if (const char* fault = sum.implausible(); fault != nullptr) {
+    return Error{ErrorCode::corrupt_data, std::string("sum: ") + fault + "; some device sent nonsense"};
   }
   return sum;
+}
+
+const char* RunningSum::implausible() const {
+  const std::uint64_t weight_max = std::uint64_t{contributors_} * spec_.weight_max;
+  if (contributors_ > spec_.contributors_max || weight_ < contributors_ || weight_ > weight_max) {
+    return "has more contributors or weight than the plan allows";
+  }
+  const std::int64_t bound = static_cast<std::int64_t>(weight_) * spec_.magnitude_max();
+  for (const std::int64_t word : words_) {
+    if (word > bound || word < -bound) return "a word is larger than its contributors can make it";
+  }
+  return nullptr;
 }
 
 }  // namespace covey::aggregation

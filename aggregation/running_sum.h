@@ -34,6 +34,10 @@ class RunningSum {
   [[nodiscard]] Bytes serialize() const;
   /// @errors corrupt_data: not a sum of this spec, or one that no set of updates can give.
   static Result<RunningSum> restore(const UpdateSpec& spec, ByteSpan bytes);
+  /// The sum whose words (P), weight and count are known already: what secure aggregation unmasks.
+  /// @errors corrupt_data: one that no set of updates can give.
+  static Result<RunningSum> from_parts(const UpdateSpec& spec, std::vector<std::int64_t> words, std::uint64_t weight,
+                                       std::uint32_t contributors);
 
   [[nodiscard]] const UpdateSpec& spec() const { return spec_; }
   [[nodiscard]] std::uint32_t contributors() const { return contributors_; }
@@ -43,6 +47,9 @@ class RunningSum {
 
  private:
   explicit RunningSum(const UpdateSpec& spec) : spec_(spec), words_(spec.values) {}
+  /// What no set of updates can give, in words; nullptr: nothing.
+  [[nodiscard]] const char* implausible() const;
+
   UpdateSpec spec_;
   std::vector<std::int64_t> words_;  ///< (P)
   std::uint64_t weight_ = 0;

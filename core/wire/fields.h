@@ -74,13 +74,18 @@ void serialize(A& a, FileBlob& m) {
 }
 
 template <class A>
+void serialize(A& a, SecurePlan& m) {
+  a(m.corrupt_fraction, m.dropout_fraction, m.survivors_min);
+}
+
+template <class A>
 void serialize(A& a, RoundPlan& m) {
   a(bounded(m.task, kNameBytesMax), m.round, m.base_version, bounded(m.model, kModelFilesMax),
     bounded(m.adapter_layout, kLayoutBytesMax), m.adapter, m.seed);
   a(bounded(m.method, kNameBytesMax), bounded(m.optimizer, kNameBytesMax), m.learning_rate, m.weight_decay,
     m.gradient_clip, m.prox_mu, m.local_steps, m.local_epochs, m.local_steps_max, m.batch, m.seq);
   a(up_to(m.mode, PrivacyMode::secure), m.clip_norm, m.value_bits, m.weight_max, m.cohort_invited, m.goal_count,
-    m.min_count, m.update_bytes_max, m.deadline_ms, m.roster_epoch);
+    m.min_count, m.update_bytes_max, m.deadline_ms, m.roster_epoch, m.secure);
 }
 
 template <class A>
@@ -136,6 +141,76 @@ void serialize(A& a, Receipt& m) {
 template <class A>
 void serialize(A& a, ClearUpdate& m) {
   a(m.round, m.plan, m.weight, m.count, m.bits, m.words);  // no frame: bounded by the plan's update_bytes_max
+}
+
+template <class A>
+void serialize(A& a, SecureKeys& m) {
+  a(m.identity, m.mask_key, m.share_key, m.nonce, m.commitment, m.signature);
+}
+
+template <class A>
+void serialize(A& a, SecureAdvertise& m) {
+  a(m.round, m.version, m.plan, m.roster_epoch, m.keys);
+}
+
+template <class A>
+void serialize(A& a, SecureList& m) {
+  a(m.round, m.version, m.plan, m.roster_epoch, m.degree, m.threshold, bounded(m.devices, kSecureDevicesMax));
+}
+
+template <class A>
+void serialize(A& a, SecureBoxes& m) {
+  a(m.round, m.session, bounded(m.boxes, kSecureDevicesMax));
+}
+
+template <class A>
+void serialize(A& a, BoxFrom& m) {
+  a(m.from, m.box);
+}
+
+template <class A>
+void serialize(A& a, SecureInbox& m) {
+  a(m.round, m.session, bounded(m.boxes, kSecureDevicesMax));
+}
+
+template <class A>
+void serialize(A& a, MaskedUpdate& m) {
+  a(m.round, m.session, m.count, m.bits, m.words);  // no frame: bounded by the plan's update_bytes_max
+}
+
+template <class A>
+void serialize(A& a, SecureSurvivors& m) {
+  a(m.round, m.session, bounded(m.dead, kSecureDevicesMax));
+}
+
+template <class A>
+void serialize(A& a, SecureAgree& m) {
+  a(m.round, m.session, m.signature);
+}
+
+template <class A>
+void serialize(A& a, SignatureFrom& m) {
+  a(m.from, m.signature);
+}
+
+template <class A>
+void serialize(A& a, SecureUnmask& m) {
+  a(m.round, m.session, bounded(m.dead, kSecureDevicesMax), bounded(m.signatures, kSecureDevicesMax));
+}
+
+template <class A>
+void serialize(A& a, ShareOf& m) {
+  a(m.of, m.share);
+}
+
+template <class A>
+void serialize(A& a, SecureShares& m) {
+  a(m.round, m.session, bounded(m.shares, kSecureDevicesMax));
+}
+
+template <class A>
+void serialize(A& a, SecureAbort& m) {
+  a(m.round, up_to(m.reason, SecureReason::conflicting));
 }
 
 template <class A>

@@ -16,5 +16,6 @@ inline constexpr std::size_t kRosterEpochsMax = 1024;    ///< in one reply
 inline constexpr std::size_t kManifestChunksMax = 8192;  ///< 2 GiB of kChunkBytes
 inline constexpr std::size_t kErrorBytesMax = 512;
 inline constexpr std::size_t kVersionsMax = 16;
+inline constexpr std::size_t kSecureDevicesMax = 1280;  ///< of one session: their list fits one frame
 
 }  // namespace covey::wire

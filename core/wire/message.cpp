@@ -12,11 +12,16 @@ namespace {
 
 /// In the order of the variant.
 constexpr std::array<MessageType, std::variant_size_v<Message>> kTypes = {
-    MessageType::enroll,         MessageType::enrolled,      MessageType::roster_request, MessageType::roster_reply,
-    MessageType::hello,          MessageType::welcome,       MessageType::check_in,       MessageType::check_back,
-    MessageType::task_offer,     MessageType::task_answer,   MessageType::progress,       MessageType::submit_begin,
-    MessageType::submit_next,    MessageType::submit_chunk,  MessageType::receipt,        MessageType::manifest_request,
-    MessageType::manifest_reply, MessageType::chunk_request, MessageType::chunk_reply,    MessageType::error_reply,
+    MessageType::enroll,           MessageType::enrolled,       MessageType::roster_request,
+    MessageType::roster_reply,     MessageType::hello,          MessageType::welcome,
+    MessageType::check_in,         MessageType::check_back,     MessageType::task_offer,
+    MessageType::task_answer,      MessageType::progress,       MessageType::submit_begin,
+    MessageType::submit_next,      MessageType::submit_chunk,   MessageType::receipt,
+    MessageType::manifest_request, MessageType::manifest_reply, MessageType::chunk_request,
+    MessageType::chunk_reply,      MessageType::error_reply,    MessageType::secure_advertise,
+    MessageType::secure_list,      MessageType::secure_boxes,   MessageType::secure_inbox,
+    MessageType::secure_survivors, MessageType::secure_agree,   MessageType::secure_unmask,
+    MessageType::secure_shares,    MessageType::secure_abort,
 };
 
 template <class T>
@@ -119,6 +124,24 @@ const char* to_string(MessageType type) {
       return "chunk_reply";
     case MessageType::error_reply:
       return "error_reply";
+    case MessageType::secure_advertise:
+      return "secure_advertise";
+    case MessageType::secure_list:
+      return "secure_list";
+    case MessageType::secure_boxes:
+      return "secure_boxes";
+    case MessageType::secure_inbox:
+      return "secure_inbox";
+    case MessageType::secure_survivors:
+      return "secure_survivors";
+    case MessageType::secure_agree:
+      return "secure_agree";
+    case MessageType::secure_unmask:
+      return "secure_unmask";
+    case MessageType::secure_shares:
+      return "secure_shares";
+    case MessageType::secure_abort:
+      return "secure_abort";
   }
   return "unknown";
 }
@@ -168,6 +191,68 @@ const char* to_string(ReceiptStatus status) {
     case ReceiptStatus::refused:
       return "refused";
     case ReceiptStatus::conflicting:
+      return "conflicting";
+  }
+  return "unknown";
+}
+
+const char* to_string(SecureReason reason) {
+  switch (reason) {
+    case SecureReason::none:
+      return "none";
+    case SecureReason::ended:
+      return "ended";
+    case SecureReason::round_seen:
+      return "round_seen";
+    case SecureReason::wrong_round:
+      return "wrong_round";
+    case SecureReason::wrong_version:
+      return "wrong_version";
+    case SecureReason::plan_differs:
+      return "plan_differs";
+    case SecureReason::stale_roster:
+      return "stale_roster";
+    case SecureReason::malformed:
+      return "malformed";
+    case SecureReason::too_few_devices:
+      return "too_few_devices";
+    case SecureReason::too_many_devices:
+      return "too_many_devices";
+    case SecureReason::self_missing:
+      return "self_missing";
+    case SecureReason::listed_twice:
+      return "listed_twice";
+    case SecureReason::self_changed:
+      return "self_changed";
+    case SecureReason::unknown_device:
+      return "unknown_device";
+    case SecureReason::bad_signature:
+      return "bad_signature";
+    case SecureReason::parameters_differ:
+      return "parameters_differ";
+    case SecureReason::bad_key:
+      return "bad_key";
+    case SecureReason::too_few_shares:
+      return "too_few_shares";
+    case SecureReason::already_masked:
+      return "already_masked";
+    case SecureReason::declared_dead:
+      return "declared_dead";
+    case SecureReason::too_few_neighbours:
+      return "too_few_neighbours";
+    case SecureReason::survivors_differ:
+      return "survivors_differ";
+    case SecureReason::too_few_signatures:
+      return "too_few_signatures";
+    case SecureReason::request_differs:
+      return "request_differs";
+    case SecureReason::wrong_shape:
+      return "wrong_shape";
+    case SecureReason::bad_share:
+      return "bad_share";
+    case SecureReason::unexpected:
+      return "unexpected";
+    case SecureReason::conflicting:
       return "conflicting";
   }
   return "unknown";

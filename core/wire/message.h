@@ -12,8 +12,7 @@
 
 namespace covey::wire {
 
-/// The message whose frames carry this number; empty for unknown ones and for the secure phases, which are not spoken
-/// yet.
+/// The message whose frames carry this number; empty for unknown ones.
 std::optional<MessageType> known_type(std::uint16_t number);
 MessageType type_of(const Message& message);
 /// "task_offer", for logs.

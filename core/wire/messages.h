@@ -9,8 +9,8 @@
 ///   5  ManifestRequest/ChunkRequest -> Manifest/Chunk     base model and adapter, resumable
 ///   6  Progress                                while training
 ///   7  SubmitBegin -> SubmitNext, SubmitChunk -> SubmitNext ..., -> Receipt (after the commit it speaks of)
-/// In `secure` and `grouped` mode the phases advertise, share, mask, agree, unmask stand in place of step 7; their type
-/// numbers are reserved below (kSecureFirst ... kSecureLast).
+/// In `secure` and `grouped` mode the phases of secure aggregation stand around step 7 (Secure... below); the
+/// coordinator speaks when it closes a phase, and again to a device that repeats its last message.
 #pragma once
 
 #include <array>
@@ -114,6 +114,13 @@ struct FileBlob {
   std::uint64_t bytes = 0;
 };
 
+/// What a plan says of secure aggregation; k and t follow from it and the number of devices that advertised.
+struct SecurePlan {
+  double corrupt_fraction = 0;      ///< gamma; [0, 1)
+  double dropout_fraction = 0;      ///< delta; [0, 1)
+  std::uint32_t survivors_min = 0;  ///< n_min: fewer are never summed
+};
+
 /// Everything a device must know to take part in one round. Stored before it is sent, signed by the coordinator.
 struct RoundPlan {
   std::string task;
@@ -146,6 +153,7 @@ struct RoundPlan {
   std::uint64_t update_bytes_max = 0;
   std::int64_t deadline_ms = 0;  ///< after the round's start
   std::uint64_t roster_epoch = 0;
+  SecurePlan secure;  ///< in `secure` and `grouped` mode
 };
 
 struct CheckIn {
@@ -246,6 +254,158 @@ struct ClearUpdate {
   Bytes words;               ///< P values of m bits, packed
 };
 
+// ---- secure aggregation (security.md section 4; aggregation/secagg_client.h and secagg_server.h)
+// ---------------------
+//
+//   device                              coordinator
+//   SecureAdvertise                 ->
+//                                   <-  SecureList          everyone's keys, sorted by identity
+//   SecureBoxes                     ->
+//                                   <-  SecureInbox         the boxes of its neighbours for it
+//   SubmitBegin (masked), chunks    ->                      content: an encoded MaskedUpdate
+//                                   <-  SecureSurvivors
+//   SecureAgree                     ->
+//                                   <-  SecureUnmask
+//   SecureShares                    ->
+//   SecureAbort                    <->                      at any time; whoever gets it erases the session
+//
+// Devices are named by their index in the list. `session` is the hash of that list and of what it is bound to.
+
+constexpr std::uint16_t kSecureVersion = 1;
+constexpr std::size_t kSecretShareBytes = 36;                       ///< aggregation/shamir.h
+constexpr std::size_t kShareBoxBytes = 2 * kSecretShareBytes + 16;  ///< two shares and a tag
+using SecretShare = std::array<std::uint8_t, kSecretShareBytes>;
+using ShareBox = std::array<std::uint8_t, kShareBoxBytes>;
+
+/// One device's keys for one session, made fresh and wiped with it.
+struct SecureKeys {
+  Key identity{};
+  Key mask_key{};   ///< X25519: pairwise masks
+  Key share_key{};  ///< X25519: boxes between devices
+  Nonce nonce{};
+  Hash commitment{};      ///< H(b), b the seed of its own mask
+  Signature signature{};  ///< by identity, over round, version, plan, roster epoch and the fields above
+};
+
+struct SecureAdvertise {
+  RoundId round;
+  std::uint16_t version = kSecureVersion;
+  Hash plan{};  ///< of the encoded RoundPlan, which names the model's and the adapter's blobs
+  std::uint64_t roster_epoch = 0;
+  SecureKeys keys;
+};
+
+struct SecureList {
+  RoundId round;
+  std::uint16_t version = kSecureVersion;
+  Hash plan{};
+  std::uint64_t roster_epoch = 0;
+  std::uint32_t degree = 0;         ///< k, for comparison: every device computes its own
+  std::uint32_t threshold = 0;      ///< t, likewise
+  std::vector<SecureKeys> devices;  ///< identities ascending
+};
+
+/// One box for each neighbour, in ascending order of their indices.
+struct SecureBoxes {
+  RoundId round;
+  Hash session{};
+  std::vector<ShareBox> boxes;
+};
+
+struct BoxFrom {
+  std::uint16_t from = 0;
+  ShareBox box{};
+};
+/// The boxes that neighbours made for this device; who is not among them has dropped out before its mask counted.
+struct SecureInbox {
+  RoundId round;
+  Hash session{};
+  std::vector<BoxFrom> boxes;  ///< indices ascending
+};
+
+/// The content of an upload in `secure` mode: (1 + P) words modulo 2^bits, packed as in aggregation/secagg_words.h.
+/// Word 0 carries the weight w, the others w x.
+struct MaskedUpdate {
+  RoundId round;
+  Hash session{};
+  std::uint32_t count = 0;  ///< 1 + P
+  std::uint32_t bits = 0;   ///< b
+  Bytes words;
+};
+
+/// Survivors are all devices of the list but these.
+struct SecureSurvivors {
+  RoundId round;
+  Hash session{};
+  std::vector<std::uint16_t> dead;  ///< ascending
+};
+
+struct SecureAgree {
+  RoundId round;
+  Hash session{};
+  Signature signature{};  ///< by identity, over session and survivors
+};
+
+struct SignatureFrom {
+  std::uint16_t from = 0;
+  Signature signature{};
+};
+/// Carries the dead alone, so that nobody can ask for both secrets of one device.
+struct SecureUnmask {
+  RoundId round;
+  Hash session{};
+  std::vector<std::uint16_t> dead;        ///< ascending
+  std::vector<SignatureFrom> signatures;  ///< of the addressee's neighbours; indices ascending
+};
+
+struct ShareOf {
+  std::uint16_t of = 0;
+  SecretShare share{};
+};
+/// For each device whose box it holds: the share of b where that device survived, else of its mask secret.
+struct SecureShares {
+  RoundId round;
+  Hash session{};
+  std::vector<ShareOf> shares;  ///< indices ascending
+};
+
+/// Why one side goes no further in a session.
+enum class SecureReason : std::uint8_t {
+  none = 0,
+  ended = 1,        ///< deadline, shutdown, a dropout: nobody's fault
+  round_seen = 2,   ///< the same round offered twice
+  wrong_round = 3,  ///< a message of another round or session
+  wrong_version = 4,
+  plan_differs = 5,     ///< another model or plan than the one this device trained on
+  stale_roster = 6,     ///< another roster epoch than the plan's
+  malformed = 7,        ///< order, indices, lengths
+  too_few_devices = 8,  ///< below n_min
+  too_many_devices = 9,
+  self_missing = 10,
+  listed_twice = 11,    ///< an identity or a key stands in the list twice
+  self_changed = 12,    ///< this device's own entry is not what it sent
+  unknown_device = 13,  ///< not active in the pinned roster
+  bad_signature = 14,
+  parameters_differ = 15,   ///< k or t is not what follows from the plan
+  bad_key = 16,             ///< an exchange key that gives no secret
+  too_few_shares = 17,      ///< fewer than t boxes open, or shares came
+  already_masked = 18,      ///< as many masked updates for this model version as allowed
+  declared_dead = 19,       ///< this device is alive, the survivor set says it is not
+  too_few_neighbours = 20,  ///< fewer than t of its neighbours survive
+  survivors_differ = 21,    ///< another survivor set than the one signed
+  too_few_signatures = 22,  ///< of its own neighbours on that set
+  request_differs = 23,     ///< a second request that is not the first again
+  wrong_shape = 24,         ///< a masked update of another length or modulus
+  bad_share = 25,           ///< a rebuilt secret is not the advertised one
+  unexpected = 26,          ///< no message of this phase
+  conflicting = 27,         ///< a second message that is not the first again
+};
+const char* to_string(SecureReason reason);
+struct SecureAbort {
+  RoundId round;
+  SecureReason reason = SecureReason::ended;
+};
+
 // ---- blobs ---------------------------------------------------------------------------------------------------------
 
 constexpr std::uint32_t kChunkBytes = 256 * 1024;
@@ -292,7 +452,7 @@ struct ErrorReply {
   std::vector<std::uint16_t> versions;  ///< the frame versions we speak
 };
 
-/// Frame type numbers; fixed for ever. 64 to 95 are kept for the phases of secure aggregation.
+/// Frame type numbers; fixed for ever. 64 to 95 are the phases of secure aggregation.
 enum class MessageType : std::uint16_t {
   enroll = 1,
   enrolled = 2,
@@ -314,12 +474,23 @@ enum class MessageType : std::uint16_t {
   chunk_request = 34,
   chunk_reply = 35,
   error_reply = 48,
+  secure_advertise = 64,
+  secure_list = 65,
+  secure_boxes = 66,
+  secure_inbox = 67,
+  secure_survivors = 68,
+  secure_agree = 69,
+  secure_unmask = 70,
+  secure_shares = 71,
+  secure_abort = 72,
 };
 constexpr std::uint16_t kSecureFirst = 64;
 constexpr std::uint16_t kSecureLast = 95;
 
-using Message = std::variant<Enroll, Enrolled, RosterRequest, RosterReply, Hello, Welcome, CheckIn, CheckBack,
-                             TaskOffer, TaskAnswer, Progress, SubmitBegin, SubmitNext, SubmitChunk, Receipt,
-                             ManifestRequest, ManifestReply, ChunkRequest, ChunkReply, ErrorReply>;
+using Message =
+    std::variant<Enroll, Enrolled, RosterRequest, RosterReply, Hello, Welcome, CheckIn, CheckBack, TaskOffer,
+                 TaskAnswer, Progress, SubmitBegin, SubmitNext, SubmitChunk, Receipt, ManifestRequest, ManifestReply,
+                 ChunkRequest, ChunkReply, ErrorReply, SecureAdvertise, SecureList, SecureBoxes, SecureInbox,
+                 SecureSurvivors, SecureAgree, SecureUnmask, SecureShares, SecureAbort>;
 
 }  // namespace covey::wire

@@ -34,5 +34,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   (void)wire::decode<wire::RoundPlan>(bytes);
   (void)wire::decode<wire::RosterEpoch>(bytes);
   (void)wire::decode<wire::ClearUpdate>(bytes);
+  (void)wire::decode<wire::MaskedUpdate>(bytes);
   return 0;
 }

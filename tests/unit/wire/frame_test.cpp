@@ -70,7 +70,7 @@ TEST_CASE("bad frames are refused, each by one line that says why") {
       {"version 65281", [](Bytes& f) { f[5] = 0xff; }, ErrorCode::unsupported, "spoken: 1"},
       {"type 0", [](Bytes& f) { f[6] = 0; }, ErrorCode::corrupt_data, "type 0 is unknown"},
       {"type 49", [](Bytes& f) { f[6] = 49; }, ErrorCode::corrupt_data, "type 49 is unknown"},
-      {"a secure phase's type", [](Bytes& f) { f[6] = 64; }, ErrorCode::corrupt_data, "type 64 is unknown"},
+      {"a type kept for later phases", [](Bytes& f) { f[6] = 95; }, ErrorCode::corrupt_data, "type 95 is unknown"},
       {"type 65535", [](Bytes& f) { f[6] = f[7] = 0xff; }, ErrorCode::corrupt_data, "type 65535 is unknown"},
       {"a flag", [](Bytes& f) { f[8] = 1; }, ErrorCode::corrupt_data, "flags 1 are unknown"},
       {"the highest flag", [](Bytes& f) { f[11] = 0x80; }, ErrorCode::corrupt_data, "flags"},

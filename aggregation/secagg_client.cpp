@@ -1,0 +1,506 @@
+#include "aggregation/secagg_client.h"
+
+#include <string.h>  // explicit_bzero
+
+#include <algorithm>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "aggregation/secagg_graph.h"
+#include "aggregation/secagg_masks.h"
+#include "aggregation/secagg_seam.h"
+#include "aggregation/secagg_words.h"
+#include "aggregation/shamir.h"
+#include "core/base/assert.h"
+#include "core/crypto/hash.h"
+#include "core/wire/codec.h"
+
+namespace covey::aggregation {
+namespace {
+
+using wire::SecureReason;
+
+/// Numbers of the subkeys that one session's entropy is cut into; none is used twice.
+enum class Part : std::uint64_t {
+  mask_key = 1,
+  share_key = 2,
+  nonce = 3,
+  self_seed = 4,
+  split_mask = 5,
+  split_self = 6
+};
+
+Result<SecretBytes> part_of(ByteSpan seed, Part part, std::size_t size = 32) {
+  return crypto::derive_key(seed, "secagg", static_cast<std::uint64_t>(part), size);
+}
+
+/// The answer to the last message of a phase, for the same message again.
+template <class T>
+struct Answered {
+  wire::Hash question{};
+  T answer;
+};
+
+template <class M>
+wire::Hash digest(const M& message) {
+  return crypto::hash(wire::encode(message)).bytes;
+}
+
+}  // namespace
+
+struct SecAggClient::Machine {
+  Machine(SecAggClientInputs given, const SecAggSeam& s) : in(std::move(given)), seam(s) {
+    if (!seam.verify) {
+      seam.verify = [](std::string_view domain, const wire::Key& key, ByteSpan message, const wire::Signature& sig) {
+        return crypto::verify_in(domain, crypto::PublicKey{key}, message, crypto::Signature{sig});
+      };
+    }
+  }
+  ~Machine() { wipe(); }
+  Machine(const Machine&) = delete;
+  Machine& operator=(const Machine&) = delete;
+
+  SecAggClientInputs in;
+  SecAggSeam seam;
+  Phase phase = Phase::fresh;
+  SecureReason reason = SecureReason::none;
+
+  // secrets of the session
+  std::optional<crypto::ExchangeKey> mask_key;
+  std::optional<crypto::ExchangeKey> share_key;
+  SecretBytes self_seed;                                  ///< b
+  std::vector<std::pair<std::uint16_t, SharePair>> held;  ///< shares of others (and of itself), by index
+
+  wire::SecureKeys own;
+  wire::SecureList list;
+  wire::Hash session{};
+  std::uint16_t index = 0;
+  SecAggParams params;
+  std::optional<SecAggGraph> graph;
+  std::vector<std::uint32_t> neighbours;
+  std::vector<std::uint16_t> shared;  ///< neighbours whose boxes came, ascending: whom it masks with
+  std::vector<std::uint16_t> dead;    ///< complement of the survivor set it signed
+
+  std::optional<Answered<wire::SecureBoxes>> boxes;
+  std::optional<Answered<wire::SecureAgree>> agreement;
+  std::optional<Answered<wire::SecureShares>> shares;
+
+  void wipe() {
+    mask_key.reset();
+    share_key.reset();
+    self_seed.wipe();
+    for (auto& [of, pair] : held) explicit_bzero(&pair, sizeof pair);
+    held.clear();
+    if (shares) {
+      auto& given = shares->answer.shares;
+      if (!given.empty()) explicit_bzero(given.data(), given.size() * sizeof given[0]);
+    }
+    boxes.reset();
+    agreement.reset();
+    shares.reset();
+    explicit_bzero(in.seed.data(), in.seed.size());
+  }
+
+  Error refuse(SecureReason why, const std::string& what) {
+    wipe();
+    phase = Phase::dead;
+    reason = why;
+    return {ErrorCode::permission_denied, "secure aggregation: " + what + " (" + wire::to_string(why) + ")"};
+  }
+  Error over() const {
+    return {ErrorCode::cancelled,
+            std::string("secure aggregation: the session has ended (") + wire::to_string(reason) + ")"};
+  }
+  Error out_of_turn() { return refuse(SecureReason::unexpected, "a message out of its turn"); }
+
+  template <class M>
+  Status check_session(const M& message) {
+    if (!seam.checks.sender_session) return {};
+    if (message.round == in.setup.round && message.session == session) return {};
+    return refuse(SecureReason::wrong_round, "a message of another round or session");
+  }
+
+  Status make_keys();
+  Status check_head(const wire::SecureList& given);
+  Status check_order(const wire::SecureList& given);
+  Status find_itself(const wire::SecureList& given);
+  Status check_devices(const wire::SecureList& given);
+  Result<wire::SecureBoxes> make_boxes();
+  Status open_inbox(const wire::SecureInbox& inbox);
+  Status check_survivors(const wire::SecureSurvivors& message);
+  [[nodiscard]] bool is_dead(std::uint32_t device) const {
+    return std::ranges::binary_search(dead, static_cast<std::uint16_t>(device));
+  }
+  /// Whether devices that hold its shares count it among them: in the complete graph a device holds its own.
+  [[nodiscard]] std::uint32_t itself() const { return params.complete ? 1 : 0; }
+  [[nodiscard]] const wire::Hash& bound() const {
+    static const wire::Hash kNone{};
+    return seam.checks.session_bound ? session : kNone;
+  }
+};
+
+SecAggClient::SecAggClient(std::unique_ptr<Machine> machine) : machine_(std::move(machine)) {}
+SecAggClient::SecAggClient(SecAggClient&&) noexcept = default;
+SecAggClient& SecAggClient::operator=(SecAggClient&&) noexcept = default;
+SecAggClient::~SecAggClient() = default;
+
+Result<SecAggClient> SecAggClient::create(SecAggClientInputs inputs) {
+  return create_with_seam(std::move(inputs), SecAggSeam{});
+}
+
+Result<SecAggClient> SecAggClient::create_with_seam(SecAggClientInputs inputs, const SecAggSeam& seam) {
+  if (inputs.identity == nullptr || !inputs.roster) {
+    return Error{ErrorCode::invalid_argument, "secure aggregation: an identity and a roster are needed"};
+  }
+  return SecAggClient(std::make_unique<Machine>(std::move(inputs), seam));
+}
+
+// ---- advertise -----------------------------------------------------------------------------------------------------
+
+Status SecAggClient::Machine::make_keys() {
+  COVEY_ASSIGN(const SecretBytes mask_secret, part_of(in.seed, Part::mask_key));
+  COVEY_ASSIGN(mask_key, crypto::ExchangeKey::from_secret(mask_secret.span()));
+  COVEY_ASSIGN(const SecretBytes share_secret, part_of(in.seed, Part::share_key));
+  COVEY_ASSIGN(share_key, crypto::ExchangeKey::from_secret(share_secret.span()));
+  COVEY_ASSIGN(const SecretBytes nonce, part_of(in.seed, Part::nonce, own.nonce.size()));
+  COVEY_ASSIGN(self_seed, part_of(in.seed, Part::self_seed));
+  own.identity = in.identity->public_key().bytes;
+  own.mask_key = mask_key->public_key().bytes;
+  own.share_key = share_key->public_key().bytes;
+  std::copy_n(nonce.data(), own.nonce.size(), own.nonce.begin());
+  own.commitment = commitment_to(self_seed.span());
+  own.signature = in.identity->sign_in(kSecAggAdvertiseDomain, signed_part(in.setup, own)).bytes;
+  return {};
+}
+
+Result<wire::SecureAdvertise> SecAggClient::advertise(SecAggLedger& ledger) {
+  Machine& m = *machine_;
+  if (m.phase == Phase::dead) return m.over();
+  if (m.phase != Phase::fresh) return m.out_of_turn();
+  const SecAggSetup& setup = m.in.setup;
+  if (m.seam.checks.round_fresh && setup.round.value <= ledger.last_round) {
+    return m.refuse(SecureReason::round_seen,
+                    "round " + std::to_string(setup.round.value) + " was taken part in before; a round is played once");
+  }
+  COVEY_TRY(m.make_keys());
+  ledger.last_round = std::max(ledger.last_round, setup.round.value);
+  m.phase = Phase::advertised;
+  return wire::SecureAdvertise{setup.round, wire::kSecureVersion, setup.plan, setup.roster_epoch, m.own};
+}
+
+// ---- share ---------------------------------------------------------------------------------------------------------
+
+Status SecAggClient::Machine::check_head(const wire::SecureList& given) {
+  const SecAggSetup& setup = in.setup;
+  if (seam.checks.sender_session && given.round != setup.round) {
+    return refuse(SecureReason::wrong_round, "a list of another round");
+  }
+  if (given.version != wire::kSecureVersion) return refuse(SecureReason::wrong_version, "another protocol version");
+  if (seam.checks.plan_equal && given.plan != setup.plan) {
+    return refuse(SecureReason::plan_differs, "the others were given another model or plan");
+  }
+  if (seam.checks.roster_epoch && given.roster_epoch != setup.roster_epoch) {
+    return refuse(SecureReason::stale_roster, "a list of another roster epoch than the plan's");
+  }
+  const std::size_t n = given.devices.size();
+  if (n < 2 || (seam.checks.devices_min && n < setup.survivors_min)) {
+    return refuse(SecureReason::too_few_devices,
+                  std::to_string(n) + " devices advertised, the plan asks for " + std::to_string(setup.survivors_min));
+  }
+  if (n > setup.spec.contributors_max || n > kSecAggDevicesMax) {
+    return refuse(SecureReason::too_many_devices, "more devices advertised than the plan's cohort");
+  }
+  return {};
+}
+
+/// Identities ascend and no key stands twice: a coordinator that lists one device under two places would be told two
+/// shares of it by everyone.
+Status SecAggClient::Machine::check_order(const wire::SecureList& given) {
+  if (!seam.checks.distinct) return {};
+  std::set<wire::Key> keys;
+  for (std::size_t i = 0; i < given.devices.size(); ++i) {
+    const wire::SecureKeys& entry = given.devices[i];
+    if (i > 0 && entry.identity == given.devices[i - 1].identity) {
+      return refuse(SecureReason::listed_twice, "an identity stands in the list twice");
+    }
+    if (i > 0 && entry.identity < given.devices[i - 1].identity) {
+      return refuse(SecureReason::malformed, "the list is not in the order of identities");
+    }
+    if (!keys.insert(entry.mask_key).second || !keys.insert(entry.share_key).second) {
+      return refuse(SecureReason::listed_twice, "a key stands in the list twice");
+    }
+  }
+  return {};
+}
+
+Status SecAggClient::Machine::find_itself(const wire::SecureList& given) {
+  const auto same = [](const wire::SecureKeys& a, const wire::SecureKeys& b) {
+    return a.mask_key == b.mask_key && a.share_key == b.share_key && a.nonce == b.nonce &&
+           a.commitment == b.commitment && a.signature == b.signature;
+  };
+  bool listed = false;
+  for (std::size_t i = 0; i < given.devices.size(); ++i) {
+    const wire::SecureKeys& entry = given.devices[i];
+    if (entry.identity != own.identity) continue;
+    if (seam.checks.self_present && !same(entry, own)) {
+      return refuse(SecureReason::self_changed, "this device's own keys were changed in the list");
+    }
+    if (!listed) index = static_cast<std::uint16_t>(i);
+    listed = true;
+  }
+  if (listed || !seam.checks.self_present) return {};
+  return refuse(SecureReason::self_missing, "this device is not in the list");
+}
+
+Status SecAggClient::Machine::check_devices(const wire::SecureList& given) {
+  for (const wire::SecureKeys& entry : given.devices) {
+    if (entry.identity == own.identity) continue;  // compared with what it sent
+    if (seam.checks.known_devices && !in.roster(entry.identity)) {
+      return refuse(SecureReason::unknown_device,
+                    "device " + DeviceId{entry.identity}.brief() + " is not in the roster");
+    }
+    if (seam.checks.list_signatures &&
+        !seam.verify(kSecAggAdvertiseDomain, entry.identity, signed_part(in.setup, entry), entry.signature)) {
+      return refuse(SecureReason::bad_signature, "the keys of device " + DeviceId{entry.identity}.brief() +
+                                                     " are not signed by it for this round and plan");
+    }
+  }
+  return {};
+}
+
+Result<wire::SecureBoxes> SecAggClient::Machine::make_boxes() {
+  const auto holders = graph->holders(index);
+  COVEY_ASSIGN(const SecretBytes mask_seed, part_of(in.seed, Part::split_mask));
+  COVEY_ASSIGN(const SecretBytes self_split, part_of(in.seed, Part::split_self));
+  const SecretBytes mask_secret = mask_key->secret();
+  COVEY_ASSIGN(auto of_mask, shamir_split(mask_secret.span(), params.threshold, holders.size(), mask_seed.span()));
+  COVEY_ASSIGN(auto of_self, shamir_split(self_seed.span(), params.threshold, holders.size(), self_split.span()));
+  wire::SecureBoxes out{in.setup.round, session, {}};
+  for (std::size_t i = 0; i < holders.size(); ++i) {
+    const auto to = static_cast<std::uint16_t>(holders[i]);
+    SharePair pair{of_mask[i], of_self[i]};
+    if (to == index) {
+      held.emplace_back(to, pair);
+    } else {
+      auto box = seal_shares(*share_key, list.devices[to].share_key, bound(), index, to, pair);
+      if (!box.ok()) return refuse(SecureReason::bad_key, "the share key of a neighbour gives no secret");
+      out.boxes.push_back(*box);
+    }
+    explicit_bzero(&pair, sizeof pair);
+  }
+  explicit_bzero(of_mask.data(), of_mask.size() * sizeof of_mask[0]);
+  explicit_bzero(of_self.data(), of_self.size() * sizeof of_self[0]);
+  return out;
+}
+
+Result<wire::SecureBoxes> SecAggClient::share(const wire::SecureList& given) {
+  Machine& m = *machine_;
+  if (m.phase == Phase::dead) return m.over();
+  const wire::Hash question = digest(given);
+  if (m.boxes) {
+    if (m.boxes->question == question) return m.boxes->answer;
+    return m.refuse(SecureReason::conflicting, "a second list that is not the first again");
+  }
+  if (m.phase != Phase::advertised) return m.out_of_turn();
+  COVEY_TRY(m.check_head(given));
+  COVEY_TRY(m.check_order(given));
+  COVEY_TRY(m.find_itself(given));
+  COVEY_TRY(m.check_devices(given));
+  auto solved = secagg_params(static_cast<std::uint32_t>(given.devices.size()), m.in.setup.assumptions);
+  if (!solved.ok()) return m.refuse(SecureReason::parameters_differ, solved.error().message);
+  m.params = *solved;
+  if (!m.seam.checks.parameters) {
+    m.params.degree = given.degree;
+    m.params.threshold = given.threshold;
+  } else if (m.params.degree != given.degree || m.params.threshold != given.threshold) {
+    return m.refuse(SecureReason::parameters_differ, "k or t of the list do not follow from the plan");
+  }
+  m.list = given;
+  m.session = session_hash(given);
+  m.graph.emplace(m.params, order_seed(m.session));
+  m.neighbours = m.graph->neighbours(m.index);
+  COVEY_ASSIGN(auto boxes, m.make_boxes());
+  m.phase = Phase::shared;
+  m.boxes.emplace(Answered<wire::SecureBoxes>{question, std::move(boxes)});
+  return m.boxes->answer;
+}
+
+// ---- mask ----------------------------------------------------------------------------------------------------------
+
+/// A box that does not open leaves its sender in: the mask with it is of public keys alone, so that one bad device
+/// cannot make its neighbours' sums wrong. It only cannot be told that device's shares later.
+Status SecAggClient::Machine::open_inbox(const wire::SecureInbox& inbox) {
+  COVEY_TRY(check_session(inbox));
+  for (std::size_t i = 0; i < inbox.boxes.size(); ++i) {
+    const std::uint16_t from = inbox.boxes[i].from;
+    const bool ascending = i == 0 || inbox.boxes[i - 1].from < from;
+    if (!ascending || from >= list.devices.size() || !graph->adjacent(index, from)) {
+      return refuse(SecureReason::malformed, "a box from no neighbour, or two from one");
+    }
+  }
+  for (const wire::BoxFrom& box : inbox.boxes) {
+    shared.push_back(box.from);
+    auto opened = open_shares(*share_key, list.devices[box.from].share_key, bound(), box.from, index, box.box);
+    if (!opened.ok()) continue;
+    held.emplace_back(box.from, *opened);
+    explicit_bzero(&*opened, sizeof *opened);
+  }
+  std::ranges::sort(held, {}, [](const auto& entry) { return entry.first; });
+  if (held.size() >= params.threshold) return {};
+  return refuse(SecureReason::too_few_shares,
+                std::to_string(held.size()) + " shares came, " + std::to_string(params.threshold) + " are needed");
+}
+
+Result<wire::MaskedUpdate> SecAggClient::mask(const wire::SecureInbox& inbox,
+                                              std::span<const std::uint32_t> contribution, SecAggLedger& ledger,
+                                              ThreadPool* pool) {
+  Machine& m = *machine_;
+  if (m.phase == Phase::dead) return m.over();
+  const SecAggSetup& setup = m.in.setup;
+  if (contribution.size() != setup.words()) {
+    return Error{ErrorCode::invalid_argument, "secure aggregation: a contribution of " +
+                                                  std::to_string(contribution.size()) + " words instead of " +
+                                                  std::to_string(setup.words())};
+  }
+  if (m.phase == Phase::masked || m.phase == Phase::agreed || m.phase == Phase::unmasked) {
+    return Error{ErrorCode::already_exists, "secure aggregation: the masked update was made before; send it again"};
+  }
+  if (m.phase != Phase::shared) return m.out_of_turn();
+  if (ledger.version != m.in.version) {
+    ledger.version = m.in.version;
+    ledger.masked = 0;
+  }
+  if (m.seam.checks.masked_once && ledger.masked >= m.in.masked_per_version_max) {
+    return m.refuse(SecureReason::already_masked, "a masked update for this model version has left this device before");
+  }
+  COVEY_TRY(m.open_inbox(inbox));
+
+  std::vector<MaskTerm> terms;
+  terms.reserve(m.shared.size() + 1);
+  terms.push_back({self_mask_seed(m.self_seed.span(), m.session), false});
+  for (const std::uint16_t peer : m.shared) {
+    auto seed = pair_mask_seed(*m.mask_key, m.list.devices[peer].mask_key, m.bound());
+    if (!seed.ok()) return m.refuse(SecureReason::bad_key, "the mask key of a neighbour gives no secret");
+    terms.push_back({*std::move(seed), m.index > peer});
+  }
+  std::vector<std::uint32_t> words(contribution.begin(), contribution.end());
+  add_masks(words, terms, pool);
+  ++ledger.masked;
+  m.phase = Phase::masked;
+  return wire::MaskedUpdate{setup.round, m.session, static_cast<std::uint32_t>(words.size()), setup.bits,
+                            pack_words(words, setup.bits)};
+}
+
+// ---- agree ---------------------------------------------------------------------------------------------------------
+
+Status SecAggClient::Machine::check_survivors(const wire::SecureSurvivors& message) {
+  COVEY_TRY(check_session(message));
+  const std::size_t n = list.devices.size();
+  const auto& gone = message.dead;
+  for (std::size_t i = 0; i < gone.size(); ++i) {
+    if (gone[i] >= n || (i > 0 && gone[i - 1] >= gone[i])) {
+      return refuse(SecureReason::malformed, "the dead are not ascending indices of the list");
+    }
+  }
+  if (seam.checks.self_alive && std::ranges::binary_search(gone, index)) {
+    return refuse(SecureReason::declared_dead, "this device is alive, the survivor set says that it is not");
+  }
+  if (seam.checks.devices_min && n - gone.size() < in.setup.survivors_min) {
+    return refuse(SecureReason::too_few_devices, std::to_string(n - gone.size()) + " survivors, the plan asks for " +
+                                                     std::to_string(in.setup.survivors_min));
+  }
+  std::uint32_t alive = itself();
+  for (const std::uint32_t peer : neighbours) {
+    if (std::ranges::binary_search(gone, static_cast<std::uint16_t>(peer))) continue;
+    ++alive;
+    if (!std::ranges::binary_search(shared, static_cast<std::uint16_t>(peer))) {
+      return refuse(SecureReason::malformed, "a survivor that this device was told had dropped out");
+    }
+  }
+  if (!seam.checks.neighbours_alive || alive >= params.threshold) return {};
+  return refuse(SecureReason::too_few_neighbours, std::to_string(alive) + " of its neighbours survive, " +
+                                                      std::to_string(params.threshold) + " are needed");
+}
+
+Result<wire::SecureAgree> SecAggClient::agree(const wire::SecureSurvivors& survivors) {
+  Machine& m = *machine_;
+  if (m.phase == Phase::dead) return m.over();
+  const wire::Hash question = digest(survivors);
+  if (m.agreement) {
+    if (m.agreement->question == question) return m.agreement->answer;
+    if (m.seam.checks.one_request) {
+      return m.refuse(SecureReason::survivors_differ, "a second survivor set in one session");
+    }
+    m.phase = Phase::masked;
+  }
+  if (m.phase != Phase::masked) return m.out_of_turn();
+  COVEY_TRY(m.check_survivors(survivors));
+  m.dead = survivors.dead;
+  wire::SecureAgree answer{m.in.setup.round, m.session, {}};
+  answer.signature = m.in.identity->sign_in(kSecAggAgreeDomain, signed_part(m.session, m.dead)).bytes;
+  m.phase = Phase::agreed;
+  m.agreement.emplace(Answered<wire::SecureAgree>{question, answer});
+  return answer;
+}
+
+// ---- unmask --------------------------------------------------------------------------------------------------------
+
+Result<wire::SecureShares> SecAggClient::unmask(const wire::SecureUnmask& request) {
+  Machine& m = *machine_;
+  if (m.phase == Phase::dead) return m.over();
+  const wire::Hash question = digest(request);
+  if (m.shares && m.shares->question == question) return m.shares->answer;
+  if (m.shares && m.seam.checks.one_request) {
+    return m.refuse(SecureReason::request_differs, "a second unmask request that is not the first again");
+  }
+  if (m.phase != Phase::agreed && !m.shares) return m.out_of_turn();
+  COVEY_TRY(m.check_session(request));
+  if (m.seam.checks.survivors_equal && request.dead != m.dead) {
+    return m.refuse(SecureReason::survivors_differ,
+                    "the unmask request is about another survivor set than the one signed");
+  }
+  const auto dead = [&](std::uint16_t device) { return std::ranges::find(request.dead, device) != request.dead.end(); };
+  const Bytes message = signed_part(m.session, request.dead);
+  std::uint32_t valid = m.itself();
+  for (std::size_t i = 0; i < request.signatures.size(); ++i) {
+    const auto& [from, signature] = request.signatures[i];
+    if (from >= m.list.devices.size() || (i > 0 && request.signatures[i - 1].from >= from)) {
+      return m.refuse(SecureReason::malformed, "signatures are not in ascending order of devices");
+    }
+    const bool neighbour = !m.seam.checks.signers_neighbours || m.graph->adjacent(m.index, from);
+    if (from == m.index || !neighbour || dead(from)) continue;
+    if (m.seam.verify(kSecAggAgreeDomain, m.list.devices[from].identity, message, signature)) ++valid;
+  }
+  if (m.seam.checks.signatures_enough && valid < m.params.threshold) {
+    return m.refuse(SecureReason::too_few_signatures, std::to_string(valid) +
+                                                          " of its neighbours signed the survivor set, " +
+                                                          std::to_string(m.params.threshold) + " are needed");
+  }
+  wire::SecureShares answer{m.in.setup.round, m.session, {}};
+  for (const auto& [of, pair] : m.held) answer.shares.push_back({of, dead(of) ? pair.mask : pair.self});
+  m.phase = Phase::unmasked;
+  m.shares.emplace(Answered<wire::SecureShares>{question, answer});
+  return answer;
+}
+
+void SecAggClient::end() {
+  Machine& m = *machine_;
+  m.wipe();
+  m.phase = Phase::dead;
+  if (m.reason == SecureReason::none) m.reason = SecureReason::ended;
+}
+
+SecAggClient::Phase SecAggClient::phase() const {
+  return machine_->phase;
+}
+SecureReason SecAggClient::reason() const {
+  return machine_->reason;
+}
+const SecAggParams& SecAggClient::params() const {
+  return machine_->params;
+}
+
+}  // namespace covey::aggregation

@@ -1,0 +1,116 @@
+/// One secure round between real SecAggClients and a real SecAggServer, every message as an encoded frame, all of it
+/// from one seed. Devices drop out where a schedule says; a hook may change what the coordinator sends (attacks). No
+/// transport, store or clock: those are the daemons' and the world simulator's.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "aggregation/secagg_client.h"
+#include "aggregation/secagg_seam.h"
+#include "aggregation/secagg_server.h"
+#include "core/base/rng.h"
+#include "core/crypto/identity.h"
+
+namespace covey::simulations {
+
+/// The message that a device does not send any more.
+enum class DropAt : std::uint8_t { advertise = 0, share = 1, mask = 2, agree = 3, unmask = 4, never = 5 };
+
+struct SecAggWorldOptions {
+  std::uint32_t devices = 8;
+  std::size_t values = 16;  ///< P
+  std::uint32_t value_bits = 16;
+  std::uint32_t weight_max = 1;
+  aggregation::SecAggAssumptions assumptions;
+  std::uint32_t survivors_min = 2;
+  std::uint64_t seed = 1;
+  std::uint64_t round = 1;
+  std::vector<DropAt> drops;        ///< by device; empty: nobody
+  bool shuffle = true;              ///< messages reach the coordinator in a random order, some of them twice
+  bool remember_signatures = true;  ///< a signature that was checked once is not computed again (same answers)
+  ThreadPool* pool = nullptr;
+};
+
+/// Answers to signature checks, kept: n devices check the same n signatures.
+class SignatureMemory {
+ public:
+  aggregation::SecAggVerify verifier();
+
+ private:
+  std::unordered_map<crypto::Hash256, bool> known_;
+};
+
+struct WireBytes {
+  std::uint64_t sent = 0;  ///< by the device: frames, headers included
+  std::uint64_t received = 0;
+};
+
+class SecAggWorld {
+ public:
+  struct Device {
+    std::unique_ptr<crypto::IdentityKey> identity;
+    std::optional<aggregation::SecAggClient> client;
+    aggregation::SecAggLedger ledger;
+    std::vector<float> delta;  ///< (P)
+    std::uint32_t weight = 1;
+    std::vector<std::uint32_t> contribution;   ///< (1 + P)
+    std::optional<wire::MaskedUpdate> masked;  ///< as it was sent
+    DropAt drop = DropAt::never;
+    WireBytes bytes;
+    std::string failure;  ///< why it left the protocol, where it refused
+    [[nodiscard]] wire::Key key() const { return identity->public_key().bytes; }
+    [[nodiscard]] DeviceId id() const { return identity->device_id(); }
+  };
+
+  explicit SecAggWorld(const SecAggWorldOptions& options);
+
+  /// Runs all phases to the end. @errors what ended the session.
+  Result<aggregation::RunningSum> run();
+
+  /// Single phases, for attacks that step in between. Each delivers what is due and takes the answers.
+  void advertise();
+  Status close_advertise() { return server->close_advertise(); }
+  void share();
+  void mask();
+  void agree();
+  void unmask();
+
+  /// The sum in the clear of those whose masked updates the server counted.
+  [[nodiscard]] Result<aggregation::RunningSum> clear_sum(const std::vector<std::uint32_t>& contributors) const;
+  [[nodiscard]] std::vector<std::uint32_t> counted_masked() const { return counted_masked_; }
+
+  /// A message through its frame to the other side, counted in the device's bytes.
+  template <class M>
+  M deliver(const M& message, std::uint64_t& counter) const;
+  aggregation::SecAggRoster roster() const;
+
+  SecAggWorldOptions options;
+  wire::RoundPlan plan;
+  aggregation::SecAggSetup setup;
+  aggregation::SecAggSeam seam;  ///< of devices made from here on; see make_client()
+  std::vector<Device> devices;
+  std::optional<aggregation::SecAggServer> server;
+  /// Called with what is due to a device; may change it, or empty it (not delivered).
+  std::function<void(std::uint32_t device, std::optional<wire::Message>&)> tamper;
+
+  void make_client(Device& device, const aggregation::SecAggSetup& with, std::uint64_t entropy);
+
+ private:
+  std::vector<std::uint32_t> order();
+  std::optional<wire::Message> due(std::uint32_t device);
+  template <class Question, class Step>
+  void each(DropAt phase, Step&& step);
+
+  Rng rng_;
+  SignatureMemory memory_;
+  std::vector<std::uint32_t> counted_masked_;
+};
+
+}  // namespace covey::simulations
