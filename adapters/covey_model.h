@@ -98,8 +98,11 @@ struct ConvertOptions {
 };
 struct AdapterFileOptions {
   CommonOptions common;
-  std::string in;   ///< PEFT directory, or a flat file (import)
-  std::string out;  ///< flat file (export), PEFT directory (import), Hugging Face directory (merge)
+  std::string in;                  ///< merge: PEFT directory
+  std::vector<std::string> files;  ///< info, export, import: the adapter alone, or its model and the adapter
+  double alpha = 0;                ///< LoRA's alpha where a torch file is read, which says none
+  std::string task = "CAUSAL_LM";  ///< the same
+  std::string out;                 ///< one file (export), PEFT directory (import), Hugging Face directory (merge)
 };
 struct GoldenOptions {
   CommonOptions common;

@@ -154,18 +154,30 @@ class Program {
     CLI::App* adapter = app_.add_subcommand("adapter", "Adapter files");
     adapter->require_subcommand(1);
     const auto info = add<AdapterFileOptions>(*adapter, "info", "Say what an adapter is", run_adapter_info);
-    const auto to_flat =
-        add<AdapterFileOptions>(*adapter, "export", "PEFT directory to one flat file", run_adapter_export);
-    const auto to_peft = add<AdapterFileOptions>(*adapter, "import", "Flat file to PEFT directory", run_adapter_import);
-    const auto merge =
-        add<AdapterFileOptions>(*adapter, "merge", "Add an adapter to the model's weights", run_adapter_merge);
-    for (const auto& command : {info, to_flat, to_peft, merge}) {
-      model_argument(command.app, command.options->common);
-      command.app->add_option("ADAPTER", command.options->in, "PEFT directory, or the flat file to import")->required();
+    const auto to_file = add<AdapterFileOptions>(
+        *adapter, "export", "An adapter to one file (flat where MODEL is given)", run_adapter_export);
+    const auto to_peft = add<AdapterFileOptions>(
+        *adapter, "import", "An adapter's file, or torch's state dict, to a PEFT directory", run_adapter_import);
+    for (const auto& command : {info, to_file, to_peft}) {
+      command.app
+          ->add_option("ADAPTER", command.options->files, "[MODEL] ADAPTER: directory or file; MODEL is optional")
+          ->required()
+          ->expected(1, 2);
+      command.app->add_option("--alpha", command.options->alpha, "LoRA's alpha, for a torch file, which says none")
+          ->check(CLI::Range(1e-6, 1e6));
+      command.app->add_option("--task", command.options->task, "PEFT's task_type, for a torch file")
+          ->check(CLI::IsMember(
+              {"SEQ_CLS", "SEQ_2_SEQ_LM", "CAUSAL_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION"}))
+          ->capture_default_str();
       if (command.app != info.app) {
         command.app->add_option("--out", command.options->out, "what to write")->required();
       }
     }
+    const auto merge =
+        add<AdapterFileOptions>(*adapter, "merge", "Add an adapter to the model's weights", run_adapter_merge);
+    model_argument(merge.app, merge.options->common);
+    merge.app->add_option("ADAPTER", merge.options->in, "PEFT directory")->required();
+    merge.app->add_option("--out", merge.options->out, "Hugging Face directory to write")->required();
     tokenizer_option(merge.app, merge.options->common);
   }
 

@@ -1,9 +1,8 @@
+#include "adapters/peft_files.h"
+
 #include <algorithm>
 #include <map>
 #include <unordered_map>
-
-#include "adapters/adapter.h"
-#include "core/formats/peft.h"
 
 namespace covey::adapters {
 namespace {
@@ -39,8 +38,45 @@ double alpha_of(const std::vector<std::pair<std::string, double>>& patterns, con
   return found == patterns.end() ? otherwise : found->second;
 }
 
-/// What is in the file beside LoRA on linear layers, which the model would not compute.
-Status refuse_what_is_not_computed(const formats::PeftAdapter& file) {
+}  // namespace
+
+Result<formats::PeftAdapter> peft_of(const Adapter& adapter, const std::string& base_model_name) {
+  const auto& entries = adapter.layout().lora;
+  if (entries.empty()) return Error{ErrorCode::invalid_argument, "an adapter without sites has no file"};
+  formats::PeftAdapter out;
+  out.config.base_model_name_or_path = base_model_name;
+  out.config.target_modules = adapter.target_modules();
+  out.config.use_rslora = entries.front().rslora;
+  std::vector<int> ranks;
+  std::vector<double> alphas;
+  for (const auto& entry : entries) {
+    if (entry.rslora != out.config.use_rslora) {
+      return Error{ErrorCode::unsupported, "PEFT cannot mix rslora and plain scaling"};
+    }
+    ranks.push_back(entry.rank);
+    alphas.push_back(entry.alpha);
+  }
+  out.config.r = most_common(ranks);
+  out.config.lora_alpha = most_common(alphas);
+  for (const auto& entry : entries) {
+    if (entry.rank != out.config.r) out.config.rank_pattern.emplace_back(entry.path, entry.rank);
+    if (entry.alpha != out.config.lora_alpha) out.config.alpha_pattern.emplace_back(entry.path, entry.alpha);
+    const auto values = adapter.values().subspan(static_cast<std::size_t>(entry.offset));
+    const auto a = values.first(static_cast<std::size_t>(entry.a_size()));
+    const auto b = values.subspan(a.size(), static_cast<std::size_t>(entry.b_size()));
+    out.tensors.push_back(formats::peft_tensor(formats::peft_lora_name(entry.path, 'A'), {entry.rank, entry.in}, a));
+    out.tensors.push_back(formats::peft_tensor(formats::peft_lora_name(entry.path, 'B'), {entry.out, entry.rank}, b));
+  }
+  return out;
+}
+
+Status save_peft(const std::string& directory, const Adapter& adapter, const std::string& base_model_name) {
+  const auto file = peft_of(adapter, base_model_name);
+  if (!file.ok()) return file.error().in(directory);
+  return formats::write_peft_directory(directory, *file);
+}
+
+Status check_computed(const formats::PeftAdapter& file) {
   const auto refused = [](const std::string& what) {
     return Error{ErrorCode::unsupported, what + " is read and written, but not computed here"};
   };
@@ -62,43 +98,10 @@ Status refuse_what_is_not_computed(const formats::PeftAdapter& file) {
   return {};
 }
 
-}  // namespace
-
-Status save_peft(const std::string& directory, const Adapter& adapter, const std::string& base_model_name) {
-  const auto& entries = adapter.layout().lora;
-  if (entries.empty()) return Error{ErrorCode::invalid_argument, directory + ": an adapter without sites has no file"};
-  formats::PeftAdapter out;
-  out.config.base_model_name_or_path = base_model_name;
-  out.config.target_modules = adapter.target_modules();
-  out.config.use_rslora = entries.front().rslora;
-  std::vector<int> ranks;
-  std::vector<double> alphas;
-  for (const auto& entry : entries) {
-    if (entry.rslora != out.config.use_rslora) {
-      return Error{ErrorCode::unsupported, directory + ": PEFT cannot mix rslora and plain scaling"};
-    }
-    ranks.push_back(entry.rank);
-    alphas.push_back(entry.alpha);
-  }
-  out.config.r = most_common(ranks);
-  out.config.lora_alpha = most_common(alphas);
-  for (const auto& entry : entries) {
-    if (entry.rank != out.config.r) out.config.rank_pattern.emplace_back(entry.path, entry.rank);
-    if (entry.alpha != out.config.lora_alpha) out.config.alpha_pattern.emplace_back(entry.path, entry.alpha);
-    const auto values = adapter.values().subspan(static_cast<std::size_t>(entry.offset));
-    const auto a = values.first(static_cast<std::size_t>(entry.a_size()));
-    const auto b = values.subspan(a.size(), static_cast<std::size_t>(entry.b_size()));
-    out.tensors.push_back(formats::peft_tensor(formats::peft_lora_name(entry.path, 'A'), {entry.rank, entry.in}, a));
-    out.tensors.push_back(formats::peft_tensor(formats::peft_lora_name(entry.path, 'B'), {entry.out, entry.rank}, b));
-  }
-  return formats::write_peft_directory(directory, out);
-}
-
-Result<Adapter> load_peft(const std::string& directory, const model::Model& model) {
-  COVEY_ASSIGN(const formats::PeftAdapter file, formats::read_peft_directory(directory));
-  if (const Status computed = refuse_what_is_not_computed(file); !computed.ok()) return computed.error().in(directory);
+Result<Adapter> attach_peft(const formats::PeftAdapter& file, const model::Model& model, const std::string& where) {
+  if (const Status computed = check_computed(file); !computed.ok()) return computed.error().in(where);
   const auto patterns = plain_patterns(file.config);
-  if (!patterns.ok()) return patterns.error().in(directory);
+  if (!patterns.ok()) return patterns.error().in(where);
   COVEY_ASSIGN(const auto pairs, formats::peft_lora_pairs(file));
   std::unordered_map<std::string, const formats::PeftLoraPair*> by_path;
   for (const auto& pair : pairs) by_path.emplace(pair.module_path, &pair);
@@ -123,14 +126,19 @@ Result<Adapter> load_peft(const std::string& directory, const model::Model& mode
     by_path.erase(found);
   }
   if (!by_path.empty()) {
-    return Error{ErrorCode::invalid_argument, directory + ": the model has no linear layer " + by_path.begin()->first +
+    return Error{ErrorCode::invalid_argument, where + ": the model has no linear layer " + by_path.begin()->first +
                                                   "; the adapter belongs to another model"};
   }
   auto layout = AdapterLayout::of(std::move(entries));
-  if (!layout.ok()) return layout.error().in(directory);
+  if (!layout.ok()) return layout.error().in(where);
   auto adapter = Adapter::create(model, *std::move(layout), std::move(values));
-  if (!adapter.ok()) return adapter.error().in(directory);
+  if (!adapter.ok()) return adapter.error().in(where);
   return adapter;
+}
+
+Result<Adapter> load_peft(const std::string& directory, const model::Model& model) {
+  COVEY_ASSIGN(const formats::PeftAdapter file, formats::read_peft_directory(directory));
+  return attach_peft(file, model, directory);
 }
 
 }  // namespace covey::adapters

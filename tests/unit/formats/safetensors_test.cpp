@@ -144,3 +144,20 @@ TEST_CASE("hostile safetensors files are refused with one line") {
     CHECK(exit_code(result.error()) == 2);
   }
 }
+
+TEST_CASE("weights that the reference library wrote come out byte for byte") {
+  for (const char* name : {"llama/model.safetensors", "bert/model.safetensors", "gpt2/model.safetensors"}) {
+    const auto path = test::golden_path(name);
+    if (!path) return;
+    CAPTURE(name);
+    const auto file = SafetensorsFile::open(*path);
+    REQUIRE_OK(file);
+    const test::TempDir dir;
+    REQUIRE_OK(write_safetensors(dir.file("again"), file->tensors(), file->metadata()));
+    const auto before = read_file(*path);
+    const auto after = read_file(dir.file("again"));
+    REQUIRE_OK(before);
+    REQUIRE_OK(after);
+    CHECK(*before == *after);
+  }
+}
