@@ -127,7 +127,8 @@ check_back_ms: 300
 seed: $seed
 local: {epochs: 1, steps_max: 200, batch: 16, seq: 96, optimizer: adamw, learning_rate: $rate, final_factor: 0.1, clip: 1}
 server_optimizer: {name: fedavgm, lr: 1.0, momentum: 0.4}
-privacy: {mode: robust, clip_norm: 30, value_bits: 20, weight_max: 1000}
+# weight_max 1: every household counts the same, as it does in the held-out lines.
+privacy: {mode: robust, clip_norm: 30, value_bits: 20, weight_max: 1}
 roster_key: roster.key
 data_dir: .
 dashboard: {port: $dashboard}
