@@ -6,8 +6,8 @@
 
 namespace covey::client {
 
-Status RosterChain::extend(const wire::SignedRosterEpoch& document) {
-  COVEY_ASSIGN(const auto next, wire::open_epoch(document, roster_));
+Result<std::vector<wire::RosterChange>> RosterChain::extend(const wire::SignedRosterEpoch& document) {
+  COVEY_ASSIGN(auto next, wire::open_epoch(document, roster_));
   const auto no = [&](const std::string& why) {
     return Error{ErrorCode::permission_denied, "roster epoch " + std::to_string(next.epoch) + ": " + why};
   };
@@ -17,11 +17,16 @@ Status RosterChain::extend(const wire::SignedRosterEpoch& document) {
   head_.epoch = next.epoch;
   head_.hash = wire::hash_of(document);
   for (const auto& change : next.changes) {
+    if (change.status == wire::DeviceStatus::active) {
+      active_.insert(change.identity);
+    } else {
+      active_.erase(change.identity);
+    }
     if (change.identity != identity_) continue;
     head_.listing = change.status == wire::DeviceStatus::active ? RosterListing::active : RosterListing::revoked;
     head_.curve = change.curve;
   }
-  return {};
+  return std::move(next.changes);
 }
 
 Status RosterChain::check_listed(const wire::Key& curve) const {

@@ -1,10 +1,14 @@
 /// The roster as a device follows it: a hash chain of epochs signed by the roster key pinned at enrolment. Pure.
 ///
-/// Only the newest epoch's number and hash are kept, and what the chain says of this device itself: that is enough to
-/// refuse whatever does not extend it. security.md section 2.
+/// Kept are the newest epoch's number and hash, what the chain says of this device itself, and who is active: the first
+/// refuse whatever does not extend the chain, the last is what lists of secure aggregation are checked against.
+/// security.md section 2.
 #pragma once
 
 #include <cstdint>
+#include <set>
+#include <utility>
+#include <vector>
 
 #include "core/base/result.h"
 #include "core/wire/field.h"
@@ -33,15 +37,21 @@ class RosterChain {
   /// @param identity  this device's
   RosterChain(const wire::Key& roster, const wire::Key& identity) : roster_(roster), identity_(identity) {}
 
-  /// What an earlier process verified.
-  void restore(const RosterHead& head) { head_ = head; }
-  /// Takes the epoch that follows the head; an error leaves the head as it is. @errors permission_denied: not signed by
-  /// the roster key, older than the head, with a gap before it, or not on top of the head (a fork). corrupt_data: no
-  /// epoch at all.
-  [[nodiscard]] Status extend(const wire::SignedRosterEpoch& document);
+  /// What an earlier process verified: the head, and the identities that were active at it.
+  void restore(const RosterHead& head, std::set<wire::Key> active) {
+    head_ = head;
+    active_ = std::move(active);
+  }
+  /// Takes the epoch that follows the head; an error leaves the chain as it is. @return what changed. @errors
+  /// permission_denied: not signed by the roster key, older than the head, with a gap before it, or not on top of the
+  /// head (a fork). corrupt_data: no epoch at all.
+  [[nodiscard]] Result<std::vector<wire::RosterChange>> extend(const wire::SignedRosterEpoch& document);
   /// Whether this device may take part, with this transport key. @errors permission_denied: not listed, revoked, listed
   /// with another key.
   [[nodiscard]] Status check_listed(const wire::Key& curve) const;
+
+  /// Whether the roster lists this identity as active, as of the head. Memory: about 80 bytes a device.
+  [[nodiscard]] bool active(const wire::Key& identity) const { return active_.contains(identity); }
 
   [[nodiscard]] const RosterHead& head() const { return head_; }
 
@@ -49,6 +59,7 @@ class RosterChain {
   wire::Key roster_;
   wire::Key identity_;
   RosterHead head_;
+  std::set<wire::Key> active_;
 };
 
 }  // namespace covey::client

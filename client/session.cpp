@@ -330,11 +330,15 @@ struct Session::Machine {
     if (m.epochs.empty())
       return distrust("the coordinator speaks of epoch " + std::to_string(roster_target) + " and does not show it");
     RosterChain next = roster;
+    std::vector<store::Write> writes;
     for (const auto& document : m.epochs) {
-      if (const auto extended = next.extend(document); !extended.ok()) return distrust(extended.error().message);
+      const auto changes = next.extend(document);
+      if (!changes.ok()) return distrust(changes.error().message);
+      for (const auto& change : *changes) writes.push_back(roster_row(change));
     }
-    roster = next;
-    persist({{kSessionTable, roster_key(), wire::encode(roster.head())}}, "");
+    roster = std::move(next);
+    writes.push_back({kSessionTable, roster_key(), wire::encode(roster.head())});
+    persist(std::move(writes), "");
     following = false;
     if (roster.head().epoch < roster_target) return follow_roster(roster_target);
     roster_followed();
@@ -508,10 +512,16 @@ Status Session::Machine::restore(store::Store& store) {
   if (ledger_row) {
     COVEY_ASSIGN(ledger, wire::decode<Ledger>(*ledger_row));
   }
-  COVEY_ASSIGN(const auto roster_row, store.get(kSessionTable, roster_key()));
-  if (roster_row) {
-    COVEY_ASSIGN(const auto head, wire::decode<RosterHead>(*roster_row));
-    roster.restore(head);
+  COVEY_ASSIGN(const auto head_row, store.get(kSessionTable, roster_key()));
+  if (head_row) {
+    COVEY_ASSIGN(const auto head, wire::decode<RosterHead>(*head_row));
+    std::set<wire::Key> active;
+    COVEY_TRY(store.scan(kRosterTable, {}, [&](ByteSpan key, ByteSpan) -> Status {
+      COVEY_ASSIGN(const DeviceId device, store::device_in_key(key));
+      active.insert(device.key);
+      return {};
+    }));
+    roster.restore(head, std::move(active));
   }
   COVEY_ASSIGN(const auto open_row, store.get(kSessionTable, open_key()));
   if (!open_row) return {};

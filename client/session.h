@@ -165,9 +165,10 @@ struct PlanVerdict {
 /// suffices is found out by the trainer, which sees the model's files.
 PlanVerdict check_plan(const wire::RoundPlan& plan, const SessionPolicy& policy);
 
-/// Tables it writes: "session" (open round, its protected update, counters, the roster's head) and "journal" (number ->
-/// ms, text).
+/// Tables it writes: "session" (open round, its protected update, counters, the roster's head), "roster" (who is active)
+/// and "journal" (number -> ms, text).
 inline constexpr const char* kSessionTable = "session";
+inline constexpr const char* kRosterTable = "roster";
 inline constexpr const char* kJournalTable = "journal";
 
 /// One line of what was done with the device's data.

@@ -65,6 +65,12 @@ inline Bytes update_key() {
 inline Bytes roster_key() {
   return store::key_of("roster");
 }
+/// Table kRosterTable: one row for each active identity.
+inline store::Write roster_row(const wire::RosterChange& change) {
+  const bool active = change.status == wire::DeviceStatus::active;
+  return {kRosterTable, store::key_of(DeviceId{change.identity}),
+          active ? std::optional<Bytes>(Bytes{1}) : std::nullopt};
+}
 inline Bytes ledger_key() {
   return store::key_of("ledger");
 }

@@ -71,7 +71,11 @@ TEST_CASE("a chain of signed epochs is followed to its head, and tells how this 
   CHECK_FALSE(chain.check_listed(other).ok());
   TestRoster later = roster;
   later.add(1, wire::DeviceStatus::revoked);
+  CHECK(chain.active(key_of_seed(1).public_key().bytes));
+  CHECK(chain.active(key_of_seed(14).public_key().bytes));
+  CHECK_FALSE(chain.active(key_of_seed(15).public_key().bytes));
   REQUIRE_OK(chain.extend(later.epochs.back()));
+  CHECK_FALSE(chain.active(key_of_seed(1).public_key().bytes));
   CHECK(chain.head().listing == RosterListing::revoked);
   CHECK_FALSE(chain.check_listed(wire::Key{}).ok());
 }
