@@ -81,12 +81,12 @@ Status Registration::load_chain() {
 }
 
 void Registration::rebuild_keys() {
-  std::map<wire::Key, std::int64_t> keys;
+  std::map<wire::Key, Grant> keys;
   for (const auto& [hash, row] : invites_) {
-    if (row.uses_left > 0) keys[row.curve] = row.expires_ms;
+    if (row.uses_left > 0) keys[row.curve] = {row.expires_ms, std::clamp<std::size_t>(row.uses_left, 2, 64)};
   }
   for (const auto& [device, row] : devices_) {
-    if (row.status == wire::DeviceStatus::active) keys[row.curve] = kForever;
+    if (row.status == wire::DeviceStatus::active) keys[row.curve] = {kForever, 2};
   }
   const std::lock_guard lock(keys_mutex_);
   keys_ = std::move(keys);
@@ -95,7 +95,13 @@ void Registration::rebuild_keys() {
 bool Registration::may_connect(const wire::Key& curve) const {
   const std::lock_guard lock(keys_mutex_);
   const auto at = keys_.find(curve);
-  return at != keys_.end() && clock_.wall_ms() <= at->second;
+  return at != keys_.end() && clock_.wall_ms() <= at->second.until_ms;
+}
+
+std::size_t Registration::connections_max(const wire::Key& curve) const {
+  const std::lock_guard lock(keys_mutex_);
+  const auto at = keys_.find(curve);
+  return at != keys_.end() ? at->second.connections_max : 0;
 }
 
 // ---- invites, enrolment --------------------------------------------------------------------------------------------

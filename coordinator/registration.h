@@ -81,7 +81,7 @@ struct InviteOptions {
   std::int64_t expires_ms = 0;
 };
 
-/// Calls that change belong to one thread; may_connect() may come from any.
+/// Calls that change belong to one thread; may_connect() and connections_max() may come from any.
 class Registration final : public net::KeyDirectory {
  public:
   /// @param roster_public  the key that signs epochs
@@ -92,6 +92,8 @@ class Registration final : public net::KeyDirectory {
   ~Registration() override;
 
   [[nodiscard]] bool may_connect(const wire::Key& curve) const override;
+  /// A device's key: 2. An invite's: as many as may still enrol with it, within 2 and 64.
+  [[nodiscard]] std::size_t connections_max(const wire::Key& curve) const override;
 
   /// Makes an invite; `secret` are 32 fresh random bytes. @errors invalid_argument: uses out of range.
   Result<wire::Invite> invite(const InviteOptions& options, SecretBytes secret);
@@ -145,8 +147,12 @@ class Registration final : public net::KeyDirectory {
   std::map<std::uint64_t, wire::RosterChange> pending_;
   std::uint64_t head_epoch_ = 0;
   wire::Hash head_hash_{};
+  struct Grant {
+    std::int64_t until_ms = 0;  ///< wall clock
+    std::size_t connections_max = 2;
+  };
   mutable std::mutex keys_mutex_;
-  std::map<wire::Key, std::int64_t> keys_;  ///< CURVE key -> until when (wall clock), guarded by keys_mutex_
+  std::map<wire::Key, Grant> keys_;  ///< by CURVE key, guarded by keys_mutex_
 };
 
 }  // namespace covey::coordinator

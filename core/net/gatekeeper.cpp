@@ -149,24 +149,27 @@ void Gatekeeper::answer_zap() {
     }
     // version, request id, domain, address, routing id, mechanism, credentials
     PeerName peer;
+    std::size_t connections_max = 0;
     bool admitted = parts.size() == 7 && parts[0] == "1.0" && parts[5] == "CURVE" && parts[6].size() == 32;
     if (admitted) {
       std::memcpy(peer.curve.data(), parts[6].data(), peer.curve.size());
       try {
         admitted = directory_.may_connect(peer.curve);
+        if (admitted) connections_max = directory_.connections_max(peer.curve);
       } catch (const std::exception& e) {
         log_error("net", std::string("key directory: ") + e.what() + "; the connection is refused");
         admitted = false;
       }
     }
     std::string user;
+    {
+      const std::lock_guard lock(mutex_);
+      admitted = admitted && guard_.admit(next_serial_, peer.curve, connections_max, clock_.monotonic_ms());
+      ++(admitted ? stats_.admitted : stats_.refused);
+    }
     if (admitted) {
       peer.serial = next_serial_++;
       user = format_peer(peer);
-    }
-    {
-      const std::lock_guard lock(mutex_);
-      ++(admitted ? stats_.admitted : stats_.refused);
     }
     const std::string request_id = parts.size() > 1 ? parts[1] : "";
     zap_.send(zmq::str_buffer("1.0"), zmq::send_flags::sndmore);

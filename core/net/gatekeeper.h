@@ -39,7 +39,7 @@ class Gatekeeper {
     std::size_t connections = 0;
     std::uint64_t accepted = 0;  ///< TCP connections
     std::uint64_t admitted = 0;  ///< keys that may connect
-    std::uint64_t refused = 0;   ///< keys that may not
+    std::uint64_t refused = 0;   ///< keys that may not, or not so often
     std::map<CutReason, std::uint64_t> cut;
   };
 

@@ -9,6 +9,8 @@ const char* to_string(CutReason reason) {
   switch (reason) {
     case CutReason::over_cap:
       return "too many connections";
+    case CutReason::same_key:
+      return "too many connections of one key";
     case CutReason::no_hello:
       return "no signed hello in time";
     case CutReason::undelivered:
@@ -49,8 +51,53 @@ void Guard::disconnected(int fd) {
   sockets_.erase(it);
 }
 
+// ---- connections of one key ----------------------------------------------------------------------------------------
+
+bool Guard::admit(std::uint64_t serial, const wire::Key& key, std::size_t connections_max, std::int64_t now_ms) {
+  OfKey& of = keys_[key];
+  of.connections_max = connections_max;
+  forget_silent(of, now_ms);
+  if (of.silent.size() >= 2 * connections_max) return false;
+  of.silent.push_back({serial, now_ms});
+  key_of_serial_[serial] = key;
+  return true;
+}
+
+/// Those whose hello is overdue have been cut by then, or are about to be.
+void Guard::forget_silent(OfKey& of, std::int64_t now_ms) {
+  std::erase_if(of.silent, [&](const OfKey::Silent& one) {
+    if (now_ms - one.since_ms < limits_.hello_deadline_ms) return false;
+    key_of_serial_.erase(one.serial);
+    return true;
+  });
+}
+
+void Guard::speaks(std::uint64_t serial) {
+  const auto key = key_of_serial_.find(serial);
+  if (key == key_of_serial_.end()) return;
+  OfKey& of = keys_.at(key->second);
+  std::erase_if(of.silent, [&](const OfKey::Silent& one) { return one.serial == serial; });
+  of.speaking.push_back(serial);
+  if (of.speaking.size() <= of.connections_max) return;
+  if (Peer* oldest = find(of.speaking.front())) oldest->surplus = true;
+  of.speaking.erase(of.speaking.begin());
+}
+
+void Guard::forget_key_of(std::uint64_t serial) {
+  const auto key = key_of_serial_.find(serial);
+  if (key == key_of_serial_.end()) return;
+  if (const auto at = keys_.find(key->second); at != keys_.end()) {  // gone where this one was the surplus of the key
+    std::erase(at->second.speaking, serial);
+    if (at->second.speaking.empty() && at->second.silent.empty()) keys_.erase(at);
+  }
+  key_of_serial_.erase(key);
+}
+
+// ---- sockets and serials -------------------------------------------------------------------------------------------
+
 void Guard::drop_peer(const Peer& peer) {
   if (peer.serial == 0) return;
+  forget_key_of(peer.serial);
   fd_of_serial_.erase(peer.serial);
   closed_.push_back(peer.serial);
 }
@@ -61,10 +108,12 @@ void Guard::bind(std::uint64_t serial, int fd, std::uint64_t cookie, std::int64_
     Early& early = early_[cookie];
     if (early.peer.serial != 0) {
       early_cookie_.erase(early.peer.serial);
+      forget_key_of(early.peer.serial);
       closed_.push_back(early.peer.serial);
     }
     early = {.peer = {.serial = serial}, .since_ms = now_ms};
     early_cookie_[serial] = cookie;
+    speaks(serial);
     return;
   }
   Socket& socket = it->second;
@@ -74,6 +123,7 @@ void Guard::bind(std::uint64_t serial, int fd, std::uint64_t cookie, std::int64_
   socket.peer = {.serial = serial, .close_at_ms = socket.peer.close_at_ms};
   if (!socket.cut) silent_[socket.order] = fd;
   fd_of_serial_[serial] = fd;
+  speaks(serial);
 }
 
 Guard::Peer* Guard::find(std::uint64_t serial) {
@@ -118,6 +168,7 @@ Cut Guard::mark(int fd, Socket& socket, CutReason reason) {
 std::optional<CutReason> Guard::verdict(const Socket& socket, std::int64_t now_ms) const {
   const Peer& peer = socket.peer;
   if (peer.close_at_ms >= 0 && now_ms >= peer.close_at_ms) return CutReason::asked;
+  if (peer.surplus) return CutReason::same_key;
   if (!peer.authenticated && now_ms - socket.accepted_ms >= limits_.hello_deadline_ms) return CutReason::no_hello;
   const auto limit = peer.authenticated ? limits_.undelivered_max : limits_.undelivered_before_hello_max;
   if (socket.undelivered_bytes > limit) return CutReason::undelivered;
@@ -153,12 +204,17 @@ std::vector<Cut> Guard::judge(std::span<const Sample> samples, std::int64_t now_
       total -= bytes;
     }
   }
+  for (auto it = keys_.begin(); it != keys_.end();) {
+    forget_silent(it->second, now_ms);
+    it = it->second.silent.empty() && it->second.speaking.empty() ? keys_.erase(it) : std::next(it);
+  }
   for (auto it = early_.begin(); it != early_.end();) {
     if (now_ms - it->second.since_ms < limits_.unmatched_ms) {
       ++it;
       continue;
     }
     early_cookie_.erase(it->second.peer.serial);
+    forget_key_of(it->second.peer.serial);
     closed_.push_back(it->second.peer.serial);
     it = early_.erase(it);
   }

@@ -14,6 +14,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/wire/messages.h"
+
 namespace covey::net {
 
 struct GuardLimits {
@@ -28,7 +30,7 @@ struct GuardLimits {
   std::int64_t unmatched_ms = 5'000;  ///< a frame's connection that the monitor never named is taken for gone
 };
 
-enum class CutReason : std::uint8_t { over_cap, no_hello, undelivered, undelivered_total, asked };
+enum class CutReason : std::uint8_t { over_cap, same_key, no_hello, undelivered, undelivered_total, asked };
 const char* to_string(CutReason reason);
 
 struct Cut {
@@ -57,8 +59,15 @@ class Guard {
   std::optional<Cut> accepted(int fd, std::uint64_t cookie, std::int64_t now_ms);
   void disconnected(int fd);
 
+  // What the ZAP handler says.
+  /// A handshake of `key`, which may hold `connections_max` connections, would become `serial`. False: refuse it, since
+  /// twice as many of this key's handshakes have yet to send their first frame. Such a one counts until the hello is
+  /// overdue; the handler cannot know its socket, so these can be refused but not pushed out.
+  bool admit(std::uint64_t serial, const wire::Key& key, std::size_t connections_max, std::int64_t now_ms);
+
   // What the server says of the serials its frames carry.
-  /// The first frame of `serial` came through this socket. May come before accepted() does.
+  /// The first frame of `serial` came through this socket. May come before accepted() does. Where its key now has more
+  /// connections than it may, the oldest is cut at the next judge().
   void bind(std::uint64_t serial, int fd, std::uint64_t cookie, std::int64_t now_ms);
   void delivered(std::uint64_t serial, std::uint64_t wire_bytes);
   void authenticated(std::uint64_t serial);
@@ -80,7 +89,18 @@ class Guard {
     std::uint64_t serial = 0;  ///< 0: no frame yet
     std::uint64_t delivered_bytes = 0;
     bool authenticated = false;
+    bool surplus = false;  ///< pushed out by newer connections of its key
     std::int64_t close_at_ms = -1;
+  };
+  /// The connections of one CURVE key, oldest first.
+  struct OfKey {
+    struct Silent {
+      std::uint64_t serial = 0;
+      std::int64_t since_ms = 0;
+    };
+    std::size_t connections_max = 0;
+    std::vector<Silent> silent;           ///< accepted handshakes without a frame yet
+    std::vector<std::uint64_t> speaking;  ///< bound ones that are not pushed out
   };
   struct Socket {
     std::uint64_t cookie = 0;
@@ -98,6 +118,9 @@ class Guard {
   Peer* find(std::uint64_t serial);
   Cut mark(int fd, Socket& socket, CutReason reason);
   void drop_peer(const Peer& peer);
+  void speaks(std::uint64_t serial);
+  void forget_key_of(std::uint64_t serial);
+  void forget_silent(OfKey& of, std::int64_t now_ms);
   std::optional<CutReason> verdict(const Socket& socket, std::int64_t now_ms) const;
 
   GuardLimits limits_;
@@ -108,6 +131,8 @@ class Guard {
   std::unordered_map<std::uint64_t, int> fd_of_serial_;            ///< bound ones
   std::unordered_map<std::uint64_t, Early> early_;                 ///< by cookie: bound before they were accepted
   std::unordered_map<std::uint64_t, std::uint64_t> early_cookie_;  ///< by serial
+  std::map<wire::Key, OfKey> keys_;
+  std::unordered_map<std::uint64_t, wire::Key> key_of_serial_;
   std::vector<std::uint64_t> closed_;
 };
 

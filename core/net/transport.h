@@ -3,6 +3,7 @@
 /// changes it. Delivery is at most once, in order per connection; anything may be lost when a connection ends.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -43,6 +44,12 @@ class KeyDirectory {
  public:
   virtual ~KeyDirectory() = default;
   [[nodiscard]] virtual bool may_connect(const wire::Key& curve) const = 0;
+  /// How many connections that key may hold at once; a newer one pushes out the oldest. Two: a device that comes back
+  /// before its old connection is known to be dead.
+  [[nodiscard]] virtual std::size_t connections_max(const wire::Key& curve) const {
+    static_cast<void>(curve);
+    return 2;
+  }
 };
 
 /// Device side: one connection at a time. Calls come from one thread; handlers run inside poll().

@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
+#include <vector>
 
 #include "core/base/clock.h"
 #include "core/base/log.h"
@@ -22,7 +23,10 @@ namespace {
 constexpr int kZapEnforceDomain = 93;  // ZMQ_ZAP_ENFORCE_DOMAIN: 4.3.4 has it but its header hides it
 constexpr std::size_t kDescriptorsLeft = 512;
 constexpr std::size_t kConnectionsLeast = 16;
-constexpr std::size_t kFramesPerPoll = 512;
+/// Polls that may pass until a connection that ended is reported while frames keep coming. ZeroMQ serves its
+/// connections in turn, so what the ended one had sent (4 frames at most) has been read by then, unless thousands
+/// flood.
+constexpr std::uint64_t kPollsToDrain = 8;
 constexpr std::int64_t kOutboxRetryMs = 5;
 constexpr std::size_t kEndedRemembered = 4096;
 
@@ -46,6 +50,8 @@ class ZmqServer::Impl {
   ~Impl();
 
   Status start(const KeyDirectory& directory);
+  Result<std::string> listen(const std::string& endpoint, const SecretBytes& secret_key);
+  Status stop_listening(const std::string& endpoint);
   Status send(ConnectionId connection, Bytes frame);
   void close(std::uint64_t serial);
   Status poll(std::int64_t wait_ms);
@@ -68,7 +74,6 @@ class ZmqServer::Impl {
   using Connections = std::unordered_map<std::uint64_t, Connection>;
 
   void set_options();
-  Status bind();
   bool read_frame();
   void handle(const std::string& routing, const zmq::message_t& message);
   Connection* connection_of(const std::string& routing, const internal::PeerName& peer, int fd);
@@ -78,16 +83,23 @@ class ZmqServer::Impl {
   void ended(std::uint64_t serial);
   void report_ended();
   void stop_listening();
+  void take_ended(bool dry);
 
   SystemClock clock_;
   zmq::socket_t router_;
-  bool listening_ = false;
+  std::vector<std::string> listening_;                       ///< endpoints as bound
   Connections connections_;                                  ///< by serial
   std::unordered_map<std::string, std::uint64_t> routings_;  ///< routing id -> serial
   std::unordered_set<std::uint64_t> waiting_;                ///< serials with something in the outbox
   std::uint64_t outbox_bytes_ = 0;
   std::unordered_set<std::uint64_t> ended_;  ///< recent ones: late frames of theirs are no new connection
   std::deque<std::uint64_t> ended_order_;
+  struct Leaving {
+    std::uint64_t serial = 0;
+    std::uint64_t at_poll = 0;  ///< reported then at the latest
+  };
+  std::uint64_t polls_ = 0;
+  std::deque<Leaving> leaving_;  ///< down, but what they sent may still wait to be read
   std::vector<std::uint64_t> to_report_;
 };
 
@@ -101,14 +113,19 @@ ZmqServer::Impl::~Impl() {
 }
 
 void ZmqServer::Impl::stop_listening() {
-  if (!listening_) return;
-  listening_ = false;
-  zmq_unbind(router_.handle(), endpoint_.c_str());
+  for (const std::string& endpoint : std::exchange(listening_, {})) zmq_unbind(router_.handle(), endpoint.c_str());
+}
+
+Status ZmqServer::Impl::stop_listening(const std::string& endpoint) {
+  if (std::erase(listening_, endpoint) == 0) {
+    return Error{ErrorCode::not_found, "the server does not listen on " + endpoint};
+  }
+  if (zmq_unbind(router_.handle(), endpoint.c_str()) != 0) return internal::zmq_error("stop listening on " + endpoint);
+  return {};
 }
 
 void ZmqServer::Impl::set_options() {
   router_.set(zmq::sockopt::curve_server, true);
-  router_.set(zmq::sockopt::curve_secretkey, zmq::buffer(options_.secret_key.data(), options_.secret_key.size()));
   router_.set(zmq::sockopt::zap_domain, "covey");
   const int enforce = 1;  // without a handler nobody gets in, instead of everybody
   if (zmq_setsockopt(router_.handle(), kZapEnforceDomain, &enforce, sizeof enforce) != 0) throw zmq::error_t();
@@ -125,14 +142,6 @@ void ZmqServer::Impl::set_options() {
 }
 
 Status ZmqServer::Impl::start(const KeyDirectory& directory) {
-  if (options_.secret_key.size() != 32) {
-    return Error{ErrorCode::invalid_argument,
-                 "CURVE secret key: " + std::to_string(options_.secret_key.size()) + " bytes instead of 32"};
-  }
-  if (options_.endpoint.rfind("tcp://", 0) != 0) {
-    return Error{ErrorCode::invalid_argument,
-                 "endpoint " + options_.endpoint + ": write tcp://ADDRESS:PORT, for example tcp://0.0.0.0:7400"};
-  }
   COVEY_ASSIGN(options_.guard.connections_max, connection_cap(options_.guard.connections_max));
   try {
     router_ = zmq::socket_t(internal::process_context(), zmq::socket_type::router);
@@ -141,15 +150,29 @@ Status ZmqServer::Impl::start(const KeyDirectory& directory) {
     return Error{ErrorCode::unavailable, std::string("server socket: ") + e.what()};
   }
   COVEY_ASSIGN(gate_, internal::Gatekeeper::start(options_.guard, directory, router_));
-  return bind();
+  COVEY_ASSIGN(endpoint_, listen(options_.endpoint, options_.secret_key));
+  return {};
 }
 
-Status ZmqServer::Impl::bind() {
+/// A listener copies the socket's options when it is bound, so each one keeps the key that was set before it. The
+/// socket, its monitor, the ZAP handler and the guard are the same for all of them.
+Result<std::string> ZmqServer::Impl::listen(const std::string& endpoint, const SecretBytes& secret_key) {
+  if (secret_key.size() != 32) {
+    return Error{ErrorCode::invalid_argument,
+                 "CURVE secret key: " + std::to_string(secret_key.size()) + " bytes instead of 32"};
+  }
+  if (endpoint.rfind("tcp://", 0) != 0) {
+    return Error{ErrorCode::invalid_argument,
+                 "endpoint " + endpoint + ": write tcp://ADDRESS:PORT, for example tcp://0.0.0.0:7400"};
+  }
+  if (zmq_setsockopt(router_.handle(), ZMQ_CURVE_SECRETKEY, secret_key.data(), secret_key.size()) != 0) {
+    return internal::zmq_error("CURVE secret key");
+  }
   const auto give_up_ms = clock_.monotonic_ms() + options_.bind_retry_ms;
-  while (zmq_bind(router_.handle(), options_.endpoint.c_str()) != 0) {
+  while (zmq_bind(router_.handle(), endpoint.c_str()) != 0) {
     if (zmq_errno() != EADDRINUSE || clock_.monotonic_ms() >= give_up_ms) {
       const int number = zmq_errno();
-      Error error = internal::zmq_error("cannot listen on " + options_.endpoint);
+      Error error = internal::zmq_error("cannot listen on " + endpoint);
       if (number == EINVAL || number == ENODEV || number == EADDRNOTAVAIL) {
         error.code = ErrorCode::invalid_argument;
         error.message += "; write tcp://ADDRESS:PORT with an address of this machine";
@@ -158,9 +181,7 @@ Status ZmqServer::Impl::bind() {
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
-  listening_ = true;
-  endpoint_ = router_.get(zmq::sockopt::last_endpoint);
-  return {};
+  return listening_.emplace_back(router_.get(zmq::sockopt::last_endpoint));
 }
 
 Status ZmqServer::Impl::poll(std::int64_t wait_ms) {
@@ -179,13 +200,11 @@ Status ZmqServer::Impl::poll(std::int64_t wait_ms) {
     zmq::message_t token;
     while (gate_->wake().recv(token, zmq::recv_flags::dontwait)) {
     }
+    ++polls_;
+    for (const auto serial : gate_->take_closed()) leaving_.push_back({serial, polls_ + kPollsToDrain});
     std::size_t frames = 0;
-    while (frames < kFramesPerPoll && read_frame()) ++frames;
-    // What a peer sent before it left comes before the news that it left.
-    if (frames < kFramesPerPoll) {
-      for (const auto serial : gate_->take_closed()) ended(serial);
-      report_ended();
-    }
+    while (frames < options_.frames_per_poll && read_frame()) ++frames;
+    take_ended(frames < options_.frames_per_poll);
   } catch (const zmq::error_t& e) {
     return Error{ErrorCode::unavailable, std::string("server socket: ") + e.what()};
   }
@@ -338,6 +357,16 @@ void ZmqServer::Impl::ended(std::uint64_t serial) {
   to_report_.push_back(serial);
 }
 
+/// What a peer sent before it left comes before the news that it left: when nothing more is waiting, or after so many
+/// polls that its turn has come. Waiting for a quiet moment alone would let a flood keep the news back for ever.
+void ZmqServer::Impl::take_ended(bool dry) {
+  while (!leaving_.empty() && (dry || leaving_.front().at_poll <= polls_)) {
+    ended(leaving_.front().serial);
+    leaving_.pop_front();
+  }
+  report_ended();
+}
+
 void ZmqServer::Impl::report_ended() {
   for (const auto serial : std::exchange(to_report_, {})) {
     if (handlers_.on_closed) handlers_.on_closed({serial});
@@ -357,6 +386,14 @@ const std::string& ZmqServer::endpoint() const {
   return impl_->endpoint_;
 }
 
+Result<std::string> ZmqServer::listen_also(const std::string& endpoint, const SecretBytes& secret_key) {
+  return impl_->listen(endpoint, secret_key);
+}
+
+Status ZmqServer::stop_listening(const std::string& endpoint) {
+  return impl_->stop_listening(endpoint);
+}
+
 ServerStats ZmqServer::stats() const {
   ServerStats out = impl_->stats_;
   const auto gate = impl_->gate_->stats();
@@ -369,6 +406,7 @@ ServerStats ZmqServer::stats() const {
   out.admitted = gate.admitted;
   out.refused = gate.refused;
   out.cut_over_cap = cut(CutReason::over_cap);
+  out.cut_same_key = cut(CutReason::same_key);
   out.cut_no_hello = cut(CutReason::no_hello);
   out.cut_undelivered = cut(CutReason::undelivered) + cut(CutReason::undelivered_total);
   return out;

@@ -1,9 +1,11 @@
 /// The coordinator's end of the network: a ZeroMQ ROUTER with CURVE behind the connection guard (security.md section
 /// 3).
 ///
-/// Keys are checked before a peer can send a frame; connections that flood, stay silent or exceed the cap are cut
-/// (guard.h). One server per process, since ZeroMQ has one ZAP endpoint per context. The handler of ZAP and the guard
-/// run in a thread of their own; all functions here belong to one thread, and handlers run inside poll().
+/// Keys are checked before a peer can send a frame; connections that flood, stay silent, exceed the cap or are too many
+/// of one key are cut (guard.h). It may listen on several endpoints, each with its own CURVE key (key rotation): they
+/// share one socket, and so the ZAP handler, the guard and every limit. One server per process, since ZeroMQ has one
+/// ZAP endpoint per context. The handler of ZAP and the guard run in a thread of their own; all functions here belong
+/// to one thread, and handlers run inside poll().
 #pragma once
 
 #include <cstdint>
@@ -31,6 +33,7 @@ struct ZmqServerOptions {
   std::int64_t close_delay_ms = 250;  ///< from close() to the cut, so that what was sent before still leaves
   std::size_t outbox_frames_max = 8;  ///< per connection, behind ZeroMQ's own 4
   std::uint64_t outbox_total_bytes_max = std::uint64_t{256} << 20;
+  std::size_t frames_per_poll = 512;
   std::int64_t stalled_ms = 30'000;  ///< a peer that takes nothing of its outbox for so long is cut
 };
 
@@ -45,6 +48,7 @@ struct ServerStats {
   std::uint64_t bytes_out = 0;
   std::uint64_t multipart = 0;  ///< messages dropped because they had several parts
   std::uint64_t cut_over_cap = 0;
+  std::uint64_t cut_same_key = 0;  ///< pushed out by newer connections of the same key
   std::uint64_t cut_no_hello = 0;
   std::uint64_t cut_undelivered = 0;
 };
@@ -57,8 +61,12 @@ class ZmqServer final : public ServerTransport {
   static Result<std::unique_ptr<ZmqServer>> create(ZmqServerOptions options, const KeyDirectory& directory);
   ~ZmqServer() override;
 
-  /// As bound, with the port's number.
+  /// The first endpoint as bound, with the port's number.
   [[nodiscard]] const std::string& endpoint() const;
+  /// Listens there too, for those who expect that CURVE key. @return the endpoint as bound. @errors as create().
+  Result<std::string> listen_also(const std::string& endpoint, const SecretBytes& secret_key);
+  /// Takes an endpoint as bound. The connections made through it end with it. @errors not_found.
+  Status stop_listening(const std::string& endpoint);
   [[nodiscard]] ServerStats stats() const;
 
   void set_handlers(Handlers handlers) override;

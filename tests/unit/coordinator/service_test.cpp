@@ -280,6 +280,16 @@ TEST_CASE("invites are used up, expire, and are worth nothing without their secr
   CHECK(bench.registration->devices().size() == 2);
 }
 
+TEST_CASE("a device's key may hold two connections, an invite's as many as it has uses, within a bound") {
+  Bench bench;
+  enroll(bench, 1);
+  CHECK(bench.registration->connections_max(curve_of(1)) == 2);
+  CHECK(bench.registration->connections_max(invite_curve(make_invite(bench, 1))) == 2);
+  CHECK(bench.registration->connections_max(invite_curve(make_invite(bench, 30))) == 30);
+  CHECK(bench.registration->connections_max(invite_curve(make_invite(bench, 100'000))) == 64);
+  CHECK(bench.registration->connections_max(curve_of(9)) == 0);
+}
+
 TEST_CASE("frames that cannot be read get a typed complaint, and three of them end the connection") {
   Bench bench;
   enroll(bench, 1);

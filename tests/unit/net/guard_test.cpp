@@ -180,3 +180,37 @@ TEST_CASE("the server's own closing is carried out at its time") {
   REQUIRE(cuts.size() == 1);
   CHECK(cuts[0].reason == CutReason::asked);
 }
+
+TEST_CASE("a third connection of one key pushes out that key's oldest, and nobody else's") {
+  Guard guard({.connections_max = 10});
+  const covey::wire::Key one{1};
+  const covey::wire::Key other{2};
+  for (const int n : {1, 2, 3, 4}) {
+    CHECK(guard.admit(static_cast<std::uint64_t>(n), n == 2 ? other : one, 2, 0));
+    join(guard, n);
+  }
+  const auto cuts = guard.judge({}, 1);
+  REQUIRE(cuts.size() == 1);
+  CHECK(cuts[0].fd == 11);
+  CHECK(cuts[0].reason == CutReason::same_key);
+  // The places of those that ended are free again, in whatever order they end.
+  for (const int n : {3, 4, 1, 2}) guard.disconnected(10 + n);
+  CHECK(guard.take_closed() == std::vector<std::uint64_t>{3, 4, 1, 2});
+  for (const int n : {5, 6}) {
+    CHECK(guard.admit(static_cast<std::uint64_t>(n), one, 2, 2));
+    join(guard, n, 2);
+  }
+  CHECK(guard.judge({}, 3).empty());
+}
+
+TEST_CASE("handshakes of one key that no frame follows are refused from the fifth on, until the hello is overdue") {
+  Guard guard({.connections_max = 100, .hello_deadline_ms = 1000});
+  const covey::wire::Key key{1};
+  for (std::uint64_t serial = 1; serial <= 4; ++serial) CHECK(guard.admit(serial, key, 2, 0));
+  CHECK_FALSE(guard.admit(5, key, 2, 999));
+  CHECK(guard.admit(5, covey::wire::Key{2}, 2, 999));
+  CHECK(guard.admit(6, key, 2, 1000));
+  join(guard, 6, 1000);  // one that speaks is silent no more
+  for (std::uint64_t serial = 7; serial <= 10; ++serial) CHECK(guard.admit(serial, key, 2, 1001));
+  CHECK_FALSE(guard.admit(11, key, 2, 1001));
+}

@@ -1,4 +1,7 @@
 // One hostile peer at a time, in one process: who is cut off, when, and that nothing of theirs is delivered.
+#include <chrono>
+#include <memory>
+#include <thread>
 #include <vector>
 
 #include "core/net/zmq_support.h"
@@ -199,4 +202,66 @@ TEST_CASE("a peer that asks and never reads is cut once it has stalled for long 
   }));
   CHECK(refused > 0);
   CHECK(now_ms() - start < 20'000);
+}
+
+TEST_CASE("an enrolled key that opens connection after connection and says nothing is refused from the fifth on") {
+  World world;
+  auto options = server_options(world.server_key);
+  options.guard.hello_deadline_ms = 20'000;
+  EchoServer echo(std::move(options), world.directory);
+  std::vector<std::unique_ptr<RawDealer>> crowd;
+  for (int n = 0; n < 12; ++n) {
+    crowd.push_back(
+        std::make_unique<RawDealer>(context(), echo.server->endpoint(), world.server_key, world.device_key));
+  }
+  REQUIRE(turn_until(echo, 5000, [&] { return echo.server->stats().refused >= 8; }));
+  CHECK(echo.server->stats().admitted == 4);
+}
+
+TEST_CASE("news of a connection that ended is not kept back by others who never stop sending") {
+  World world;
+  std::vector<CurveKeyPair> keys;
+  for (int n = 0; n < 4; ++n) world.directory.keys.insert(key_of(keys.emplace_back(CurveKeyPair::generate())));
+  auto options = server_options(world.server_key);
+  options.frames_per_poll = 2;  // as if thousands sent
+  EchoServer echo(std::move(options), world.directory);
+  std::vector<std::unique_ptr<RawDealer>> flood;
+  for (const auto& key : keys) {
+    flood.push_back(std::make_unique<RawDealer>(context(), echo.server->endpoint(), world.server_key, key));
+    REQUIRE(flood.back()->send(text("Hello")));
+  }
+  TestClient device(client_options(echo.server->endpoint(), world.server_key, world.device_key));
+  REQUIRE_OK(device.client->connect());
+  REQUIRE_OK(device.client->send(text("Hello")));
+  REQUIRE(turn_until(
+      echo, 5000, [&] { return echo.frames == 5; }, device));
+  std::size_t flooded = 0;
+  std::uint64_t gone = 0;
+  echo.custom = [&](ConnectionId id, ByteSpan frame) {
+    if (frame[0] == 'D') gone = id.value;
+    flooded += frame[0] == 'S' ? 1 : 0;
+    return frame[0] == 'D';
+  };
+  REQUIRE_OK(device.client->send(text("Device")));
+  REQUIRE(turn_until(
+      echo, 5000, [&] { return gone != 0; }, device));
+  std::size_t dry_polls = 0;
+  const auto turn = [&] {
+    for (auto& peer : flood) {
+      while (peer->send(text("Silent"))) {
+      }
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));  // ZeroMQ's thread moves more than two frames meanwhile
+    const std::size_t before = echo.frames;
+    REQUIRE_OK(echo.server->poll(0));
+    dry_polls += echo.frames - before < 2 ? 1 : 0;
+  };
+  for (int n = 0; n < 20; ++n) turn();
+  dry_polls = 0;
+  device.client->disconnect();
+  const auto limit = now_ms() + 10'000;
+  while (!echo.closed.contains(gone) && now_ms() < limit) turn();
+  CHECK(echo.closed.contains(gone));
+  CHECK(dry_polls == 0);  // it was told in the middle of the flood
+  CHECK(flooded > 0);
 }

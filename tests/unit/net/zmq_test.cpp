@@ -210,3 +210,86 @@ TEST_CASE("the cap on connections stays 512 below the limit of descriptors") {
   CHECK(made.error().code == ErrorCode::resource_exhausted);
   CHECK(made.error().message.find("ulimit") != std::string::npos);
 }
+
+TEST_CASE("two endpoints with keys of their own share one server, and one of them can end") {
+  const auto first_key = CurveKeyPair::generate();
+  const auto second_key = CurveKeyPair::generate();
+  const auto device_key = CurveKeyPair::generate();
+  const auto other_key = CurveKeyPair::generate();
+  Directory directory;
+  directory.keys = {key_of(device_key), key_of(other_key)};
+  EchoServer echo(server_options(first_key), directory);
+  const std::string first = echo.server->endpoint();
+  const auto second = echo.server->listen_also("tcp://127.0.0.1:*", second_key.secret_copy());
+  REQUIRE_OK(second);
+  CHECK(*second != first);
+  CHECK(echo.server->endpoint() == first);
+
+  TestClient old(client_options(first, first_key, device_key));
+  TestClient moved(client_options(*second, second_key, other_key));
+  TestClient mistaken(client_options(*second, first_key, device_key));
+  for (TestClient* client : {&old, &moved, &mistaken}) {
+    REQUIRE_OK(client->client->connect());
+    REQUIRE_OK(client->client->send(text("Hello")));
+  }
+  REQUIRE(turn_until(
+      echo, 5000, [&] { return old.frames == 1 && moved.frames == 1 && mistaken.lost == 1; }, old, moved, mistaken));
+  CHECK(mistaken.frames == 0);
+  CHECK(echo.server->stats().connections == 2);  // one guard counts both endpoints' connections
+
+  REQUIRE_OK(echo.server->stop_listening(first));
+  CHECK_FALSE(echo.server->stop_listening(first).ok());
+  TestClient late(client_options(first, first_key, device_key));
+  REQUIRE_OK(late.client->connect());
+  REQUIRE(turn_until(
+      echo, 5000, [&] { return late.lost == 1 && old.lost == 1; }, late, old, moved));
+  REQUIRE_OK(moved.client->send(text("still here")));
+  REQUIRE(turn_until(
+      echo, 5000, [&] { return moved.last == text("still here"); }, moved));
+  CHECK(moved.lost == 0);
+}
+
+TEST_CASE("keys are checked at the second endpoint as at the first, and the cap counts both") {
+  const auto first_key = CurveKeyPair::generate();
+  const auto second_key = CurveKeyPair::generate();
+  const auto device_key = CurveKeyPair::generate();
+  const Directory nobody;
+  EchoServer echo(server_options(first_key), nobody);
+  const auto second = echo.server->listen_also("tcp://127.0.0.1:*", second_key.secret_copy());
+  REQUIRE_OK(second);
+  TestClient stranger(client_options(*second, second_key, device_key));
+  REQUIRE_OK(stranger.client->connect());
+  REQUIRE_OK(stranger.client->send(text("Hello")));
+  REQUIRE(turn_until(
+      echo, 5000, [&] { return stranger.lost == 1; }, stranger));
+  CHECK(echo.frames == 0);
+  CHECK(echo.server->stats().refused == 1);
+  // Where the handler has ended, the second endpoint admits nobody either, and ends with the first.
+  echo.server->kill_gatekeeper();
+  CHECK_FALSE(echo.server->poll(0).ok());
+  CHECK_FALSE(echo.server->stop_listening(*second).ok());
+}
+
+TEST_CASE("a device's third connection ends its first, and the newest goes on") {
+  const auto server_key = CurveKeyPair::generate();
+  const auto device_key = CurveKeyPair::generate();
+  Directory directory;
+  directory.keys = {key_of(device_key)};
+  EchoServer echo(server_options(server_key), directory);
+  TestClient first(client_options(echo.server->endpoint(), server_key, device_key));
+  TestClient second(client_options(echo.server->endpoint(), server_key, device_key));
+  TestClient third(client_options(echo.server->endpoint(), server_key, device_key));
+  for (TestClient* client : {&first, &second, &third}) {
+    REQUIRE_OK(client->client->connect());
+    REQUIRE_OK(client->client->send(text("Hello")));
+    REQUIRE(turn_until(
+        echo, 5000, [&] { return client->frames == 1; }, first, second, third));
+  }
+  REQUIRE(turn_until(
+      echo, 5000, [&] { return first.lost == 1; }, first, second, third));
+  CHECK(echo.server->stats().cut_same_key == 1);
+  REQUIRE_OK(third.client->send(text("on")));
+  REQUIRE(turn_until(
+      echo, 5000, [&] { return third.frames == 2; }, first, second, third));
+  CHECK(second.lost == 0);
+}
