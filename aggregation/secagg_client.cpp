@@ -75,12 +75,17 @@ struct SecAggClient::Machine {
   std::vector<std::pair<std::uint16_t, SharePair>> held;  ///< shares of others (and of itself), by index
 
   wire::SecureKeys own;
-  wire::SecureList list;
+  std::vector<wire::Key> identities;  ///< of the list
   wire::Hash session{};
   std::uint16_t index = 0;
   SecAggParams params;
   std::optional<SecAggGraph> graph;
-  std::vector<std::uint32_t> neighbours;
+  struct Neighbour {
+    std::uint16_t index = 0;
+    wire::Key mask_key{};
+    SecretBytes box_key;
+  };
+  std::vector<Neighbour> neighbours;  ///< ascending
   std::vector<std::uint16_t> shared;  ///< neighbours whose boxes came, ascending: whom it masks with
   std::vector<std::uint16_t> dead;    ///< complement of the survivor set it signed
 
@@ -88,8 +93,13 @@ struct SecAggClient::Machine {
   std::optional<Answered<wire::SecureAgree>> agreement;
   std::optional<Answered<wire::SecureShares>> shares;
 
+  [[nodiscard]] const Neighbour& neighbour(std::uint16_t of) const {
+    return *std::ranges::lower_bound(neighbours, of, {}, &Neighbour::index);
+  }
+
   void wipe() {
     mask_key.reset();
+    neighbours.clear();
     share_key.reset();
     self_seed.wipe();
     for (auto& [of, pair] : held) explicit_bzero(&pair, sizeof pair);
@@ -128,6 +138,7 @@ struct SecAggClient::Machine {
   Status check_order(const wire::SecureList& given);
   Status find_itself(const wire::SecureList& given);
   Status check_devices(const wire::SecureList& given);
+  Status meet_neighbours(const wire::SecureList& given);
   Result<wire::SecureBoxes> make_boxes();
   Status open_inbox(const wire::SecureInbox& inbox);
   Status check_survivors(const wire::SecureSurvivors& message);
@@ -271,6 +282,17 @@ Status SecAggClient::Machine::check_devices(const wire::SecureList& given) {
   return {};
 }
 
+Status SecAggClient::Machine::meet_neighbours(const wire::SecureList& given) {
+  for (const wire::SecureKeys& entry : given.devices) identities.push_back(entry.identity);
+  for (const std::uint32_t peer : graph->neighbours(index)) {
+    const wire::SecureKeys& entry = given.devices[peer];
+    auto key = box_key(*share_key, entry.share_key, bound());
+    if (!key.ok()) return refuse(SecureReason::bad_key, "the share key of a neighbour gives no secret");
+    neighbours.push_back({static_cast<std::uint16_t>(peer), entry.mask_key, *std::move(key)});
+  }
+  return {};
+}
+
 Result<wire::SecureBoxes> SecAggClient::Machine::make_boxes() {
   const auto holders = graph->holders(index);
   COVEY_ASSIGN(const SecretBytes mask_seed, part_of(in.seed, Part::split_mask));
@@ -285,9 +307,7 @@ Result<wire::SecureBoxes> SecAggClient::Machine::make_boxes() {
     if (to == index) {
       held.emplace_back(to, pair);
     } else {
-      auto box = seal_shares(*share_key, list.devices[to].share_key, bound(), index, to, pair);
-      if (!box.ok()) return refuse(SecureReason::bad_key, "the share key of a neighbour gives no secret");
-      out.boxes.push_back(*box);
+      out.boxes.push_back(seal_shares(neighbour(to).box_key, bound(), index, to, pair));
     }
     explicit_bzero(&pair, sizeof pair);
   }
@@ -318,10 +338,9 @@ Result<wire::SecureBoxes> SecAggClient::share(const wire::SecureList& given) {
   } else if (m.params.degree != given.degree || m.params.threshold != given.threshold) {
     return m.refuse(SecureReason::parameters_differ, "k or t of the list do not follow from the plan");
   }
-  m.list = given;
   m.session = session_hash(given);
   m.graph.emplace(m.params, order_seed(m.session));
-  m.neighbours = m.graph->neighbours(m.index);
+  COVEY_TRY(m.meet_neighbours(given));
   COVEY_ASSIGN(auto boxes, m.make_boxes());
   m.phase = Phase::shared;
   m.boxes.emplace(Answered<wire::SecureBoxes>{question, std::move(boxes)});
@@ -337,13 +356,13 @@ Status SecAggClient::Machine::open_inbox(const wire::SecureInbox& inbox) {
   for (std::size_t i = 0; i < inbox.boxes.size(); ++i) {
     const std::uint16_t from = inbox.boxes[i].from;
     const bool ascending = i == 0 || inbox.boxes[i - 1].from < from;
-    if (!ascending || from >= list.devices.size() || !graph->adjacent(index, from)) {
+    if (!ascending || from >= identities.size() || !graph->adjacent(index, from)) {
       return refuse(SecureReason::malformed, "a box from no neighbour, or two from one");
     }
   }
   for (const wire::BoxFrom& box : inbox.boxes) {
     shared.push_back(box.from);
-    auto opened = open_shares(*share_key, list.devices[box.from].share_key, bound(), box.from, index, box.box);
+    auto opened = open_shares(neighbour(box.from).box_key, bound(), box.from, index, box.box);
     if (!opened.ok()) continue;
     held.emplace_back(box.from, *opened);
     explicit_bzero(&*opened, sizeof *opened);
@@ -382,7 +401,7 @@ Result<wire::MaskedUpdate> SecAggClient::mask(const wire::SecureInbox& inbox,
   terms.reserve(m.shared.size() + 1);
   terms.push_back({self_mask_seed(m.self_seed.span(), m.session), false});
   for (const std::uint16_t peer : m.shared) {
-    auto seed = pair_mask_seed(*m.mask_key, m.list.devices[peer].mask_key, m.bound());
+    auto seed = pair_mask_seed(*m.mask_key, m.neighbour(peer).mask_key, m.bound());
     if (!seed.ok()) return m.refuse(SecureReason::bad_key, "the mask key of a neighbour gives no secret");
     terms.push_back({*std::move(seed), m.index > peer});
   }
@@ -398,7 +417,7 @@ Result<wire::MaskedUpdate> SecAggClient::mask(const wire::SecureInbox& inbox,
 
 Status SecAggClient::Machine::check_survivors(const wire::SecureSurvivors& message) {
   COVEY_TRY(check_session(message));
-  const std::size_t n = list.devices.size();
+  const std::size_t n = identities.size();
   const auto& gone = message.dead;
   for (std::size_t i = 0; i < gone.size(); ++i) {
     if (gone[i] >= n || (i > 0 && gone[i - 1] >= gone[i])) {
@@ -413,10 +432,10 @@ Status SecAggClient::Machine::check_survivors(const wire::SecureSurvivors& messa
                                                      std::to_string(in.setup.survivors_min));
   }
   std::uint32_t alive = itself();
-  for (const std::uint32_t peer : neighbours) {
-    if (std::ranges::binary_search(gone, static_cast<std::uint16_t>(peer))) continue;
+  for (const Neighbour& peer : neighbours) {
+    if (std::ranges::binary_search(gone, peer.index)) continue;
     ++alive;
-    if (!std::ranges::binary_search(shared, static_cast<std::uint16_t>(peer))) {
+    if (!std::ranges::binary_search(shared, peer.index)) {
       return refuse(SecureReason::malformed, "a survivor that this device was told had dropped out");
     }
   }
@@ -467,12 +486,12 @@ Result<wire::SecureShares> SecAggClient::unmask(const wire::SecureUnmask& reques
   std::uint32_t valid = m.itself();
   for (std::size_t i = 0; i < request.signatures.size(); ++i) {
     const auto& [from, signature] = request.signatures[i];
-    if (from >= m.list.devices.size() || (i > 0 && request.signatures[i - 1].from >= from)) {
+    if (from >= m.identities.size() || (i > 0 && request.signatures[i - 1].from >= from)) {
       return m.refuse(SecureReason::malformed, "signatures are not in ascending order of devices");
     }
     const bool neighbour = !m.seam.checks.signers_neighbours || m.graph->adjacent(m.index, from);
     if (from == m.index || !neighbour || dead(from)) continue;
-    if (m.seam.verify(kSecAggAgreeDomain, m.list.devices[from].identity, message, signature)) ++valid;
+    if (m.seam.verify(kSecAggAgreeDomain, m.identities[from], message, signature)) ++valid;
   }
   if (m.seam.checks.signatures_enough && valid < m.params.threshold) {
     return m.refuse(SecureReason::too_few_signatures, std::to_string(valid) +

@@ -148,7 +148,7 @@ Status SecAggServer::on_boxes(const DeviceId& device, const wire::SecureBoxes& m
   const wire::Hash content = digest(message);
   COVEY_ASSIGN(const auto index, m.admit(device, Phase::share, content));
   if (!index) return {};
-  if (message.boxes.size() != m.graph->neighbours(*index).size()) {
+  if (message.boxes.size() != m.neighbours[*index].size()) {
     return m.refuse(SecureReason::malformed,
                     "device " + device.brief() + " sent another number of boxes than neighbours");
   }
@@ -218,12 +218,16 @@ Status SecAggServer::on_shares(const DeviceId& device, const wire::SecureShares&
     }
   }
   for (const wire::ShareOf& share : message.shares) {
-    const auto holders = m.graph->holders(share.of);
-    const auto place = std::ranges::lower_bound(holders, *index) - holders.begin();
-    m.shares[share.of].push_back({static_cast<std::uint32_t>(place + 1), share.share});
+    m.shares[share.of].push_back({m.place_of(*index, share.of), share.share});
   }
   m.counted[{Phase::unmask, *index}] = content;
   return {};
+}
+
+std::uint32_t SecAggServer::Machine::place_of(std::uint16_t holder, std::uint16_t of) const {
+  if (params.complete) return holder + 1U;  // everyone holds a share, in the order of the list
+  const auto& order = neighbours[of];
+  return static_cast<std::uint32_t>(std::ranges::lower_bound(order, holder) - order.begin()) + 1;
 }
 
 void SecAggServer::on_gone(const DeviceId& device) {
@@ -237,6 +241,8 @@ void SecAggServer::Machine::take_list(wire::SecureList given) {
   session = session_hash(list);
   graph.emplace(params, order_seed(session));
   index_of.clear();
+  neighbours.clear();
+  for (std::uint32_t i = 0; i < list.devices.size(); ++i) neighbours.push_back(graph->neighbours(i));
   for (std::size_t i = 0; i < list.devices.size(); ++i) {
     index_of.emplace(DeviceId{list.devices[i].identity}, static_cast<std::uint16_t>(i));
   }
@@ -350,10 +356,10 @@ std::uint32_t SecAggServer::counted() const {
 
 wire::SecureInbox SecAggServer::Machine::inbox(std::uint16_t device) const {
   wire::SecureInbox out{setup.round, session, {}};
-  for (const std::uint32_t peer : graph->neighbours(device)) {
+  for (const std::uint32_t peer : neighbours[device]) {
     const auto sent = boxes.find(static_cast<std::uint16_t>(peer));
     if (sent == boxes.end()) continue;
-    const auto order = graph->neighbours(peer);
+    const auto& order = neighbours[peer];
     const auto place = std::ranges::lower_bound(order, device) - order.begin();
     out.boxes.push_back({static_cast<std::uint16_t>(peer), sent->second.boxes[static_cast<std::size_t>(place)]});
   }
@@ -362,7 +368,7 @@ wire::SecureInbox SecAggServer::Machine::inbox(std::uint16_t device) const {
 
 wire::SecureUnmask SecAggServer::Machine::unmask_request(std::uint16_t device) const {
   wire::SecureUnmask out{setup.round, session, dead, {}};
-  for (const std::uint32_t peer : graph->neighbours(device)) {
+  for (const std::uint32_t peer : neighbours[device]) {
     const auto signature = signatures.find(static_cast<std::uint16_t>(peer));
     if (signature != signatures.end()) out.signatures.push_back({signature->first, signature->second});
   }

@@ -30,6 +30,8 @@ struct SecAggServer::Machine {
   void take_list(wire::SecureList given);
   [[nodiscard]] bool is_dead(std::uint32_t device) const;
   [[nodiscard]] std::vector<std::uint16_t> expected_in(Phase in_phase) const;
+  /// Which of `of`'s shares `holder` has: x, from 1.
+  [[nodiscard]] std::uint32_t place_of(std::uint16_t holder, std::uint16_t of) const;
   [[nodiscard]] wire::SecureInbox inbox(std::uint16_t device) const;
   [[nodiscard]] wire::SecureUnmask unmask_request(std::uint16_t device) const;
 
@@ -53,6 +55,7 @@ struct SecAggServer::Machine {
   wire::Hash session{};
   SecAggParams params;
   std::optional<SecAggGraph> graph;
+  std::vector<std::vector<std::uint32_t>> neighbours;  ///< by device
   std::map<DeviceId, std::uint16_t> index_of;
 
   /// Of the message counted from a device in a phase: (phase, index) -> digest.

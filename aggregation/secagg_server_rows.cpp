@@ -147,7 +147,7 @@ Result<SecAggServer> SecAggServer::restore(SecAggSetup setup, SecAggRoster roste
     if (boxes_bytes == nullptr) return corrupt("its boxes are missing");
     COVEY_ASSIGN(BoxesRow row, wire::decode<BoxesRow>(*boxes_bytes));
     for (auto& [from, boxes] : row.senders) {
-      if (!m.shared.contains(from) || boxes.boxes.size() != m.graph->neighbours(from).size()) {
+      if (!m.shared.contains(from) || boxes.boxes.size() != m.neighbours[from].size()) {
         return corrupt("its boxes do not fit the list");
       }
       m.counted[{Phase::share, from}] = crypto::hash(wire::encode(boxes)).bytes;

@@ -55,7 +55,7 @@ void for_all(ThreadPool* pool, std::size_t count, Each&& each) {
 bool SecAggServer::Machine::secret_needed(std::uint16_t device) const {
   if (survivors.contains(device)) return true;
   if (!shared.contains(device)) return false;
-  const auto peers = graph->neighbours(device);
+  const auto& peers = neighbours[device];
   return std::ranges::any_of(peers, [&](std::uint32_t i) { return survivors.contains(static_cast<std::uint16_t>(i)); });
 }
 
@@ -143,7 +143,7 @@ Result<std::vector<MaskTerm>> SecAggServer::Machine::mask_terms(ThreadPool* pool
     }
     const auto key = crypto::ExchangeKey::from_secret(secret->span());
     if (!key.ok()) return fail(key.error());
-    for (const std::uint32_t peer : graph->neighbours(device)) {
+    for (const std::uint32_t peer : neighbours[device]) {
       if (!survivors.contains(static_cast<std::uint16_t>(peer))) continue;
       auto seed = pair_mask_seed(*key, list.devices[peer].mask_key, bound);
       if (!seed.ok()) return fail(seed.error());

@@ -34,10 +34,6 @@ std::string bound_to(std::string_view purpose, const wire::Hash& session) {
   return out;
 }
 
-Result<SecretBytes> box_key(const crypto::ExchangeKey& own, const wire::Key& peer, const wire::Hash& session) {
-  return own.agree(crypto::ExchangePublicKey{peer}, bound_to("covey secagg box 1", session));
-}
-
 /// One box is made per direction and session, and the key is of the session: the direction is nonce enough.
 Bytes box_nonce(std::uint16_t from, std::uint16_t to) {
   Bytes out;
@@ -122,22 +118,27 @@ Result<SecretBytes> pair_mask_seed(const crypto::ExchangeKey& own, const wire::K
   return own.agree(crypto::ExchangePublicKey{peer}, bound_to("covey secagg mask 1", session));
 }
 
-Result<wire::ShareBox> seal_shares(const crypto::ExchangeKey& own, const wire::Key& peer, const wire::Hash& session,
-                                   std::uint16_t from, std::uint16_t to, const SharePair& shares) {
-  COVEY_ASSIGN(const SecretBytes key, box_key(own, peer, session));
+Result<SecretBytes> box_key(const crypto::ExchangeKey& own, const wire::Key& peer, const wire::Hash& session) {
+  return own.agree(crypto::ExchangePublicKey{peer}, bound_to("covey secagg box 1", session));
+}
+
+wire::ShareBox seal_shares(const SecretBytes& key, const wire::Hash& session, std::uint16_t from, std::uint16_t to,
+                           const SharePair& shares) {
+  COVEY_ASSERT(key.size() == 32);
   SecretBytes plain(2 * kShamirShareBytes);
   std::ranges::copy(shares.mask, plain.data());
   std::ranges::copy(shares.self, plain.data() + kShamirShareBytes);
-  COVEY_ASSIGN(const Bytes sealed,
-               crypto::seal_with_nonce(key.span(), box_nonce(from, to), plain.span(), box_context(session, from, to)));
+  const auto sealed =
+      crypto::seal_with_nonce(key.span(), box_nonce(from, to), plain.span(), box_context(session, from, to));
   wire::ShareBox out{};
-  std::copy(sealed.begin() + kNonceBytes, sealed.end(), out.begin());  // both sides know the nonce
+  COVEY_ASSERT(sealed.ok());  // the lengths are ours
+  // Both sides know the nonce: it does not travel.
+  if (sealed.ok()) std::copy(sealed->begin() + kNonceBytes, sealed->end(), out.begin());
   return out;
 }
 
-Result<SharePair> open_shares(const crypto::ExchangeKey& own, const wire::Key& peer, const wire::Hash& session,
-                              std::uint16_t from, std::uint16_t to, const wire::ShareBox& box) {
-  COVEY_ASSIGN(const SecretBytes key, box_key(own, peer, session));
+Result<SharePair> open_shares(const SecretBytes& key, const wire::Hash& session, std::uint16_t from, std::uint16_t to,
+                              const wire::ShareBox& box) {
   Bytes sealed = box_nonce(from, to);
   append(sealed, box);
   COVEY_ASSIGN(const SecretBytes plain, crypto::open(key.span(), sealed, box_context(session, from, to)));

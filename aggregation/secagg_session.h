@@ -67,12 +67,15 @@ struct SharePair {
   wire::SecretShare mask{};  ///< of the mask secret
   wire::SecretShare self{};  ///< of b
 };
+/// The key of the boxes between two devices in this session, both ways.
 /// @errors invalid_argument: the peer's key gives no secret.
-Result<wire::ShareBox> seal_shares(const crypto::ExchangeKey& own, const wire::Key& peer, const wire::Hash& session,
-                                   std::uint16_t from, std::uint16_t to, const SharePair& shares);
-/// @errors permission_denied: another session, other devices, or changed bytes. invalid_argument: as seal_shares().
-Result<SharePair> open_shares(const crypto::ExchangeKey& own, const wire::Key& peer, const wire::Hash& session,
-                              std::uint16_t from, std::uint16_t to, const wire::ShareBox& box);
+Result<SecretBytes> box_key(const crypto::ExchangeKey& own, const wire::Key& peer, const wire::Hash& session);
+/// At most one box for each direction of a key.
+wire::ShareBox seal_shares(const SecretBytes& key, const wire::Hash& session, std::uint16_t from, std::uint16_t to,
+                           const SharePair& shares);
+/// @errors permission_denied: another session, other devices, or changed bytes.
+Result<SharePair> open_shares(const SecretBytes& key, const wire::Hash& session, std::uint16_t from, std::uint16_t to,
+                              const wire::ShareBox& box);
 
 /// One mask to add or subtract.
 struct MaskTerm {

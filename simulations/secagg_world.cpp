@@ -21,22 +21,18 @@ std::array<std::uint8_t, 32> entropy_of(std::uint64_t seed, std::uint64_t who, s
   return crypto::Hasher("covey secagg world 1").update_u64(seed).update_u64(who).update_u64(what).finish().bytes;
 }
 
-/// SubmitBegin and the chunks around an upload, as frames: what the masked update costs beside its content.
-std::uint64_t upload_bytes(std::uint64_t content) {
-  const std::uint64_t chunks = (content + wire::kChunkBytes - 1) / wire::kChunkBytes;
-  const auto begin = wire::encode_frame(wire::SubmitBegin{});
-  const auto chunk = wire::encode_frame(wire::SubmitChunk{});
-  return content + (begin.ok() ? begin->size() : 0) + chunks * (chunk.ok() ? chunk->size() : 0);
-}
-
-std::uint64_t answer_bytes(std::uint64_t content) {
-  const std::uint64_t chunks = (content + wire::kChunkBytes - 1) / wire::kChunkBytes;
-  const auto next = wire::encode_frame(wire::SubmitNext{});
-  const auto receipt = wire::encode_frame(wire::Receipt{});
-  return chunks * (next.ok() ? next->size() : 0) + (receipt.ok() ? receipt->size() : 0);
-}
-
 }  // namespace
+
+WireBytes upload_cost(std::uint64_t content) {
+  const auto size = [](const wire::Message& message) {
+    const auto frame = wire::encode_frame(message);
+    return frame.ok() ? frame->size() : 0;
+  };
+  const std::uint64_t chunks = (content + wire::kChunkBytes - 1) / wire::kChunkBytes;
+  // A chunk's frame is that of an empty one and its bytes.
+  return {size(wire::SubmitBegin{}) + chunks * size(wire::SubmitChunk{}) + content,
+          chunks * size(wire::SubmitNext{}) + size(wire::Receipt{})};
+}
 
 SecAggVerify SignatureMemory::verifier() {
   return [this](std::string_view domain, const wire::Key& key, ByteSpan message, const wire::Signature& signature) {
@@ -70,6 +66,7 @@ SecAggWorld::SecAggWorld(const SecAggWorldOptions& given) : options(given), rng_
     Device& device = devices[i];
     device.identity =
         std::make_unique<crypto::IdentityKey>(*crypto::IdentityKey::from_seed(entropy_of(options.seed, i, 0)));
+    roster_.insert(device.key());
     device.weight = static_cast<std::uint32_t>(1 + rng_.below(options.weight_max));
     device.delta.resize(options.values);
     for (float& value : device.delta) value = static_cast<float>(rng_.normal() * 0.3);
@@ -84,9 +81,7 @@ SecAggWorld::SecAggWorld(const SecAggWorldOptions& given) : options(given), rng_
 }
 
 SecAggRoster SecAggWorld::roster() const {
-  return [this](const wire::Key& identity) {
-    return std::ranges::any_of(devices, [&](const Device& d) { return d.identity && d.key() == identity; });
-  };
+  return [this](const wire::Key& identity) { return roster_.contains(identity); };
 }
 
 void SecAggWorld::make_client(Device& device, const SecAggSetup& with, std::uint64_t entropy) {
@@ -176,8 +171,9 @@ void SecAggWorld::mask() {
     else if (made.error().code != ErrorCode::already_exists)
       return made.error();
     const Bytes content = wire::encode(*device.masked);
-    device.bytes.sent += upload_bytes(content.size());
-    device.bytes.received += answer_bytes(content.size());
+    const WireBytes cost = upload_cost(content.size());
+    device.bytes.sent += cost.sent;
+    device.bytes.received += cost.received;
     COVEY_ASSIGN(const auto update, wire::decode<wire::MaskedUpdate>(content));
     COVEY_TRY(server->on_masked(device.id(), update));
     if (std::ranges::find(counted_masked_, i) == counted_masked_.end()) counted_masked_.push_back(i);
@@ -205,6 +201,10 @@ Result<RunningSum> SecAggWorld::run() {
   if (!server) return Error{ErrorCode::invalid_argument, "secure round: the plan is impossible"};
   advertise();
   COVEY_TRY(server->close_advertise());
+  return finish_from_share();
+}
+
+Result<RunningSum> SecAggWorld::finish_from_share() {
   share();
   COVEY_TRY(server->close_share());
   mask();

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -52,6 +53,9 @@ struct WireBytes {
   std::uint64_t received = 0;
 };
 
+/// What an upload of `content` bytes costs: SubmitBegin, its chunks, and the coordinator's answers, as frames.
+WireBytes upload_cost(std::uint64_t content);
+
 class SecAggWorld {
  public:
   struct Device {
@@ -73,6 +77,9 @@ class SecAggWorld {
 
   /// Runs all phases to the end. @errors what ended the session.
   Result<aggregation::RunningSum> run();
+
+  /// The same once the list is closed.
+  Result<aggregation::RunningSum> finish_from_share();
 
   /// Single phases, for attacks that step in between. Each delivers what is due and takes the answers.
   void advertise();
@@ -110,6 +117,7 @@ class SecAggWorld {
 
   Rng rng_;
   SignatureMemory memory_;
+  std::set<wire::Key> roster_;
   std::vector<std::uint32_t> counted_masked_;
 };
 

@@ -190,23 +190,26 @@ TEST_CASE("a box opens for its two devices, its direction and its session only")
   SharePair pair;
   pair.mask[0] = 7;
   pair.self[35] = 9;
-  const auto box = seal_shares(a, b.public_key().bytes, session, 3, 4, pair);
-  REQUIRE_OK(box);
-  const auto opened = open_shares(b, a.public_key().bytes, session, 3, 4, *box);
+  const auto key = [&](const auto& own, const auto& peer, const wire::Hash& of) {
+    return *box_key(own, peer.public_key().bytes, of);
+  };
+  const auto box = seal_shares(key(a, b, session), session, 3, 4, pair);
+  const auto opened = open_shares(key(b, a, session), session, 3, 4, box);
   REQUIRE_OK(opened);
   CHECK(opened->mask == pair.mask);
   CHECK(opened->self == pair.self);
-  CHECK_FALSE(open_shares(b, a.public_key().bytes, other, 3, 4, *box).ok());
-  CHECK_FALSE(open_shares(b, a.public_key().bytes, session, 4, 3, *box).ok());
-  CHECK_FALSE(open_shares(b, a.public_key().bytes, session, 3, 5, *box).ok());
-  CHECK_FALSE(open_shares(c, a.public_key().bytes, session, 3, 4, *box).ok());
-  CHECK_FALSE(open_shares(b, c.public_key().bytes, session, 3, 4, *box).ok());
-  for (std::size_t i = 0; i < box->size(); ++i) {
-    auto damaged = *box;
+  CHECK_FALSE(open_shares(key(b, a, other), session, 3, 4, box).ok());
+  CHECK_FALSE(open_shares(key(b, a, session), other, 3, 4, box).ok());
+  CHECK_FALSE(open_shares(key(b, a, session), session, 4, 3, box).ok());
+  CHECK_FALSE(open_shares(key(b, a, session), session, 3, 5, box).ok());
+  CHECK_FALSE(open_shares(key(c, a, session), session, 3, 4, box).ok());
+  CHECK_FALSE(open_shares(key(b, c, session), session, 3, 4, box).ok());
+  for (std::size_t i = 0; i < box.size(); ++i) {
+    auto damaged = box;
     damaged[i] ^= 1;
-    CHECK_FALSE(open_shares(b, a.public_key().bytes, session, 3, 4, damaged).ok());
+    CHECK_FALSE(open_shares(key(b, a, session), session, 3, 4, damaged).ok());
   }
-  CHECK_FALSE(seal_shares(a, wire::Key{}, session, 3, 4, pair).ok());
+  CHECK_FALSE(box_key(a, wire::Key{}, session).ok());
 }
 
 TEST_CASE("both sides derive one pairwise mask, and another session another one") {
