@@ -20,6 +20,7 @@ std::int64_t steps_of(const wire::RoundPlan& plan, std::size_t rows) {
 
 train::TrainConfig config_of(const wire::RoundPlan& plan, std::size_t rows) {
   train::TrainConfig config;
+  config.gradient.method = train::method_named(plan.method).value_or(train::Method::backprop);  // check_plan() knows it
   config.optimizer.kind = plan.optimizer == "sgd" ? train::OptimizerKind::sgd : train::OptimizerKind::adamw;
   config.optimizer.weight_decay = plan.weight_decay;
   config.lr = plan.learning_rate;
@@ -50,12 +51,7 @@ Result<std::unique_ptr<LocalRound>> LocalRound::prepare(LocalRoundInputs inputs,
   if (inputs.rows.empty())
     return Error{ErrorCode::not_found, "no example gives anything to predict; `covey-device import FILE`"};
   const auto config = config_of(plan, inputs.rows.size());
-  model::EngineOptions engine;
-  engine.batch_max = config.batch;
-  engine.seq_max = config.seq;
-  engine.training = true;
-  const auto memory = model::plan_memory(model.config(), round->spec_, model.linear_sites(), engine,
-                                         config.optimizer.floats_per_parameter());
+  const auto memory = train::memory_plan(model, round->spec_, config, config.seq);
   if (inputs.memory_bytes_max > 0 && memory.total() > inputs.memory_bytes_max)
     return Error{ErrorCode::resource_exhausted, "training needs " + std::to_string(memory.total() / kMiB) +
                                                     " MiB, the policy grants " +

@@ -6,6 +6,7 @@
 #include "adapters/layout.h"
 #include "aggregation/update.h"
 #include "client/session.h"
+#include "core/train/method.h"
 
 namespace covey::client {
 namespace {
@@ -35,7 +36,7 @@ bool plain_name(const std::string& name) {
 }
 
 PlanVerdict check_training(const wire::RoundPlan& plan, const SessionPolicy& policy) {
-  if (plan.method != "backprop") return bad("unknown method");
+  if (!train::method_named(plan.method)) return bad("unknown method");
   if (plan.optimizer != "adamw" && plan.optimizer != "sgd") return bad("unknown optimizer");
   if (!between(plan.learning_rate, 0, 100)) return bad("learning_rate");
   if (!between(plan.weight_decay, 0, 10)) return bad("weight_decay");

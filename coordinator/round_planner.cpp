@@ -8,6 +8,7 @@
 #include "core/base/rng.h"
 #include "core/crypto/hash.h"
 #include "core/net/blobs.h"
+#include "core/train/method.h"
 #include "core/wire/codec.h"
 #include "core/wire/limits.h"
 
@@ -51,7 +52,9 @@ Status TaskConfig::check() const {
   if (round_pause_ms < 0) return bad("round_pause: write 0 or more");
   if ((local.steps > 0) == (local.epochs > 0)) return bad("local: set exactly one of steps and epochs");
   if (local.batch == 0 || local.seq == 0 || local.steps_max == 0) return bad("local: batch, seq, steps_max start at 1");
-  if (local.method != "backprop") return bad("local.method: `backprop` is the one of this version");
+  if (!train::method_named(local.method)) {
+    return bad("local.method: write backprop, forward-gradient or zeroth-order");
+  }
   if (local.optimizer != "adamw" && local.optimizer != "sgd") return bad("local.optimizer: write adamw or sgd");
   for (const double figure : {local.learning_rate, local.weight_decay, local.gradient_clip, local.prox_mu}) {
     if (!std::isfinite(figure) || figure < 0) return bad("local: rates and bounds are numbers of 0 or more");

@@ -7,6 +7,7 @@
 #include "coordinator/round_planner.h"
 #include "core/base/file.h"
 #include "core/base/rng.h"
+#include "core/train/method.h"
 
 namespace covey::coordinator {
 
@@ -27,6 +28,7 @@ void read_local(config::Section section, LocalTraining& local) {
   local.steps_max = count(section, "steps_max", local.steps_max, 1, 1'000'000);
   local.batch = count(section, "batch", local.batch, 1, 4'096);
   local.seq = count(section, "seq", local.seq, 1, 65'536);
+  local.method = section.choice("method", train::method_names(), local.method);
   local.optimizer = section.choice("optimizer", {"adamw", "sgd"}, local.optimizer);
   local.learning_rate = section.real("learning_rate", local.learning_rate, 0, 1'000);
   local.final_factor = section.real("final_factor", local.final_factor, 0, 1);
@@ -220,6 +222,7 @@ local:
   steps_max: 1000
   batch: 8
   seq: 128
+  method: backprop         # backprop, forward-gradient, zeroth-order (the last two: inference memory, more steps)
   optimizer: adamw         # adamw, sgd
   learning_rate: 0.001
   final_factor: 1          # the learning rate falls linearly over the rounds, to this part of it in the last

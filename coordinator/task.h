@@ -18,7 +18,7 @@ struct LocalTraining {
   std::uint32_t steps_max = 1000;
   std::uint32_t batch = 8;
   std::uint32_t seq = 128;
-  std::string method = "backprop";
+  std::string method = "backprop";  ///< train::method_names()
   std::string optimizer = "adamw";  ///< adamw, sgd
   double learning_rate = 1e-3;
   double final_factor = 1;  ///< the learning rate falls linearly over the rounds, to this part of it in the last

@@ -6,6 +6,7 @@
 
 #include "adapters/layout.h"
 #include "client/local_round.h"
+#include "core/train/gradient.h"
 
 namespace covey::simulations {
 
@@ -103,7 +104,11 @@ std::int64_t VirtualTrainer::modelled_ms(const wire::RoundPlan& plan) const {
   const double batch = std::min(static_cast<double>(plan.batch), rows);
   double steps = plan.local_steps > 0 ? plan.local_steps : std::ceil(plan.local_epochs * rows / batch);
   if (plan.local_steps_max > 0) steps = std::min(steps, static_cast<double>(plan.local_steps_max));
-  const double tokens = steps * batch * positions / rows;
+  train::GradientConfig gradient;
+  gradient.method = train::method_named(plan.method).value_or(gradient.method);
+  // What a step costs beside backprop's forward and backward pass.
+  const double passes = gradient.forward_passes() / 2.0;
+  const double tokens = steps * batch * positions / rows * passes;
   return std::max<std::int64_t>(
       1, training_ms(device_, shared_.bench.model->parameter_count(), static_cast<std::uint64_t>(tokens)));
 }

@@ -2,6 +2,7 @@
 
 #include "core/base/assert.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 
@@ -83,6 +84,15 @@ void CounterRng::fill_normal(std::span<float> out, std::uint64_t first) const {
     const std::uint64_t index = first + i;
     if (i == 0 || index % 4 == 0) words = block(index / 4);
     out[i] = static_cast<float>(normal_from_bits(words[index % 4]));
+  }
+}
+
+void CounterRng::add_normal(std::span<float> values, float scale, std::uint64_t first) const {
+  std::array<float, 256> z{};
+  for (std::size_t at = 0; at < values.size(); at += z.size()) {
+    const auto part = values.subspan(at, std::min(z.size(), values.size() - at));
+    fill_normal(std::span(z).first(part.size()), first + at);
+    for (std::size_t i = 0; i < part.size(); ++i) part[i] += scale * z[i];
   }
 }
 

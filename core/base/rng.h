@@ -23,6 +23,8 @@ class CounterRng {
   [[nodiscard]] float normal(std::uint64_t index) const;
   /// out[i] = normal(first + i).
   void fill_normal(std::span<float> out, std::uint64_t first = 0) const;
+  /// values[i] += scale * normal(first + i), each product and each sum rounded to float by itself.
+  void add_normal(std::span<float> values, float scale, std::uint64_t first = 0) const;
 
  private:
   std::uint64_t seed_;

@@ -4,87 +4,50 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <functional>
+#include <numeric>
 #include <optional>
+#include <utility>
 
+#include "core/base/rng.h"
+#include "core/train/direction.h"
+#include "core/train/fingerprint.h"
 #include "core/train/flat_view.h"
 
 namespace covey::train {
 namespace {
 
-constexpr std::size_t kTile = std::size_t{1} << 14;  // parameters per tile of the optimizer step
-
-/// FNV-1a, 64 bits: tells inputs apart and finds damage. Not a defence: checkpoints are sealed by their owner.
-class Fingerprint {
- public:
-  void bytes(ByteSpan data) {
-    for (const std::uint8_t byte : data) value_ = (value_ ^ byte) * 0x100000001b3ULL;
-  }
-  template <typename T>
-  void number(const T& value) {
-    bytes({reinterpret_cast<const std::uint8_t*>(&value), sizeof value});
-  }
-  template <typename T>
-  void array(std::span<const T> values) {
-    number(values.size());
-    bytes({reinterpret_cast<const std::uint8_t*>(values.data()), values.size_bytes()});
-  }
-  [[nodiscard]] std::uint64_t value() const { return value_; }
-
- private:
-  std::uint64_t value_ = 0xcbf29ce484222325ULL;
-};
-
 struct CheckpointHeader {
-  std::array<char, 8> magic{'C', 'O', 'V', 'E', 'Y', 'T', 'C', '1'};
+  std::array<char, 8> magic{'C', 'O', 'V', 'E', 'Y', 'T', 'C', '2'};
   std::uint64_t inputs = 0;  ///< fingerprint of what the trainer was made from
   std::uint64_t values = 0;  ///< how many floats follow
+  std::uint64_t sums = 0;    ///< how many doubles of a seeded update follow them
   TrainReport report;
 };
 
 }  // namespace
 
-Status TrainConfig::check() const {
-  const auto wrong = [](const char* what) { return Error{ErrorCode::invalid_argument, what}; };
-  COVEY_TRY(optimizer.check());
-  if (!(lr >= 0) || !std::isfinite(lr)) return wrong("lr: must be 0 or more");
-  if (batch < 1 || batch > 4096) return wrong("batch: must be in [1, 4096]");
-  if (seq < 1 || seq > (1 << 20)) return wrong("seq: must be in [1, 1048576]");
-  if (steps < 0) return wrong("steps: must be 0 or more");
-  if (!(epochs >= 0) || epochs > 1e6) return wrong("epochs: must be in [0, 1000000]");
-  if ((steps > 0) == (epochs > 0)) return wrong("steps, epochs: set exactly one of them");
-  if (!(clip_norm >= 0)) return wrong("clip_norm: must be 0 (off) or more");
-  if (!(prox_mu >= 0)) return wrong("prox_mu: must be 0 (off) or more");
-  if (schedule.warmup_steps < 0) return wrong("warmup_steps: must be 0 or more");
-  if (!(schedule.final_factor >= 0 && schedule.final_factor <= 1)) return wrong("final_factor: must be in [0, 1]");
-  return {};
-}
-
 struct LocalTrainer::Impl {
-  Impl(const model::Model& trained, const TrainConfig& how, ThreadPool& threads, const Clock& time)
-      : model(trained), config(how), pool(threads), clock(time) {}
+  Impl(Parameters trained, const TrainConfig& how, ThreadPool& threads, const Clock& time)
+      : parameters(std::move(trained)), config(how), pool(threads), clock(time) {}
 
-  const model::Model& model;
-  model::AdapterSpec spec;
+  Parameters parameters;
   TrainConfig config;
   ThreadPool& pool;
   const Clock& clock;
 
-  std::unique_ptr<model::Engine> engine;
+  std::unique_ptr<GradientSource> source;
   std::vector<TokenRow> usable;  ///< rows that have a target, cut at seq
   std::optional<data::Batcher> batcher;
   std::int64_t steps_planned = 0;
   std::uint64_t inputs = 0;
 
-  std::vector<float> initial;  ///< adapter mode
-  std::vector<float> values;
-  std::vector<model::NamedTensor> parameters;  ///< full-parameter mode
-  std::vector<float> gradient;
+  std::vector<float> initial;  ///< of an adapter
   std::optional<Optimizer> optimizer;
+  SeededUpdate sums;  ///< where config.candidates
   TrainReport report;
 
-  [[nodiscard]] bool full() const { return !parameters.empty(); }
-
-  Status prepare(std::span<const TokenRow> rows, std::int64_t parameter_count) {
+  Status prepare(std::span<const TokenRow> rows) {
     COVEY_TRY(config.check());
     usable = usable_rows(rows, config.seq);
     if (usable.empty()) return Error{ErrorCode::invalid_argument, "training data: no row has a token to predict"};
@@ -94,47 +57,45 @@ struct LocalTrainer::Impl {
     const auto steps_per_epoch = static_cast<double>(epoch_steps());
     steps_planned =
         config.steps > 0 ? config.steps : std::max<std::int64_t>(1, std::llround(config.epochs * steps_per_epoch));
-    const int batch = static_cast<int>(std::min(usable.size(), static_cast<std::size_t>(config.batch)));
-    COVEY_ASSIGN(engine, model::Engine::create(model,
-                                               {.batch_max = batch,
-                                                .seq_max = static_cast<int>(longest),
-                                                .training = true,
-                                                .checkpoint = config.checkpoint_activations,
-                                                .prompt_tokens_max = spec.prompt_tokens},
-                                               pool));
-    gradient.resize(static_cast<std::size_t>(parameter_count));
-    optimizer.emplace(config.optimizer, parameter_count);
+    const int rows_at_once = config.micro_batch > 0 ? config.micro_batch : config.batch;
+    const GradientSource::Sizes sizes{
+        .rows = static_cast<int>(std::min(usable.size(), static_cast<std::size_t>(rows_at_once))),
+        .seq = static_cast<int>(longest)};
+    GradientSource::SeedOf seed_of;
+    if (config.candidates.count > 0) {
+      sums = SeededUpdate(config.candidates);
+      seed_of = [this](std::uint64_t seed, int k) { return config.candidates.candidate(candidate(seed, k)); };
+    }
+    COVEY_ASSIGN(source, GradientSource::create(parameters, config.gradient, sizes, pool, std::move(seed_of)));
+    optimizer.emplace(config.optimizer, parameters.size());
     inputs = fingerprint();
     return {};
   }
 
+  /// Which candidate direction k of a step is.
+  [[nodiscard]] int candidate(std::uint64_t step_seed, int k) const {
+    Rng rng(step_seed, static_cast<std::uint64_t>(k));
+    return static_cast<int>(rng.below(static_cast<std::uint64_t>(config.candidates.count)));
+  }
+  [[nodiscard]] std::uint64_t step_seed() const {
+    constexpr std::uint64_t kDirections = 0x646972;  // apart from the seed's other uses
+    return derive_seed(derive_seed(config.seed, kDirections), static_cast<std::uint64_t>(report.steps));
+  }
+
   [[nodiscard]] std::uint64_t fingerprint() const {
     Fingerprint print;
-    print.number(config.method);
-    const auto& o = config.optimizer;
-    print.number(o.kind);
-    for (const double x : {o.momentum, o.beta1, o.beta2, o.epsilon, o.weight_decay, config.lr, config.clip_norm,
-                           config.prox_mu, config.schedule.final_factor}) {
-      print.number(x);
-    }
-    print.number(config.schedule.kind);
-    for (const std::int64_t x :
-         {config.schedule.warmup_steps, std::int64_t{config.batch}, std::int64_t{config.seq}, steps_planned}) {
-      print.number(x);
-    }
-    print.number(config.seed);
-    for (const auto& lora : spec.lora) {
+    print.number(config.fingerprint(steps_planned));
+    for (const auto& lora : parameters.spec().lora) {
       print.number(lora.site);
       print.number(lora.rank);
       print.number(lora.scale);
     }
-    print.number(spec.prompt_tokens);
+    print.number(parameters.spec().prompt_tokens);
     for (const TokenRow& row : usable) {
       print.array(std::span(row.ids));
       print.array(std::span(row.targets));
     }
-    print.array(std::span(initial));
-    for (const auto& tensor : parameters) print.array(std::span<const float>(tensor.values));
+    for (const Piece& piece : parameters.pieces()) print.array(std::span<const float>(piece.values));
     return print.value();
   }
 
@@ -143,38 +104,59 @@ struct LocalTrainer::Impl {
     return (static_cast<std::int64_t>(usable.size()) + config.batch - 1) / config.batch;
   }
 
-  void update(double lr) {
-    optimizer->begin_step();
-    const auto piece = [&](std::int64_t offset, std::span<float> target, bool decay) {
-      const std::size_t tiles = (target.size() + kTile - 1) / kTile;
-      pool.parallel_for(tiles, [&](std::size_t tile) {
-        const std::size_t at = tile * kTile;
-        const std::size_t size = std::min(kTile, target.size() - at);
-        optimizer->update(offset + static_cast<std::int64_t>(at), target.subspan(at, size),
-                          std::span<const float>(gradient).subspan(static_cast<std::size_t>(offset) + at, size), lr,
-                          decay);
-      });
-    };
-    if (!full()) {
-      piece(0, values, true);
-      return;
-    }
-    std::int64_t offset = 0;
-    for (auto& tensor : parameters) {
-      piece(offset, tensor.values, tensor.shape.size() > 1);
-      offset += static_cast<std::int64_t>(tensor.values.size());
+  /// The part of the gradient, before clipping, that belongs to `values`, which begin at `offset`.
+  void seeded_part(const Estimate& estimate, std::int64_t offset, std::span<const float> values,
+                   std::span<float> out) const {
+    combine(estimate.terms, offset, out);
+    if (config.prox_mu > 0) {
+      add_proximal(out, values, std::span(initial).subspan(static_cast<std::size_t>(offset), values.size()),
+                   config.prox_mu);
     }
   }
 
-  Result<model::LossResult> compute(const model::TokenBatch& batch) {
-    std::fill(gradient.begin(), gradient.end(), 0.0F);
-    if (full()) return engine->full_gradient(batch, gradient);
-    const auto& sites = model.linear_sites();
-    const int hidden = model.config().hidden_size;
-    COVEY_ASSIGN(const model::LossResult loss, engine->gradient(batch, spec, flat_view(spec, sites, hidden, values),
-                                                                flat_grad_view(spec, sites, hidden, gradient)));
-    if (config.prox_mu > 0) add_proximal(gradient, values, initial, config.prox_mu);
-    return loss;
+  /// The factor that clips the gradient; dense ones are clipped in place. @return also the norm before.
+  std::pair<float, double> clip(const Estimate& estimate, std::span<float> dense) {
+    if (config.clip_norm <= 0) return {1.0F, 0.0};
+    if (!dense.empty()) return {1.0F, clip_by_norm(dense, config.clip_norm)};
+    std::vector<double> squares(static_cast<std::size_t>((parameters.size() + kTile - 1) / kTile + 1) +
+                                parameters.pieces().size());
+    std::size_t before = 0;  // tiles of the pieces before: each tile has a slot of its own, whoever computes it
+    for (const Piece& piece : parameters.pieces()) {
+      for_tiles(pool, {&piece, 1}, [&](const Piece&, std::int64_t offset, std::span<float> values) {
+        std::array<float, kTile> part;
+        const auto gradient = std::span(part).first(values.size());
+        seeded_part(estimate, offset, values, gradient);
+        const double norm = l2_norm(gradient);
+        squares[before + static_cast<std::size_t>(offset / kTile - piece.offset / kTile)] = norm * norm;
+      });
+      before += static_cast<std::size_t>((piece.offset + static_cast<std::int64_t>(piece.values.size()) - 1) / kTile -
+                                         piece.offset / kTile + 1);
+    }
+    const double norm = std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0));
+    return {static_cast<float>(std::min(1.0, config.clip_norm / (norm + 1e-6))), norm};
+  }
+
+  void update(const Estimate& estimate, std::span<const float> dense, float factor, double lr) {
+    optimizer->begin_step();
+    for_tiles(pool, parameters.pieces(), [&](const Piece& piece, std::int64_t offset, std::span<float> values) {
+      if (!dense.empty()) {
+        optimizer->update(offset, values, dense.subspan(static_cast<std::size_t>(offset), values.size()), lr,
+                          piece.decay);
+        return;
+      }
+      std::array<float, kTile> part;
+      const auto gradient = std::span(part).first(values.size());
+      seeded_part(estimate, offset, values, gradient);
+      if (factor < 1) {
+        for (float& g : gradient) g *= factor;
+      }
+      optimizer->update(offset, values, gradient, lr, piece.decay);
+    });
+    if (config.candidates.count == 0) return;
+    for (std::size_t k = 0; k < estimate.terms.size(); ++k) {
+      const double weight = static_cast<double>(estimate.terms[k].weight) * static_cast<double>(factor);
+      sums.add(candidate(step_seed(), static_cast<int>(k)), -lr * weight);
+    }
   }
 
   Result<StepReport> step() {
@@ -184,15 +166,21 @@ struct LocalTrainer::Impl {
     const std::int64_t row = (report.steps % epoch_steps()) * config.batch;
     COVEY_TRY(batcher->seek({.epoch = static_cast<std::uint64_t>(epoch), .row = static_cast<std::uint64_t>(row)}));
     const model::TokenBatch batch = token_batch(batcher->next());
-    COVEY_ASSIGN(const model::LossResult loss, compute(batch));
-    StepReport out{.step = report.steps + 1, .steps_planned = steps_planned, .loss = loss.mean()};
-    if (config.clip_norm > 0) out.gradient_norm = clip_by_norm(gradient, config.clip_norm);
+    COVEY_ASSIGN(Estimate estimate, source->estimate(batch, step_seed()));
+    StepReport out{.step = report.steps + 1, .steps_planned = steps_planned, .loss = estimate.loss.mean()};
+    const std::span<float> dense = estimate.dense;
+    if (config.prox_mu > 0 && !dense.empty()) {
+      add_proximal(dense, parameters.values(), initial, config.prox_mu);
+    }
+    const auto [factor, norm] = clip(estimate, dense);
+    out.gradient_norm = norm;
     if (!std::isfinite(out.loss) || !std::isfinite(out.gradient_norm)) {
       return Error{ErrorCode::internal, "training diverged at step " + std::to_string(out.step) +
                                             ": the loss is not finite; lower lr or set clip_norm"};
     }
     out.lr = config.lr * schedule_factor(config.schedule, report.steps, steps_planned);
-    update(out.lr);
+    out.directions = static_cast<int>(estimate.terms.size());
+    update(estimate, dense, factor, out.lr);
     for (const std::int32_t length : batch.lengths) out.tokens += length;
     if (report.steps == 0) report.first_loss = out.loss;
     report.last_loss = out.loss;
@@ -204,23 +192,22 @@ struct LocalTrainer::Impl {
     return out;
   }
 
-  [[nodiscard]] std::size_t value_count() const { return gradient.size(); }
-
   [[nodiscard]] Bytes checkpoint() const {
     CheckpointHeader header;
     header.inputs = inputs;
-    header.values = value_count();
+    header.values = static_cast<std::uint64_t>(parameters.size());
+    header.sums = sums.sums().size();
     header.report = report;
     const Bytes state = optimizer->serialize();
-    Bytes out(sizeof header + value_count() * sizeof(float) + state.size() + sizeof(std::uint64_t));
+    Bytes out(sizeof header + body_bytes() + state.size() + sizeof(std::uint64_t));
     std::uint8_t* at = out.data();
     const auto put = [&at](const void* data, std::size_t size) {
       if (size > 0) std::memcpy(at, data, size);
       at += size;
     };
     put(&header, sizeof header);
-    put(values.data(), values.size() * sizeof(float));
-    for (const auto& tensor : parameters) put(tensor.values.data(), tensor.values.size_bytes());
+    for (const Piece& piece : parameters.pieces()) put(piece.values.data(), piece.values.size_bytes());
+    put(sums.sums().data(), sums.sums().size_bytes());
     put(state.data(), state.size());
     Fingerprint sum;
     sum.bytes(ByteSpan(out).first(out.size() - sizeof(std::uint64_t)));
@@ -229,10 +216,14 @@ struct LocalTrainer::Impl {
     return out;
   }
 
+  /// Values and sums.
+  [[nodiscard]] std::size_t body_bytes() const {
+    return static_cast<std::size_t>(parameters.size()) * sizeof(float) + sums.sums().size_bytes();
+  }
+
   Status restore(ByteSpan bytes) {
     CheckpointHeader header;
-    const std::size_t values_bytes = value_count() * sizeof(float);
-    if (bytes.size() < sizeof header + values_bytes + sizeof(std::uint64_t)) {
+    if (bytes.size() < sizeof header + body_bytes() + sizeof(std::uint64_t)) {
       return Error{ErrorCode::corrupt_data, "training checkpoint: too short; discard it and start again"};
     }
     std::uint64_t digest = 0;
@@ -244,17 +235,19 @@ struct LocalTrainer::Impl {
     if (sum.value() != digest || header.magic != CheckpointHeader{}.magic) {
       return Error{ErrorCode::corrupt_data, "training checkpoint: damaged; discard it and start again"};
     }
-    if (header.inputs != inputs || header.values != value_count() || header.report.steps > steps_planned) {
+    if (header.inputs != inputs || header.values != static_cast<std::uint64_t>(parameters.size()) ||
+        header.sums != sums.sums().size() || header.report.steps > steps_planned) {
       return Error{ErrorCode::corrupt_data,
                    "training checkpoint: made from another adapter, data or configuration; discard it"};
     }
-    COVEY_TRY(optimizer->restore(body.subspan(sizeof header + values_bytes)));
+    COVEY_TRY(optimizer->restore(body.subspan(sizeof header + body_bytes())));
     const std::uint8_t* at = body.data() + sizeof header;
-    if (!values.empty()) std::memcpy(values.data(), at, values_bytes);
-    for (auto& tensor : parameters) {
-      std::memcpy(tensor.values.data(), at, tensor.values.size_bytes());
-      at += tensor.values.size_bytes();
-    }
+    const auto get = [&at](void* data, std::size_t size) {
+      if (size > 0) std::memcpy(data, at, size);
+      at += size;
+    };
+    for (const Piece& piece : parameters.pieces()) get(piece.values.data(), piece.values.size_bytes());
+    get(sums.sums().data(), sums.sums().size_bytes());
     report = header.report;
     return {};
   }
@@ -267,16 +260,10 @@ Result<std::unique_ptr<LocalTrainer>> LocalTrainer::create(const model::Model& m
                                                            std::vector<float> initial, std::span<const TokenRow> rows,
                                                            const TrainConfig& config, ThreadPool& pool,
                                                            const Clock& clock) {
-  const std::int64_t size = flat_size(spec, model.linear_sites(), model.config().hidden_size);
-  if (size == 0 || static_cast<std::int64_t>(initial.size()) != size) {
-    return Error{ErrorCode::invalid_argument, "training: the adapter has " + std::to_string(size) + " values, got " +
-                                                  std::to_string(initial.size())};
-  }
-  auto impl = std::make_unique<Impl>(model, config, pool, clock);
-  impl->spec = spec;
-  impl->values = initial;
+  COVEY_ASSIGN(auto parameters, Parameters::of_adapter(model, spec, initial));
+  auto impl = std::make_unique<Impl>(std::move(parameters), config, pool, clock);
   impl->initial = std::move(initial);
-  COVEY_TRY(impl->prepare(rows, size));
+  COVEY_TRY(impl->prepare(rows));
   return std::unique_ptr<LocalTrainer>(new LocalTrainer(std::move(impl)));
 }
 
@@ -286,11 +273,8 @@ Result<std::unique_ptr<LocalTrainer>> LocalTrainer::create_full(model::Model& mo
   if (config.prox_mu > 0) {
     return Error{ErrorCode::invalid_argument, "prox_mu: needs an adapter, not full-parameter training"};
   }
-  auto impl = std::make_unique<Impl>(model, config, pool, clock);
-  impl->parameters = model.parameters();
-  std::int64_t size = 0;
-  for (const auto& tensor : impl->parameters) size += static_cast<std::int64_t>(tensor.values.size());
-  COVEY_TRY(impl->prepare(rows, size));
+  auto impl = std::make_unique<Impl>(Parameters::of_model(model), config, pool, clock);
+  COVEY_TRY(impl->prepare(rows));
   return std::unique_ptr<LocalTrainer>(new LocalTrainer(std::move(impl)));
 }
 
@@ -318,21 +302,39 @@ TrainReport LocalTrainer::report() const {
   return impl_->report;
 }
 std::span<const float> LocalTrainer::values() const {
-  return impl_->values;
+  return impl_->parameters.values();
 }
 std::span<const float> LocalTrainer::initial() const {
   return impl_->initial;
 }
 std::vector<float> LocalTrainer::delta() const {
-  std::vector<float> out(impl_->values.size());
-  std::transform(impl_->values.begin(), impl_->values.end(), impl_->initial.begin(), out.begin(), std::minus<>());
+  const std::span<const float> now = values();
+  std::vector<float> out(now.size());
+  std::transform(now.begin(), now.end(), impl_->initial.begin(), out.begin(), std::minus<>());
   return out;
+}
+const SeededUpdate& LocalTrainer::seeded_update() const {
+  return impl_->sums;
 }
 Bytes LocalTrainer::checkpoint() const {
   return impl_->checkpoint();
 }
 Status LocalTrainer::restore(ByteSpan bytes) {
   return impl_->restore(bytes);
+}
+
+model::MemoryPlan memory_plan(const model::Model& model, const model::AdapterSpec& spec, const TrainConfig& config,
+                              int longest) {
+  const int rows = config.micro_batch > 0 ? config.micro_batch : config.batch;
+  const auto engine = config.gradient.engine(rows, longest, spec.prompt_tokens);
+  auto plan = model::plan_memory(model.config(), spec, model.linear_sites(), engine, 0);
+  const auto values =
+      static_cast<std::uint64_t>(flat_size(spec, model.linear_sites(), model.config().hidden_size)) * sizeof(float);
+  // Values and start, and the one vector that backprop keeps its gradient and exact derivatives their direction in.
+  const std::uint64_t vectors = engine.training || engine.tangent ? 3 : 2;
+  plan.adapter_bytes =
+      values * vectors + config.optimizer.state_bytes(static_cast<std::int64_t>(values / sizeof(float)));
+  return plan;
 }
 
 }  // namespace covey::train

@@ -21,39 +21,20 @@
 #include "core/base/result.h"
 #include "core/base/thread_pool.h"
 #include "core/model/engine.h"
-#include "core/train/optimizer.h"
 #include "core/train/rows.h"
-#include "core/train/schedule.h"
+#include "core/train/seeded_update.h"
+#include "core/train/train_config.h"
 
 namespace covey::train {
-
-enum class Method { backprop };
-
-struct TrainConfig {
-  Method method = Method::backprop;
-  OptimizerConfig optimizer{};
-  Schedule schedule{};
-  double lr = 1e-3;
-  int batch = 8;           ///< rows per step
-  int seq = 128;           ///< longer rows are cut here
-  std::int64_t steps = 0;  ///< optimizer steps; 0: `epochs` decides
-  double epochs = 0;       ///< passes over the rows, may be a fraction; 0: `steps` decides. Exactly one is set
-  double clip_norm = 0;    ///< 0 = off
-  double prox_mu = 0;      ///< FedProx; 0 = off
-  std::uint64_t seed = 0;  ///< order of the rows
-  bool checkpoint_activations = false;
-
-  /// @errors invalid_argument, naming the field and what it may be.
-  [[nodiscard]] Status check() const;
-};
 
 struct StepReport {
   std::int64_t step = 0;  ///< 1 after the first step
   std::int64_t steps_planned = 0;
-  double loss = 0;  ///< mean over the batch's targets, before the update
+  double loss = 0;  ///< mean over the batch's targets, before the update (central differences: of both sides)
   double lr = 0;
   double gradient_norm = 0;  ///< before clipping; 0 where it was not needed
-  std::int64_t tokens = 0;   ///< positions computed, padding not counted
+  std::int64_t tokens = 0;   ///< positions of the batch, padding not counted, however often they were computed
+  int directions = 0;        ///< along which derivatives were taken; 0 for backprop
 };
 
 struct TrainReport {
@@ -66,6 +47,11 @@ struct TrainReport {
   double seconds = 0;    ///< spent inside step()
   [[nodiscard]] double tokens_per_s() const { return seconds > 0 ? static_cast<double>(tokens) / seconds : 0; }
 };
+
+/// The least memory plan that holds what a trainer of this adapter allocates: the engine of the method, values, start,
+/// gradient and optimizer state. `longest` is the longest row's positions.
+model::MemoryPlan memory_plan(const model::Model& model, const model::AdapterSpec& spec, const TrainConfig& config,
+                              int longest);
 
 /// Not thread-safe. Borrows model, pool and clock, which must outlive it; keeps a copy of the usable rows. The same
 /// inputs give the same bits, with any number of threads and with any number of checkpoint/restore pairs in between.
@@ -97,6 +83,8 @@ class LocalTrainer {
   [[nodiscard]] std::span<const float> values() const;
   [[nodiscard]] std::span<const float> initial() const;
   [[nodiscard]] std::vector<float> delta() const;
+  /// With config.candidates: delta as sum_k c_k z_k, up to the roundings of moving in small steps. Else empty.
+  [[nodiscard]] const SeededUpdate& seeded_update() const;
 
   /// Everything that changes while training: values, optimizer, position, report. Not encrypted: the owner does that.
   [[nodiscard]] Bytes checkpoint() const;

@@ -1,5 +1,6 @@
 #include "core/train/optimizer.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
@@ -7,6 +8,7 @@
 #include <string>
 
 #include "core/base/assert.h"
+#include "core/base/rng.h"
 
 namespace covey::train {
 namespace {
@@ -25,6 +27,31 @@ double power(double base, std::int64_t exponent) {
 bool in_unit(double x) {
   return x >= 0 && x < 1;
 }
+
+std::uint64_t blocks_of(std::int64_t parameters) {
+  return static_cast<std::uint64_t>((parameters + kOptimizerBlock - 1) / kOptimizerBlock);
+}
+
+/// A number in [0, 1] as a small float: 3 bits of mantissa, `codes` values up to 1, and zero.
+template <std::uint32_t codes>
+struct SmallFloat {
+  static constexpr std::uint32_t kDropped = 20;  ///< bits of the float's mantissa that are not kept
+  static constexpr std::uint32_t kOne = 127U << 3;
+  static constexpr std::uint32_t kBase = kOne - codes;  ///< code 0 stands for zero instead
+
+  static float decode(std::uint32_t code) {
+    return code == 0 ? 0.0F : std::bit_cast<float>((kBase + code) << kDropped);
+  }
+  /// Rounds to one of the two neighbours, each as likely as x is near to it, so that an average that moves by less
+  /// than a step still moves in the mean. `random`: 16 uniform bits.
+  static std::uint32_t encode(float x, std::uint32_t random) {
+    const std::uint32_t kept = (std::bit_cast<std::uint32_t>(x) + (random << 4)) >> kDropped;
+    if (kept > kBase) return std::min(kept - kBase, codes);
+    return x * 65536.0F > decode(1) * static_cast<float>(random) ? 1 : 0;
+  }
+};
+using SignedMagnitude = SmallFloat<127>;  // beside a sign: down to 2^-15
+using Unsigned = SmallFloat<255>;         // down to 2^-31
 
 struct Header {
   std::array<char, 4> magic{'C', 'V', 'O', '1'};
@@ -46,15 +73,39 @@ Status OptimizerConfig::check() const {
   return {};
 }
 
+const std::vector<std::string>& optimizer_names() {
+  static const std::vector<std::string> names{"sgd", "adamw", "adamw8bit"};
+  return names;
+}
+
+std::optional<OptimizerKind> optimizer_named(std::string_view name) {
+  const auto found = std::find(optimizer_names().begin(), optimizer_names().end(), name);
+  if (found == optimizer_names().end()) return std::nullopt;
+  return static_cast<OptimizerKind>(found - optimizer_names().begin());
+}
+
 int OptimizerConfig::floats_per_parameter() const {
   if (kind == OptimizerKind::adamw) return 2;
+  if (kind == OptimizerKind::adamw8bit) return 1;
   return momentum > 0 ? 1 : 0;
+}
+
+std::uint64_t OptimizerConfig::state_bytes(std::int64_t parameters) const {
+  const auto count = static_cast<std::uint64_t>(parameters);
+  if (kind == OptimizerKind::adamw8bit) return 2 * count + 2 * sizeof(float) * blocks_of(parameters);
+  return count * sizeof(float) * static_cast<std::uint64_t>(floats_per_parameter());
 }
 
 Optimizer::Optimizer(const OptimizerConfig& config, std::int64_t parameters)
     : config_(config), parameters_(parameters) {
   COVEY_ASSERT(config.check().ok() && parameters >= 0);
   const int vectors = config.floats_per_parameter();
+  if (config.kind == OptimizerKind::adamw8bit) {
+    first_.resize(blocks_of(parameters));
+    second_.resize(first_.size());
+    codes_.resize(2 * static_cast<std::size_t>(parameters));
+    return;
+  }
   if (vectors > 0) first_.resize(static_cast<std::size_t>(parameters));
   if (vectors > 1) second_.resize(static_cast<std::size_t>(parameters));
 }
@@ -64,6 +115,80 @@ void Optimizer::step(std::span<float> values, std::span<const float> gradient, d
   update(0, values, gradient, lr);
 }
 
+void Optimizer::update_sgd(std::int64_t offset, std::span<float> values, std::span<const float> gradient, double lr,
+                           double weight_decay) {
+  const std::size_t n = values.size();
+  float* const p = values.data();
+  const float* const g = gradient.data();
+  const auto wd = static_cast<float>(weight_decay);
+  const auto rate = static_cast<float>(lr);
+  if (config_.momentum > 0) {
+    float* const buffer = first_.data() + offset;
+    // torch starts the buffer with the first gradient itself; a zero buffer gives the same without dampening.
+    const auto momentum = static_cast<float>(config_.momentum);
+    for (std::size_t i = 0; i < n; ++i) {
+      buffer[i] = buffer[i] * momentum + (g[i] + wd * p[i]);
+      p[i] -= rate * buffer[i];
+    }
+  } else {
+    for (std::size_t i = 0; i < n; ++i) p[i] -= rate * (g[i] + wd * p[i]);
+  }
+}
+
+// A block is opened whole, even where only a part of it is updated: it has one scale.
+void Optimizer::update_adamw8bit(std::int64_t offset, std::span<float> values, std::span<const float> gradient,
+                                 double lr, double weight_decay) {
+  constexpr std::uint64_t kRounding = 0x726F756E64;  // seed of the rounding: each step is a stream of its own
+  const CounterRng rng(kRounding, static_cast<std::uint64_t>(steps_));
+  const double correction1 = 1 - power(config_.beta1, steps_);
+  const double root2 = std::sqrt(1 - power(config_.beta2, steps_));
+  const auto keep = static_cast<float>(1 - lr * weight_decay);
+  const auto beta1 = static_cast<float>(config_.beta1);
+  const auto beta2 = static_cast<float>(config_.beta2);
+  const auto rate = static_cast<float>(lr / correction1);
+  const auto epsilon = static_cast<float>(config_.epsilon);
+  const std::int64_t end = offset + static_cast<std::int64_t>(values.size());
+  for (std::int64_t block = offset / kOptimizerBlock; block * kOptimizerBlock < end; ++block) {
+    const std::int64_t first = block * kOptimizerBlock;
+    const auto count = static_cast<std::size_t>(std::min(kOptimizerBlock, parameters_ - first));
+    std::uint8_t* const code1 = codes_.data() + first;
+    std::uint8_t* const code2 = codes_.data() + parameters_ + first;
+    float& scale1 = first_[static_cast<std::size_t>(block)];
+    float& scale2 = second_[static_cast<std::size_t>(block)];
+    std::array<float, kOptimizerBlock> m{};
+    std::array<float, kOptimizerBlock> v{};
+    float largest1 = 0;
+    float largest2 = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const float size = scale1 * SignedMagnitude::decode(code1[i] & 127U);
+      m[i] = (code1[i] & 128U) != 0 ? -size : size;
+      v[i] = scale2 * Unsigned::decode(code2[i]);
+      const std::int64_t at = first + static_cast<std::int64_t>(i);
+      if (at >= offset && at < end) {
+        float& p = values[static_cast<std::size_t>(at - offset)];
+        const float g = gradient[static_cast<std::size_t>(at - offset)];
+        m[i] = m[i] * beta1 + (1 - beta1) * g;
+        v[i] = v[i] * beta2 + (1 - beta2) * g * g;
+        p = p * keep - rate * (m[i] / (std::sqrt(v[i]) / static_cast<float>(root2) + epsilon));
+      }
+      largest1 = std::max(largest1, std::abs(m[i]));
+      largest2 = std::max(largest2, v[i]);
+    }
+    scale1 = largest1;
+    scale2 = largest2;
+    std::array<std::uint32_t, 4> words{};
+    for (std::size_t i = 0; i < count; ++i) {
+      if (i % 4 == 0) words = rng.block((static_cast<std::uint64_t>(first) + i) / 4);
+      const std::uint32_t random = words[i % 4];
+      const std::uint32_t size = largest1 > 0 ? SignedMagnitude::encode(std::abs(m[i]) / largest1, random >> 16) : 0;
+      code1[i] = static_cast<std::uint8_t>(size | (m[i] < 0 ? 128U : 0U));
+      const std::uint32_t square = largest2 > 0 ? Unsigned::encode(v[i] / largest2, random & 0xFFFF) : 0;
+      // A second moment that vanished would let the first one run off.
+      code2[i] = static_cast<std::uint8_t>(v[i] > 0 ? std::max(square, 1U) : 0U);
+    }
+  }
+}
+
 // The scalars are rounded to float where torch rounds them: when they meet a float32 tensor.
 void Optimizer::update(std::int64_t offset, std::span<float> values, std::span<const float> gradient, double lr,
                        bool decay) {
@@ -71,24 +196,10 @@ void Optimizer::update(std::int64_t offset, std::span<float> values, std::span<c
   COVEY_ASSERT(offset >= 0 && offset + static_cast<std::int64_t>(values.size()) <= parameters_);
   const std::size_t n = values.size();
   const double weight_decay = decay ? config_.weight_decay : 0;
+  if (config_.kind == OptimizerKind::sgd) return update_sgd(offset, values, gradient, lr, weight_decay);
+  if (config_.kind == OptimizerKind::adamw8bit) return update_adamw8bit(offset, values, gradient, lr, weight_decay);
   float* const p = values.data();
   const float* const g = gradient.data();
-  if (config_.kind == OptimizerKind::sgd) {
-    const auto wd = static_cast<float>(weight_decay);
-    const auto rate = static_cast<float>(lr);
-    if (config_.momentum > 0) {
-      float* const buffer = first_.data() + offset;
-      // torch starts the buffer with the first gradient itself; a zero buffer gives the same without dampening.
-      const auto momentum = static_cast<float>(config_.momentum);
-      for (std::size_t i = 0; i < n; ++i) {
-        buffer[i] = buffer[i] * momentum + (g[i] + wd * p[i]);
-        p[i] -= rate * buffer[i];
-      }
-    } else {
-      for (std::size_t i = 0; i < n; ++i) p[i] -= rate * (g[i] + wd * p[i]);
-    }
-    return;
-  }
   float* const m = first_.data() + offset;
   float* const v = second_.data() + offset;
   const double correction1 = 1 - power(config_.beta1, steps_);
@@ -110,18 +221,20 @@ void Optimizer::update(std::int64_t offset, std::span<float> values, std::span<c
 
 Bytes Optimizer::serialize() const {
   const Header header{.kind = static_cast<std::uint32_t>(config_.kind), .parameters = parameters_, .steps = steps_};
-  Bytes out(sizeof header + (first_.size() + second_.size()) * sizeof(float));
+  Bytes out(sizeof header + (first_.size() + second_.size()) * sizeof(float) + codes_.size());
   std::memcpy(out.data(), &header, sizeof header);
   std::uint8_t* at = out.data() + sizeof header;
   if (!first_.empty()) std::memcpy(at, first_.data(), first_.size() * sizeof(float));
   at += first_.size() * sizeof(float);
   if (!second_.empty()) std::memcpy(at, second_.data(), second_.size() * sizeof(float));
+  at += second_.size() * sizeof(float);
+  if (!codes_.empty()) std::memcpy(at, codes_.data(), codes_.size());
   return out;
 }
 
 Status Optimizer::restore(ByteSpan bytes) {
   Header header;
-  const std::size_t expected = sizeof header + (first_.size() + second_.size()) * sizeof(float);
+  const std::size_t expected = sizeof header + (first_.size() + second_.size()) * sizeof(float) + codes_.size();
   if (bytes.size() != expected) return Error{ErrorCode::corrupt_data, "optimizer state: wrong size"};
   std::memcpy(&header, bytes.data(), sizeof header);
   if (header.magic != Header{}.magic || header.kind != static_cast<std::uint32_t>(config_.kind) ||
@@ -133,6 +246,8 @@ Status Optimizer::restore(ByteSpan bytes) {
   if (!first_.empty()) std::memcpy(first_.data(), at, first_.size() * sizeof(float));
   at += first_.size() * sizeof(float);
   if (!second_.empty()) std::memcpy(second_.data(), at, second_.size() * sizeof(float));
+  at += second_.size() * sizeof(float);
+  if (!codes_.empty()) std::memcpy(codes_.data(), at, codes_.size());
   return {};
 }
 

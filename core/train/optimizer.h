@@ -1,9 +1,13 @@
 /// Optimizers over flat spans of P floats: SGD (momentum) and AdamW (Loshchilov and Hutter 2019), with the formulas and
-/// the float32 order of operations of torch.optim, so that trajectories can be compared step by step.
+/// the float32 order of operations of torch.optim, so that trajectories can be compared step by step; and AdamW with
+/// its two moments in 8 bits each, in blocks that share a scale (after Dettmers et al., ICLR 2022).
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/base/bytes.h"
@@ -11,7 +15,14 @@
 
 namespace covey::train {
 
-enum class OptimizerKind { sgd, adamw };
+enum class OptimizerKind { sgd, adamw, adamw8bit };
+
+/// "sgd", "adamw", "adamw8bit": as configurations spell them, in the order above.
+const std::vector<std::string>& optimizer_names();
+std::optional<OptimizerKind> optimizer_named(std::string_view name);
+
+/// Values that share a scale in adamw8bit; blocks are cut at multiples of it in [0, P).
+constexpr std::int64_t kOptimizerBlock = 256;
 
 struct OptimizerConfig {
   OptimizerKind kind = OptimizerKind::adamw;
@@ -23,8 +34,10 @@ struct OptimizerConfig {
 
   /// @errors invalid_argument, naming the field.
   [[nodiscard]] Status check() const;
-  /// State floats per parameter: 2 (adamw), 1 (sgd with momentum), 0.
+  /// State floats per parameter, rounded up: 2 (adamw), 1 (sgd with momentum, adamw8bit), 0.
   [[nodiscard]] int floats_per_parameter() const;
+  /// Bytes of state: 8 P (adamw), 4 P (sgd with momentum), 2 P and 8 per block (adamw8bit), 0.
+  [[nodiscard]] std::uint64_t state_bytes(std::int64_t parameters) const;
 };
 
 /// Not thread-safe. Holds the state of P parameters; the values stay the caller's.
@@ -37,7 +50,8 @@ class Optimizer {
   void step(std::span<float> values, std::span<const float> gradient, double lr);
 
   /// The same in pieces, for parameters that lie apart: begin_step() once, then update() for each piece, where `offset`
-  /// is the piece's place in [0, P). `decay` off leaves weight decay out (norms, embeddings).
+  /// is the piece's place in [0, P). `decay` off leaves weight decay out (norms, embeddings). Pieces may be updated in
+  /// parallel where no two of them touch the same block of kOptimizerBlock values.
   void begin_step() { ++steps_; }
   void update(std::int64_t offset, std::span<float> values, std::span<const float> gradient, double lr,
               bool decay = true);
@@ -50,11 +64,17 @@ class Optimizer {
   [[nodiscard]] Status restore(ByteSpan bytes);
 
  private:
+  void update_sgd(std::int64_t offset, std::span<float> values, std::span<const float> gradient, double lr,
+                  double weight_decay);
+  void update_adamw8bit(std::int64_t offset, std::span<float> values, std::span<const float> gradient, double lr,
+                        double weight_decay);
+
   OptimizerConfig config_;
   std::int64_t parameters_ = 0;
   std::int64_t steps_ = 0;
-  std::vector<float> first_;   ///< adamw: exp_avg; sgd: momentum buffer
-  std::vector<float> second_;  ///< adamw: exp_avg_sq
+  std::vector<float> first_;         ///< adamw: exp_avg; sgd: momentum buffer; adamw8bit: a scale for each block of it
+  std::vector<float> second_;        ///< adamw: exp_avg_sq; adamw8bit: its scales
+  std::vector<std::uint8_t> codes_;  ///< adamw8bit: P of the first moment, then P of the second
 };
 
 /// sqrt(sum of squares), summed in double in index order.

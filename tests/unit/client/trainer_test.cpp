@@ -90,6 +90,41 @@ std::optional<std::string> stories() {
 
 }  // namespace
 
+TEST_CASE("a round trains by each method, and where memory does not allow backprop, zeroth order still fits") {
+  const auto model = stories();
+  if (!model) return;
+  Fixture fixture(*model);
+  const auto rows = fixture.rows();
+  ThreadPool pool(1);
+  std::uint64_t needed[3] = {};
+  const auto layout = adapters::AdapterLayout::parse(fixture.plan.adapter_layout);
+  REQUIRE_OK(layout);
+  const auto spec = layout->bind(fixture.bench.model->linear_sites());
+  REQUIRE_OK(spec);
+  for (int i = 0; i < 3; ++i) {
+    fixture.plan.method = train::method_names()[static_cast<std::size_t>(i)];
+    CHECK(check_plan(fixture.plan, SessionPolicy{}).reason == wire::RefusalReason::none);
+    const auto outcome = train_now({fixture.plan, fixture.bench, fixture.values, rows, 0}, pool, fixture.clock);
+    REQUIRE_OK(outcome);
+    CHECK(outcome->report.steps == 12);
+    CHECK(train::l2_norm(outcome->delta) > 0);
+    train::TrainConfig config;
+    config.gradient.method = *train::method_named(fixture.plan.method);
+    config.batch = static_cast<int>(fixture.plan.batch);
+    needed[i] = train::memory_plan(*fixture.bench.model, *spec, config, static_cast<int>(fixture.plan.seq)).total();
+  }
+  CHECK(needed[2] < needed[1]);
+  CHECK(needed[1] < needed[0]);
+  const std::uint64_t granted = needed[2] + (needed[0] - needed[2]) / 10;
+  CHECK(train_now({fixture.plan, fixture.bench, fixture.values, rows, granted}, pool, fixture.clock).ok());
+  fixture.plan.method = "backprop";
+  const auto refused = train_now({fixture.plan, fixture.bench, fixture.values, rows, granted}, pool, fixture.clock);
+  REQUIRE_FALSE(refused.ok());
+  CHECK(refused.error().code == ErrorCode::resource_exhausted);
+  fixture.plan.method = "telepathy";
+  CHECK(check_plan(fixture.plan, SessionPolicy{}).detail.find("method") != std::string::npos);
+}
+
 TEST_CASE("a round's training gives the same delta with 1 and 3 threads, and lowers the loss") {
   const auto model = stories();
   if (!model) return;

@@ -55,6 +55,8 @@ struct Choices {
   double dropout = 0;
   double learning_rate = 0.01;
   std::string name = "tiny";
+  std::string method = "backprop";
+  std::string optimizer = "adamw";
 };
 
 /// Made once for each test program.
@@ -74,8 +76,9 @@ class World {
                     std::to_string(choices.rounds) +
                     "\ngoal: 5\nmin: 2\nover_selection: 1.4\ndeadline_s: 120\ncheck_back_s: 5\n"
                     "adapter: {rank: 2, alpha: 4, targets: [all-linear]}\n"
-                    "local: {epochs: 1, steps_max: 4, batch: 4, seq: 48, learning_rate: " +
-                    std::to_string(choices.learning_rate) +
+                    "local: {epochs: 1, steps_max: 4, batch: 4, seq: 48, method: " +
+                    choices.method + ", optimizer: " + choices.optimizer +
+                    ", learning_rate: " + std::to_string(choices.learning_rate) +
                     "}\nprivacy: {clip_norm: 10, value_bits: 20, weight_max: 50}\nfleet: {dropout: " +
                     std::to_string(choices.dropout) + ", away_s: 30}\n");
     return path;

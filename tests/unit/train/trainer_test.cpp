@@ -1,81 +1,14 @@
 #include <cmath>
 #include <vector>
 
-#include "core/base/rng.h"
 #include "core/train/evaluate.h"
-#include "core/train/flat_view.h"
-#include "core/train/local_trainer.h"
-#include "support/support.h"
+#include "unit/train/tiny.h"
 
 using namespace covey;
 using namespace covey::train;
+using namespace covey::train::tiny;
 
 namespace {
-
-const SystemClock kClock;
-
-model::ModelConfig tiny() {
-  model::ModelConfig config;
-  config.vocab_size = 32;
-  config.hidden_size = 16;
-  config.intermediate_size = 24;
-  config.layers = 2;
-  config.heads = 2;
-  config.kv_heads = 1;
-  config.head_dim = 8;
-  config.context_max = 32;
-  return config;
-}
-
-/// Texts with a rule to learn: the next token is the last one plus a step that the row keeps.
-std::vector<TokenRow> counting_rows(int count) {
-  Rng rng(7);
-  std::vector<TokenRow> rows;
-  for (int i = 0; i < count; ++i) {
-    std::vector<std::int32_t> tokens;
-    const auto step = static_cast<std::int32_t>(1 + rng.below(3));
-    auto at = static_cast<std::int32_t>(rng.below(32));
-    const auto length = 6 + rng.below(10);
-    for (std::uint64_t t = 0; t < length; ++t, at = (at + step) % 32) tokens.push_back(at);
-    rows.push_back({.ids = {tokens.begin(), tokens.end() - 1}, .targets = {tokens.begin() + 1, tokens.end()}});
-  }
-  return rows;
-}
-
-struct Setup {
-  std::shared_ptr<model::Model> model;
-  model::AdapterSpec spec;
-  std::vector<float> start;
-};
-
-Setup lora_setup() {
-  auto model = model::Model::create(tiny(), 3);
-  REQUIRE_OK(model);
-  for (auto& tensor : (*model)->parameters()) {  // at its first values a model says almost nothing, whatever is added
-    if (tensor.name.find("embed_tokens") == std::string::npos) continue;
-    for (float& x : tensor.values) x *= 40;
-  }
-  Setup out{.model = *model, .spec = {}, .start = {}};
-  const auto& sites = out.model->linear_sites();
-  for (std::size_t i = 0; i < sites.size(); ++i) {
-    if (sites[i].layer >= 0) out.spec.lora.push_back({.site = static_cast<int>(i), .rank = 4, .scale = 2});
-  }
-  out.start.resize(static_cast<std::size_t>(flat_size(out.spec, sites, 16)));
-  CounterRng(5).fill_normal(out.start);
-  for (float& x : out.start) x *= 0.05F;
-  return out;
-}
-
-TrainConfig config_of(std::int64_t steps) {
-  TrainConfig config;
-  config.lr = 0.02;
-  config.batch = 6;
-  config.seq = 16;
-  config.steps = steps;
-  config.clip_norm = 1;
-  config.seed = 11;
-  return config;
-}
 
 Evaluation evaluated(const Setup& setup, std::span<const float> values, std::span<const TokenRow> rows) {
   ThreadPool pool(1);
@@ -134,6 +67,44 @@ TEST_CASE("threads, pauses and checkpoints do not change a bit of the result") {
         std::vector<float>((*second)->values().begin(), (*second)->values().end()));
   CHECK((*straight)->delta() == (*second)->delta());
   CHECK((*straight)->report().mean_loss == (*second)->report().mean_loss);
+}
+
+TEST_CASE(
+    "every method, optimizer and micro-batch continues from a checkpoint bit for bit, with any number of threads") {
+  const Setup setup = lora_setup();
+  const auto rows = counting_rows(20);
+  ThreadPool one(1), three(3);
+  std::vector<TrainConfig> configs(6, config_of(7));
+  configs[0].gradient.method = Method::forward_gradient;
+  configs[1].gradient = {.method = Method::forward_gradient, .derivative = Derivative::central, .directions = 2};
+  configs[1].prox_mu = 0.1;
+  configs[2].gradient.method = Method::zeroth_order;
+  configs[2].optimizer.kind = OptimizerKind::sgd;
+  configs[2].candidates = {.seed = 3, .count = 16};
+  configs[3].optimizer.kind = OptimizerKind::adamw8bit;
+  configs[3].optimizer.weight_decay = 0.1;
+  configs[4].micro_batch = 2;
+  configs[4].optimizer = {.kind = OptimizerKind::sgd, .momentum = 0.9};
+  configs[5].gradient = {
+      .method = Method::forward_gradient, .directions = 2, .variance_max = 1e-9, .directions_max = 6};
+  for (const TrainConfig& config : configs) {
+    CAPTURE(&config - configs.data());
+    auto straight = LocalTrainer::create(*setup.model, setup.spec, setup.start, rows, config, one, kClock);
+    auto first = LocalTrainer::create(*setup.model, setup.spec, setup.start, rows, config, three, kClock);
+    auto second = LocalTrainer::create(*setup.model, setup.spec, setup.start, rows, config, three, kClock);
+    REQUIRE_OK(straight);
+    REQUIRE_OK(first);
+    REQUIRE_OK(second);
+    REQUIRE_OK((*straight)->run());
+    for (int i = 0; i < 3; ++i) REQUIRE_OK((*first)->step());
+    REQUIRE_OK((*second)->restore((*first)->checkpoint()));
+    REQUIRE_OK((*second)->run());
+    CHECK((*straight)->delta() == (*second)->delta());
+    CHECK(l2_norm((*straight)->delta()) > 0);
+    const auto sums = (*straight)->seeded_update().coefficients();
+    CHECK(sums == (*second)->seeded_update().coefficients());
+    CHECK(sums.size() == static_cast<std::size_t>(config.candidates.count));
+  }
 }
 
 TEST_CASE("a damaged checkpoint, or one of other inputs, is refused and changes nothing") {
@@ -211,15 +182,15 @@ TEST_CASE("full-parameter training learns, and continues from a checkpoint bit f
     for (const auto& tensor : model.parameters()) out.insert(out.end(), tensor.values.begin(), tensor.values.end());
     return out;
   };
-  auto straight = model::Model::create(tiny(), 4);
+  auto straight = model::Model::create(model_config(), 4);
   REQUIRE_OK(straight);
   auto trainer = LocalTrainer::create_full(**straight, rows, config, pool, kClock);
   REQUIRE_OK(trainer);
   REQUIRE_OK((*trainer)->run());
   CHECK((*trainer)->report().last_loss < 0.7 * (*trainer)->report().first_loss);
 
-  auto broken = model::Model::create(tiny(), 4);
-  auto again = model::Model::create(tiny(), 4);
+  auto broken = model::Model::create(model_config(), 4);
+  auto again = model::Model::create(model_config(), 4);
   REQUIRE_OK(broken);
   REQUIRE_OK(again);
   auto first = LocalTrainer::create_full(**broken, rows, config, pool, kClock);
