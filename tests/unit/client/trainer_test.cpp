@@ -97,13 +97,15 @@ TEST_CASE("a round trains by each method, and where memory does not allow backpr
   const auto rows = fixture.rows();
   ThreadPool pool(1);
   std::uint64_t needed[3] = {};
+  SessionPolicy policy;
+  policy.weakest_mode = fixture.plan.mode;
   const auto layout = adapters::AdapterLayout::parse(fixture.plan.adapter_layout);
   REQUIRE_OK(layout);
   const auto spec = layout->bind(fixture.bench.model->linear_sites());
   REQUIRE_OK(spec);
   for (int i = 0; i < 3; ++i) {
     fixture.plan.method = train::method_names()[static_cast<std::size_t>(i)];
-    CHECK(check_plan(fixture.plan, SessionPolicy{}).reason == wire::RefusalReason::none);
+    CHECK(check_plan(fixture.plan, policy).reason == wire::RefusalReason::none);
     const auto outcome = train_now({fixture.plan, fixture.bench, fixture.values, rows, 0}, pool, fixture.clock);
     REQUIRE_OK(outcome);
     CHECK(outcome->report.steps == 12);
@@ -122,7 +124,7 @@ TEST_CASE("a round trains by each method, and where memory does not allow backpr
   REQUIRE_FALSE(refused.ok());
   CHECK(refused.error().code == ErrorCode::resource_exhausted);
   fixture.plan.method = "telepathy";
-  CHECK(check_plan(fixture.plan, SessionPolicy{}).detail.find("method") != std::string::npos);
+  CHECK(check_plan(fixture.plan, policy).detail.find("method") != std::string::npos);
 }
 
 TEST_CASE("a round's training gives the same delta with 1 and 3 threads, and lowers the loss") {
