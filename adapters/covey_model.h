@@ -36,6 +36,7 @@ struct CommonOptions {
   std::string model;
   std::string tokenizer;  ///< empty: beside the model
   std::string adapter;    ///< empty: none
+  std::string chat;       ///< chat template's name; empty: what the model's directory says
   int threads = 0;        ///< 0: one per processor
   bool json = false;
 };

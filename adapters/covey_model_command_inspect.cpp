@@ -189,7 +189,9 @@ Status run_detokenize(const TokenizeOptions& options, Console& console) {
 Status run_eval(const EvalOptions& options, Console& console) {
   COVEY_ASSIGN(const Workbench bench, open_workbench(options.common.model, options.common.tokenizer));
   COVEY_ASSIGN(const Adapter adapter, adapter_of(options.common, *bench.model));
-  COVEY_ASSIGN(const auto examples, read_examples(options.data));
+  COVEY_ASSIGN(const auto examples,
+               read_examples_for({options.common.chat, options.common.model, options.common.tokenizer},
+                                 *bench.tokenizer, options.data));
   const int seq = std::min(options.seq, bench.model->config().context_max);
   const auto rows = example_rows(*bench.tokenizer, examples, seq);
   ThreadPool pool(thread_count(options.common.threads));

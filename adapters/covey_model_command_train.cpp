@@ -155,7 +155,9 @@ Status run_train(const TrainOptions& options, Console& console) {
   COVEY_ASSIGN(const auto config, read_train_config(options.config));
   const auto& [training, lora] = config;
   COVEY_ASSIGN(const Workbench bench, open_workbench(options.common.model, options.common.tokenizer));
-  COVEY_ASSIGN(const auto examples, read_examples(options.data));
+  COVEY_ASSIGN(const auto examples,
+               read_examples_for({options.common.chat, options.common.model, options.common.tokenizer},
+                                 *bench.tokenizer, options.data));
   const auto rows = example_rows(*bench.tokenizer, examples, training.seq);
   Adapter adapter;
   if (options.common.adapter.empty()) {

@@ -59,6 +59,11 @@ class Program {
   static void tokenizer_option(CLI::App* app, CommonOptions& common) {
     app->add_option("--tokenizer", common.tokenizer, "tokenizer file or directory (default: beside the model)");
   }
+  static void chat_option(CLI::App* app, CommonOptions& common) {
+    app->add_option("--chat-template", common.chat,
+                    "for conversations: chatml, llama-3, gemma, phi-3, mistral, "
+                    "mistral-v0.1 (default: what the model's directory says)");
+  }
   static void adapter_option(CLI::App* app, CommonOptions& common) {
     app->add_option("--adapter", common.adapter, "PEFT directory to attach");
   }
@@ -101,6 +106,7 @@ class Program {
     eval.app->add_option("--data", eval.options->data, ".txt (a line each) or .jsonl")->required();
     adapter_option(eval.app, eval.options->common);
     tokenizer_option(eval.app, eval.options->common);
+    chat_option(eval.app, eval.options->common);
     threads_option(eval.app, eval.options->common);
     batch_options(eval.app, eval.options->batch, eval.options->seq);
     const auto generate = add<GenerateOptions>(app_, "generate", "Continue a prompt", run_generate);
@@ -127,6 +133,7 @@ class Program {
     train.app->add_option("--out", train.options->out, "PEFT directory to write")->required();
     train.app->add_option("--adapter", train.options->common.adapter, "PEFT directory to go on from");
     tokenizer_option(train.app, train.options->common);
+    chat_option(train.app, train.options->common);
     threads_option(train.app, train.options->common);
     const auto pretrain = add<PretrainOptions>(
         app_, "pretrain", "Make a tokenizer and a small model from text, all parameters trained", run_pretrain);

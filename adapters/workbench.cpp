@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <limits>
+#include <utility>
 
 namespace covey::adapters {
 namespace {
@@ -12,7 +13,7 @@ namespace fs = std::filesystem;
 void add_rows(const text::Tokenizer& tokenizer, const TextExample& example, int seq,
               std::vector<train::TokenRow>& rows) {
   // A text that goes on is as good in pieces; an answer without its prompt is not.
-  const bool whole = !example.prompt.empty();
+  const bool whole = !example.prompt.empty() || !example.chat.empty();
   train::TokenRow row = data::tokenize(tokenizer, example, whole ? seq : std::numeric_limits<int>::max() - 1);
   if (!whole) {
     for (auto& piece : train::split_row(row, seq)) rows.push_back(std::move(piece));
@@ -52,6 +53,31 @@ Result<Workbench> open_workbench(const std::string& path, const std::string& tok
                      std::to_string(vocab) + "; name the model's own tokenizer"};
   }
   return bench;
+}
+
+Result<text::ChatFormat> open_chat_format(const ChatChoice& choice, const text::Tokenizer& tokenizer) {
+  std::error_code ignored;
+  const std::string& folder = choice.tokenizer_path.empty() ? choice.model_path : choice.tokenizer_path;
+  if (choice.name.empty() && !fs::is_directory(folder, ignored)) {
+    return Error{ErrorCode::not_found, folder + ": says no chat template; name one with --chat-template"};
+  }
+  COVEY_ASSIGN(text::ChatTemplate chat,
+               choice.name.empty() ? text::chat_template_of(folder) : text::ChatTemplate::named(choice.name));
+  return text::ChatFormat::create(std::move(chat), tokenizer);
+}
+
+Result<std::vector<TextExample>> read_examples_for(const ChatChoice& choice, const text::Tokenizer& tokenizer,
+                                                   const std::string& path) {
+  const auto format = open_chat_format(choice, tokenizer);
+  if (!format.ok() && !choice.name.empty()) return format.error();
+  data::ReadLimits limits;
+  if (format.ok()) limits.chat = &*format;
+  auto examples = read_examples(path, limits);
+  // Only a file that holds conversations needs a template.
+  if (!examples.ok() && !format.ok() && examples.error().code == ErrorCode::unsupported) {
+    return Error{format.error().code, examples.error().message + " (" + format.error().message + ")"};
+  }
+  return examples;
 }
 
 std::vector<train::TokenRow> example_rows(const text::Tokenizer& tokenizer, std::span<const TextExample> examples,

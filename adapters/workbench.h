@@ -36,8 +36,21 @@ Result<std::shared_ptr<const text::Tokenizer>> open_tokenizer(const std::string&
 using TextExample = data::Example;
 using data::read_examples;
 
+/// Which chat template conversations are written with.
+struct ChatChoice {
+  std::string name;            ///< a name of text::ChatTemplate; empty: what the model's directory says
+  std::string model_path;      ///< as open_workbench takes it
+  std::string tokenizer_path;  ///< likewise
+};
+/// @errors not_found: neither named nor said by the directory; as text::chat_template_of and text::ChatFormat::create.
+Result<text::ChatFormat> open_chat_format(const ChatChoice& choice, const text::Tokenizer& tokenizer);
+/// read_examples() with conversations. A model without a template reads every other file.
+Result<std::vector<TextExample>> read_examples_for(const ChatChoice& choice, const text::Tokenizer& tokenizer,
+                                                   const std::string& path);
+
 /// Rows of at most `seq` positions: the tokenizer's frame, the text, the end token where there is one. A longer example
-/// becomes several rows (with a prompt: it is cut). Examples that give nothing to predict are left out.
+/// becomes several rows (with a prompt, or a conversation: it is cut). Examples that give nothing to predict are left
+/// out.
 std::vector<train::TokenRow> example_rows(const text::Tokenizer& tokenizer, std::span<const TextExample> examples,
                                           int seq);
 /// The same for plain texts.

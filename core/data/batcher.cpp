@@ -7,18 +7,55 @@
 #include "core/base/rng.h"
 
 namespace covey::data {
+namespace {
+
+/// How many tokens of `tokens` come from `text`, which its text begins with: those that `text` alone has too. A token
+/// that joins the end of `text` and what follows belongs to what follows.
+std::size_t tokens_of_start(const text::Tokenizer& tokenizer, const std::string& text, bool add_special,
+                            const std::vector<std::int32_t>& tokens) {
+  const auto alone = tokenizer.encode(text, add_special);
+  const auto differ = std::mismatch(alone.begin(), alone.end(), tokens.begin(), tokens.end()).first;
+  return static_cast<std::size_t>(differ - alone.begin());
+}
+
+/// Encoded as one text, so that the ids are those that the model meets when it is asked.
+TokenRow tokenize_chat(const text::Tokenizer& tokenizer, const Example& example, int seq_max) {
+  std::string all;
+  for (const auto& part : example.chat) all += part.text;
+  std::vector<std::int32_t> tokens = tokenizer.encode(all, false);
+  std::vector<bool> predicted(tokens.size(), false);
+  std::string text;
+  std::size_t from = 0;
+  for (std::size_t i = 0; i < example.chat.size(); ++i) {
+    text += example.chat[i].text;
+    const bool last = i + 1 == example.chat.size();
+    const std::size_t to = last ? tokens.size() : std::max(from, tokens_of_start(tokenizer, text, false, tokens));
+    if (example.chat[i].assistant)
+      std::fill(predicted.begin() + static_cast<std::ptrdiff_t>(from),
+                predicted.begin() + static_cast<std::ptrdiff_t>(to), true);
+    from = to;
+    if (from > static_cast<std::size_t>(seq_max)) break;  // what follows is cut off
+  }
+  tokens.resize(std::min(tokens.size(), static_cast<std::size_t>(seq_max) + 1));
+  TokenRow row;
+  if (tokens.size() < 2) return row;
+  row.ids.assign(tokens.begin(), tokens.end() - 1);
+  for (std::size_t t = 1; t < tokens.size(); ++t) row.targets.push_back(predicted[t] ? tokens[t] : kNoTarget);
+  return row;
+}
+
+}  // namespace
 
 TokenRow tokenize(const text::Tokenizer& tokenizer, const Example& example, int seq_max) {
   COVEY_ASSERT(seq_max > 0);
+  if (!example.chat.empty()) return tokenize_chat(tokenizer, example, seq_max);
   std::vector<std::int32_t> tokens = tokenizer.encode(example.prompt + example.text, true);
   if (tokenizer.eos_id() >= 0 && !example.text.empty() && (tokens.empty() || tokens.back() != tokenizer.eos_id())) {
     tokens.push_back(tokenizer.eos_id());
   }
   std::size_t context = 0;
   if (!example.prompt.empty()) {
-    const auto prompt = tokenizer.encode(example.prompt, true);
-    const auto differ = std::mismatch(prompt.begin(), prompt.end(), tokens.begin(), tokens.end()).first;
-    context = static_cast<std::size_t>(differ - prompt.begin());
+    context = tokens_of_start(tokenizer, example.prompt, true, tokens);
   }
   tokens.resize(std::min(tokens.size(), static_cast<std::size_t>(seq_max) + 1));
   TokenRow row;

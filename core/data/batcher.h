@@ -20,8 +20,9 @@ struct TokenRow {
 };
 
 /// The example in the tokenizer's frame with the end token after it (where there is one), cut to `seq_max` positions.
-/// Tokens of the prompt are not predicted; a token that joins the prompt's end and the text's start is.
-/// May have no target at all (empty text, or a prompt of seq_max tokens and more).
+/// Tokens of the prompt are not predicted; a token that joins the prompt's end and the text's start is. Of a
+/// conversation the assistant's tokens are predicted and nothing else, and the frame is the chat template's own. May
+/// have no target at all (empty text, or a prompt of seq_max tokens and more).
 TokenRow tokenize(const text::Tokenizer& tokenizer, const Example& example, int seq_max);
 /// All examples that have a target, in their order.
 std::vector<TokenRow> tokenize_all(const text::Tokenizer& tokenizer, std::span<const Example> examples, int seq_max);

@@ -8,6 +8,36 @@
 namespace covey::data {
 namespace {
 
+/// @param json the whole line, which has "messages".
+Result<std::vector<text::ChatPart>> read_chat(const formats::Json& json, const std::string& where,
+                                              const ReadLimits& limits) {
+  if (limits.chat == nullptr) {
+    return Error{ErrorCode::unsupported,
+                 where + ": is a conversation (\"messages\"), and no chat template was chosen to write it with"};
+  }
+  COVEY_ASSIGN(const formats::Json* list, json.get_array("messages"));
+  if (list->size() > limits.messages_max) {
+    return Error{ErrorCode::invalid_argument, where + ": has " + std::to_string(list->size()) +
+                                                  " messages, more than " + std::to_string(limits.messages_max)};
+  }
+  std::vector<text::ChatMessage> messages;
+  for (const formats::Json& item : list->items()) {
+    if (!item.is_object()) {
+      return Error{ErrorCode::corrupt_data, where + ": messages must be objects with \"role\" and \"content\""};
+    }
+    text::ChatMessage message;
+    COVEY_ASSIGN(message.role, item.get_string("role"));
+    COVEY_ASSIGN(message.content, item.get_string("content"));
+    messages.push_back(std::move(message));
+  }
+  auto parts = limits.chat->render(messages);
+  if (!parts.ok()) return parts.error().in(where);
+  if (std::ranges::none_of(*parts, &text::ChatPart::assistant)) {
+    return Error{ErrorCode::corrupt_data, where + ": has no assistant message, so nothing to learn"};
+  }
+  return parts;
+}
+
 Result<Example> read_json_line(std::string_view line, const std::string& where, const ReadLimits& limits) {
   COVEY_ASSIGN(
       const formats::Json json,
@@ -16,10 +46,14 @@ Result<Example> read_json_line(std::string_view line, const std::string& where, 
   Example example;
   const bool has_text = json.contains("text");
   const bool has_prompt = json.contains("prompt");
-  if (has_text == has_prompt) {
-    return Error{ErrorCode::corrupt_data, where + ": needs either \"text\", or \"prompt\" and \"completion\""};
+  const bool has_messages = json.contains("messages");
+  if (int{has_text} + int{has_prompt} + int{has_messages} != 1) {
+    return Error{ErrorCode::corrupt_data,
+                 where + ": needs either \"text\", or \"prompt\" and \"completion\", or \"messages\""};
   }
-  if (has_text) {
+  if (has_messages) {
+    COVEY_ASSIGN(example.chat, read_chat(json, where, limits));
+  } else if (has_text) {
     COVEY_ASSIGN(example.text, json.get_string("text"));
   } else {
     COVEY_ASSIGN(example.prompt, json.get_string("prompt"));
@@ -66,7 +100,7 @@ Result<std::vector<Example>> each_line(std::string_view content, const std::stri
 
 Result<std::vector<Example>> parse_lines(std::string_view content, const std::string& where, const ReadLimits& limits) {
   return each_line(content, where, limits, [](std::string_view line, const std::string&) -> Result<Example> {
-    return Example{{}, std::string(line), {}};
+    return Example{.prompt = {}, .text = std::string(line)};
   });
 }
 

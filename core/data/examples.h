@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/base/result.h"
+#include "core/text/chat.h"
 
 namespace covey::data {
 
@@ -14,19 +15,23 @@ struct Example {
   std::string prompt;  ///< read by the model, not predicted; may be empty
   std::string text;    ///< predicted
   std::string key{};   ///< whose it is (speaker, household, user); empty where the file does not say
+  /// A conversation, rendered: its assistant parts are predicted. Then `prompt` and `text` are empty.
+  std::vector<text::ChatPart> chat{};
 };
 
 struct ReadLimits {
   std::size_t file_bytes_max = std::size_t{1} << 30;
   std::size_t line_bytes_max = std::size_t{1} << 20;
   std::size_t examples_max = 10'000'000;
+  std::size_t messages_max = 1000;         ///< of one conversation
+  const text::ChatFormat* chat = nullptr;  ///< how conversations are written; without it they are refused. Borrowed.
 };
 
-/// `.jsonl`: one object per line with "text", or "prompt" and "completion" (or "response"), and optionally "key"; other
-/// members are left alone. Anything else: one example per line. Blank lines are skipped, '\r' before a line break is
-/// dropped.
+/// `.jsonl`: one object per line with "text", or "prompt" and "completion" (or "response"), or "messages" (a list of
+/// {"role", "content"}), and optionally "key"; other members are left alone. Anything else: one example per line. Blank
+/// lines are skipped, '\r' before a line break is dropped.
 /// @errors not_found, io_error; corrupt_data: the line, and what is wrong with it (never its content: it may be
-/// private); invalid_argument: over a limit, or no example at all.
+/// private); invalid_argument: over a limit, or no example at all; unsupported: a conversation without `limits.chat`.
 Result<std::vector<Example>> read_examples(const std::string& path, const ReadLimits& limits = {});
 
 /// The same on text in memory; `where` stands for the file's name.

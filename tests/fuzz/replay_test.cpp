@@ -19,6 +19,7 @@ const std::map<std::string, Target> kTargets = {{"json", fuzz::json},
                                                 {"peft_config", fuzz::peft_config},
                                                 {"torch_pickle", fuzz::torch_pickle},
                                                 {"torch_zip", fuzz::torch_zip},
+                                                {"chat_template", fuzz::chat_template},
                                                 {"jsonl", fuzz::jsonl}};
 
 void damage(Bytes& bytes, Rng& rng) {

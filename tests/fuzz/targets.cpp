@@ -1,5 +1,6 @@
 #include "fuzz/targets.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <string>
 
@@ -13,6 +14,7 @@
 #include "core/formats/torch_pickle.h"
 #include "core/formats/torch_zip.h"
 #include "core/text/bpe_tokenizer.h"
+#include "core/text/chat.h"
 #include "core/text/llama2c_tokenizer.h"
 
 namespace covey::fuzz {
@@ -126,6 +128,15 @@ void torch_zip(const std::uint8_t* data, std::size_t size) {
     if (const auto values = formats::to_f32(tensor); values.ok())
       must(values->size() * size_of(tensor.dtype) == tensor.bytes.size());
   }
+}
+
+void chat_template(const std::uint8_t* data, std::size_t size) {
+  const auto chat = text::ChatTemplate::recognize(text_of(data, size), "f");
+  if (refused(chat)) return;
+  const std::string content(text_of(data, std::min(size, std::size_t{100})));
+  const std::vector<text::ChatMessage> talk = {{"user", content}, {"assistant", content}};
+  const auto parts = chat->render(talk, "<s>", "</s>");
+  must(parts.ok() && parts->size() >= 2);
 }
 
 void jsonl(const std::uint8_t* data, std::size_t size) {

@@ -16,6 +16,7 @@ void tokenizer_json(const std::uint8_t* data, std::size_t size);
 void peft_config(const std::uint8_t* data, std::size_t size);
 void torch_pickle(const std::uint8_t* data, std::size_t size);
 void torch_zip(const std::uint8_t* data, std::size_t size);
+void chat_template(const std::uint8_t* data, std::size_t size);
 void jsonl(const std::uint8_t* data, std::size_t size);
 
 }  // namespace covey::fuzz
