@@ -1,0 +1,18 @@
+// Renders chat templates with @huggingface/jinja: node render_chat.mjs NODE_MODULES REQUEST.json
+// REQUEST: [{template, messages, bos_token, eos_token, add_generation_prompt}]; prints [{text} or {error}], in order.
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { resolve } from "node:path";
+
+const [modules, request] = process.argv.slice(2);
+const { Template } = createRequire(resolve(modules, "x.js"))("@huggingface/jinja");
+const compiled = new Map();
+const answers = JSON.parse(readFileSync(request, "utf8")).map(({ template, ...values }) => {
+  if (!compiled.has(template)) compiled.set(template, new Template(template));
+  try {
+    return { text: compiled.get(template).render(values) };
+  } catch (error) {
+    return { error: String(error.message) };
+  }
+});
+process.stdout.write(JSON.stringify(answers));
