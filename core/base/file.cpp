@@ -78,6 +78,10 @@ Result<std::string> read_text_file(const std::string& path, std::uint64_t max_by
 }
 
 Status write_file_durably(const std::string& path, ByteSpan content, unsigned mode) {
+  return write_file_durably(path, std::span(&content, 1), mode);
+}
+
+Status write_file_durably(const std::string& path, std::span<const ByteSpan> parts, unsigned mode) {
   const std::string temporary = path + ".tmp." + std::to_string(::getpid());
   {
     Fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
@@ -87,12 +91,14 @@ Status write_file_durably(const std::string& path, ByteSpan content, unsigned mo
       ::unlink(temporary.c_str());
       return error;
     };
-    std::size_t done = 0;
-    while (done < content.size()) {
-      const ssize_t n = ::write(fd.get(), content.data() + done, content.size() - done);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return fail("cannot write");
-      done += static_cast<std::size_t>(n);
+    for (const ByteSpan part : parts) {
+      std::size_t done = 0;
+      while (done < part.size()) {
+        const ssize_t n = ::write(fd.get(), part.data() + done, part.size() - done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return fail("cannot write");
+        done += static_cast<std::size_t>(n);
+      }
     }
     if (::fsync(fd.get()) != 0) return fail("cannot fsync");
     if (fd.close_now() != 0) return fail("cannot close");

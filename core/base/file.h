@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "core/base/bytes.h"
@@ -17,6 +18,8 @@ Result<std::string> read_text_file(const std::string& path, std::uint64_t max_by
 /// @errors io_error, permission_denied: the old content stands.
 Status write_file_durably(const std::string& path, ByteSpan content, unsigned mode = 0644);
 Status write_file_durably(const std::string& path, std::string_view content, unsigned mode = 0644);
+/// The parts one after another.
+Status write_file_durably(const std::string& path, std::span<const ByteSpan> parts, unsigned mode = 0644);
 
 /// Read-only memory map of a whole file; pages come in on first touch. Movable; unmaps when it goes.
 class MappedFile {

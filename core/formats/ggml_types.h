@@ -18,6 +18,7 @@ enum class GgmlType : std::uint32_t {
   q5_1 = 7,
   q8_0 = 8,
   q4_k = 12,
+  q5_k = 13,
   q6_k = 14,
   bf16 = 30
 };

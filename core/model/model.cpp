@@ -13,6 +13,7 @@
 #include "core/formats/llama2c.h"
 #include "core/formats/safetensors.h"
 #include "core/model/config_json.h"
+#include "core/model/load_gguf.h"
 #include "core/model/weights.h"
 
 namespace covey::model {
@@ -152,10 +153,11 @@ Result<std::shared_ptr<Model>> Model::load(const std::string& path, LoadOptions 
   if (!directory && !std::filesystem::exists(path, error)) {
     return Error{ErrorCode::not_found, path + ": there is no such model"};
   }
-  if (!directory && !path.ends_with(".bin")) {
-    return Error{ErrorCode::unsupported, path + ": is neither a Hugging Face directory nor a llama2.c .bin"};
+  const bool gguf = path.ends_with(".gguf");
+  if (!directory && !gguf && !path.ends_with(".bin")) {
+    return Error{ErrorCode::unsupported, path + ": is no Hugging Face directory, no .gguf and no llama2.c .bin"};
   }
-  COVEY_ASSIGN(auto impl, directory ? load_directory(path) : load_llama2c(path));
+  COVEY_ASSIGN(auto impl, directory ? load_directory(path) : gguf ? load_gguf(path) : load_llama2c(path));
   if (options.writable) COVEY_TRY(own_all(*impl));
   bind_weights(*impl);
   return std::shared_ptr<Model>(new Model(std::move(impl)));
