@@ -97,6 +97,11 @@ struct ConvertOptions {
   std::string in;
   std::string out;
 };
+struct QuantizeOptions {
+  CommonOptions common;
+  std::string scheme;
+  std::string out;
+};
 struct AdapterFileOptions {
   CommonOptions common;
   std::string in;                  ///< merge: PEFT directory
@@ -130,6 +135,7 @@ Status run_train(const TrainOptions& options, Console& console);
 Status run_pretrain(const PretrainOptions& options, Console& console);
 Status run_corpus(const CorpusOptions& options, Console& console);
 Status run_convert(const ConvertOptions& options, Console& console);
+Status run_quantize(const QuantizeOptions& options, Console& console);
 Status run_adapter_info(const AdapterFileOptions& options, Console& console);
 Status run_adapter_export(const AdapterFileOptions& options, Console& console);
 Status run_adapter_import(const AdapterFileOptions& options, Console& console);

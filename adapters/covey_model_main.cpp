@@ -54,7 +54,7 @@ class Program {
   }
 
   static void model_argument(CLI::App* app, CommonOptions& common) {
-    app->add_option("MODEL", common.model, "Hugging Face directory or llama2.c .bin")->required();
+    app->add_option("MODEL", common.model, "Hugging Face directory, .gguf or llama2.c .bin")->required();
   }
   static void tokenizer_option(CLI::App* app, CommonOptions& common) {
     app->add_option("--tokenizer", common.tokenizer, "tokenizer file or directory (default: beside the model)");
@@ -154,10 +154,18 @@ class Program {
   }
 
   void files() {
-    const auto convert = add<ConvertOptions>(app_, "convert", "Hugging Face directory <-> llama2.c .bin", run_convert);
-    convert.app->add_option("IN", convert.options->in, "directory or .bin")->required();
-    convert.app->add_option("OUT", convert.options->out, "the other of the two")->required();
+    const auto convert =
+        add<ConvertOptions>(app_, "convert", "Hugging Face directory, GGUF and llama2.c into one another", run_convert);
+    convert.app->add_option("IN", convert.options->in, "directory, .gguf or .bin")->required();
+    convert.app->add_option("OUT", convert.options->out, "another of the three")->required();
     tokenizer_option(convert.app, convert.options->common);
+    const auto quantize = add<QuantizeOptions>(app_, "quantize", "A model as GGUF in blocks of few bits", run_quantize);
+    model_argument(quantize.app, quantize.options->common);
+    quantize.app->add_option("--scheme", quantize.options->scheme, "q8_0 or q4_0")
+        ->required()
+        ->check(CLI::IsMember({"q8_0", "q4_0"}));
+    quantize.app->add_option("--out", quantize.options->out, ".gguf to write")->required();
+    tokenizer_option(quantize.app, quantize.options->common);
     CLI::App* adapter = app_.add_subcommand("adapter", "Adapter files");
     adapter->require_subcommand(1);
     const auto info = add<AdapterFileOptions>(*adapter, "info", "Say what an adapter is", run_adapter_info);

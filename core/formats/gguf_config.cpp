@@ -287,4 +287,25 @@ Status gguf_config_of(const Json& config, GgufWriter& out) {
   return write_rope(config, prefix, head_dim, out);
 }
 
+Status gguf_token_ids_of(const Json& config, GgufWriter& out) {
+  const auto set = [&](const char* name, std::int64_t id) {
+    if (id >= 0) out.set(std::string("tokenizer.ggml.") + name + "_token_id", static_cast<std::uint32_t>(id));
+  };
+  COVEY_ASSIGN(const std::int64_t bos, config.get_int("bos_token_id", -1));
+  COVEY_ASSIGN(const std::int64_t pad, config.get_int("pad_token_id", -1));
+  set("bos", bos);
+  set("padding", pad);
+  const Json* eos = config.find("eos_token_id");
+  if (eos == nullptr || !eos->is_array()) {
+    COVEY_ASSIGN(const std::int64_t id, config.get_int("eos_token_id", -1));
+    set("eos", id);
+    return {};
+  }
+  COVEY_ASSIGN(const auto ids, config.get_ints("eos_token_id"));
+  if (ids.size() > 2) return unsupported("GGUF has keys for two eos ids, config.json names more");
+  if (!ids.empty()) set("eos", ids[0]);
+  if (ids.size() == 2) set("eot", ids[1]);
+  return {};
+}
+
 }  // namespace covey::formats

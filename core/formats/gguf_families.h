@@ -52,5 +52,8 @@ Result<Json> hf_config_of(const GgufFile& file);
 /// Llama 3, the tensor rope_freqs.weight. `config` states every field, as hf_config_of gives it.
 /// @errors unsupported: a field that GGUF has no key for, by name; invalid_argument: a field missing.
 Status gguf_config_of(const Json& config, GgufWriter& out);
+/// bos, eos (the first two of a list, as eos and eot) and pad ids, where the vocabulary that was written before has not
+/// said them. @errors unsupported: more than two eos ids.
+Status gguf_token_ids_of(const Json& config, GgufWriter& out);
 
 }  // namespace covey::formats

@@ -3,6 +3,8 @@
 #include <filesystem>
 #include <set>
 
+#include "core/base/file.h"
+
 namespace covey::formats {
 namespace {
 
@@ -21,7 +23,25 @@ bool is_plain(const std::string& name) {
 
 }  // namespace
 
-Result<HfDirectory> HfDirectory::open(const std::string& directory) {
+std::string model_directory(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const fs::path snapshots = fs::path(path) / "snapshots";
+  if (exists(path + "/config.json") || !fs::is_directory(snapshots, error)) return path;
+  if (const auto commit = read_text_file(path + "/refs/main", 4096); commit.ok()) {
+    const std::string name = commit->substr(0, commit->find_first_of("\r\n "));
+    const bool plain = !name.empty() && name.find('/') == std::string::npos && !name.starts_with(".");
+    if (plain && fs::is_directory(snapshots / name, error)) return (snapshots / name).string();
+  }
+  std::vector<std::string> found;
+  for (const auto& entry : fs::directory_iterator(snapshots, error)) {
+    if (entry.is_directory(error)) found.push_back(entry.path().string());
+  }
+  return found.size() == 1 ? found.front() : path;
+}
+
+Result<HfDirectory> HfDirectory::open(const std::string& path) {
+  const std::string directory = model_directory(path);
   HfDirectory result;
   result.path_ = directory;
   if (!exists(directory)) return Error{ErrorCode::not_found, directory + ": there is no such directory"};

@@ -12,6 +12,10 @@
 
 namespace covey::formats {
 
+/// Where the files of a model lie: `path` itself, or, where it is a folder of the hub's cache ("models--org--name"),
+/// the snapshot in it that refs/main names, else the only one there is. `path` unchanged where it is neither.
+std::string model_directory(const std::string& path);
+
 /// Immutable, movable, thread-safe for reading. Tensor bytes stay valid while this object lives.
 class HfDirectory {
  public:

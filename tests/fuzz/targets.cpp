@@ -5,10 +5,12 @@
 #include <string>
 
 #include "core/data/examples.h"
-#include "core/formats/gguf.h"
+#include "core/formats/gguf_families.h"
+#include "core/formats/gguf_vocabulary.h"
 #include "core/formats/json.h"
 #include "core/formats/llama2c.h"
 #include "core/formats/peft.h"
+#include "core/formats/quant_blocks.h"
 #include "core/formats/safetensors.h"
 #include "core/formats/tokenizer_spec.h"
 #include "core/formats/torch_pickle.h"
@@ -76,8 +78,13 @@ void gguf(const std::uint8_t* data, std::size_t size) {
     must(static_cast<std::size_t>(tensor.elements()) / tensor.type->block * tensor.type->block_bytes ==
          tensor.bytes.size());
     must(file->find(tensor.name) == &tensor);
+    std::vector<float> values(static_cast<std::size_t>(tensor.elements()));
+    must(dequantize(*tensor.type, tensor.bytes, values).ok() == can_dequantize(*tensor.type));
   }
   must(total <= size);
+  (void)refused(formats::hf_config_of(*file));
+  std::vector<std::string> not_held;
+  (void)refused(formats::llama2c_vocabulary(*file, not_held));
   for (const auto& entry : file->entries()) {
     // At most one kind of getter fits a value; all must return.
     (void)refused(file->get_string(entry.key));

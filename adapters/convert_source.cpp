@@ -1,0 +1,147 @@
+#include "adapters/convert_source.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "core/formats/hf_directory.h"
+#include "core/model/model.h"
+
+namespace covey::adapters {
+namespace {
+
+namespace fs = std::filesystem;
+using formats::Json;
+
+/// The configuration with every field that is computed, and none other. `tied` says what a missing
+/// tie_word_embeddings means.
+Result<Json> normalized(Json config, bool tied, const std::string& where) {
+  if (!config.contains("tie_word_embeddings")) config.set("tie_word_embeddings", tied);
+  COVEY_ASSIGN(const model::ModelConfig read, model::config_from_hf(config.dump(), where));
+  return Json::parse(model::config_to_hf(read), where);
+}
+
+const formats::GgmlTypeInfo* ggml_type_of(formats::DType type) {
+  switch (type) {
+    case formats::DType::f32:
+      return &ggml_type_info(formats::GgmlType::f32);
+    case formats::DType::f16:
+      return &ggml_type_info(formats::GgmlType::f16);
+    case formats::DType::bf16:
+      return &ggml_type_info(formats::GgmlType::bf16);
+    default:
+      return nullptr;
+  }
+}
+
+/// Tensors that older checkpoints carry and nothing reads: they follow from the configuration.
+bool is_buffer(std::string_view name) {
+  return name.ends_with("rotary_emb.inv_freq") || name.ends_with(".attn.masked_bias") || name.ends_with(".attn.bias") ||
+         name.ends_with(".attention.masked_bias") || name.ends_with(".attention.bias") ||
+         name.ends_with("position_ids");
+}
+
+/// Names of all weights that the family may have, in the order of the forward pass.
+std::vector<std::string> weight_names(const formats::GgufFamily& family, std::int64_t layers, bool tied) {
+  std::vector<std::string> names{"model.embed_tokens.weight"};
+  for (std::int64_t layer = 0; layer < layers; ++layer) {
+    for (const auto& name : family.names) {
+      for (const char* suffix : {".weight", ".bias"}) {
+        names.push_back("model.layers." + std::to_string(layer) + "." + std::string(name.hf) + suffix);
+      }
+    }
+  }
+  names.emplace_back("model.norm.weight");
+  if (!tied) names.emplace_back("lm_head.weight");
+  return names;
+}
+
+Result<SourceModel> open_directory(const std::string& path) {
+  COVEY_ASSIGN(auto opened, formats::HfDirectory::open(path));
+  auto directory = std::make_shared<formats::HfDirectory>(std::move(opened));
+  SourceModel source;
+  source.kind = ModelKind::directory;
+  COVEY_ASSIGN(source.config,
+               normalized(directory->config(), directory->find("lm_head.weight") == nullptr, directory->config_path()));
+  COVEY_ASSIGN(const std::string type, source.config.get_string("model_type"));
+  COVEY_ASSIGN(const formats::GgufFamily* family, formats::gguf_family_of_type(type));
+  const bool tied = source.config.get_bool("tie_word_embeddings").value();
+  std::set<const formats::TensorView*> taken;
+  for (const std::string& name : weight_names(*family, source.config.get_int("num_hidden_layers").value(), tied)) {
+    const formats::TensorView* tensor = directory->find(name);
+    if (tensor == nullptr) continue;  // a bias that the model lacks; whoever loads the result misses a weight by name
+    const auto* element = ggml_type_of(tensor->dtype);
+    if (element == nullptr) {
+      return Error{ErrorCode::unsupported, path + ": tensor " + name + " holds " + to_string(tensor->dtype) +
+                                               "; F32, F16 and BF16 are converted"};
+    }
+    taken.insert(tensor);
+    source.tensors.push_back({name, element, tensor->shape, tensor->bytes});
+  }
+  for (const std::string& name : directory->tensor_names()) {
+    if (taken.contains(directory->find(name))) continue;
+    if (!is_buffer(name) && !(tied && name == "lm_head.weight")) {
+      return Error{ErrorCode::unsupported, path + ": tensor " + name + " is not one that " + type + " models have"};
+    }
+    source.left_out.push_back("tensor " + name);
+  }
+  source.keep.push_back(std::move(directory));
+  return source;
+}
+
+Result<SourceModel> open_gguf(const std::string& path) {
+  COVEY_ASSIGN(auto opened, formats::GgufModel::open(path));
+  SourceModel source;
+  source.kind = ModelKind::gguf;
+  COVEY_ASSIGN(source.config, normalized(opened.config(), true, path));
+  auto turned = std::make_shared<std::vector<Bytes>>();
+  turned->reserve(opened.tensors().size());
+  for (const auto& tensor : opened.tensors()) {
+    ByteSpan bytes = tensor.source->bytes;
+    if (tensor.paired_heads > 0) {
+      bytes = turned->emplace_back(formats::from_pairs(bytes, tensor.source->shape[0], tensor.paired_heads));
+    }
+    source.tensors.push_back({tensor.name, tensor.source->type, tensor.source->shape, bytes});
+  }
+  source.keep.push_back(std::move(turned));
+  source.gguf = std::move(opened);
+  return source;
+}
+
+Result<SourceModel> open_llama2c(const std::string& path) {
+  COVEY_ASSIGN(auto model, model::Model::load(path, {.writable = true}));
+  SourceModel source;
+  source.kind = ModelKind::llama2c;
+  COVEY_ASSIGN(source.config, Json::parse(model::config_to_hf(model->config()), path));
+  for (const auto& tensor : model->parameters()) {
+    source.tensors.push_back({tensor.name, &ggml_type_info(formats::GgmlType::f32), tensor.shape,
+                              formats::f32_view("", {}, tensor.values).bytes});
+  }
+  source.keep.push_back(std::move(model));
+  return source;
+}
+
+}  // namespace
+
+Result<ModelKind> model_kind(const std::string& path) {
+  std::error_code ignored;
+  if (path.ends_with(".gguf")) return ModelKind::gguf;
+  if (path.ends_with(".bin")) return ModelKind::llama2c;
+  if (fs::is_directory(path, ignored) || !fs::exists(path, ignored)) return ModelKind::directory;
+  return Error{ErrorCode::unsupported, path + ": is no Hugging Face directory, no .gguf and no llama2.c .bin"};
+}
+
+Result<SourceModel> open_source(const std::string& path) {
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) {
+    return Error{ErrorCode::not_found, path + ": there is no such file or directory"};
+  }
+  COVEY_ASSIGN(const ModelKind kind, model_kind(path));
+  auto source = kind == ModelKind::directory ? open_directory(path)
+                : kind == ModelKind::gguf    ? open_gguf(path)
+                                             : open_llama2c(path);
+  if (source.ok()) source->path = path;
+  return source;
+}
+
+}  // namespace covey::adapters

@@ -1,0 +1,30 @@
+/// Tokenizer files on their way with a converted model. Internal to the conversion, and used by merge.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "adapters/convert_source.h"
+#include "core/formats/gguf_writer.h"
+
+namespace covey::adapters {
+
+/// Tokenizer files that go with a model: `tokenizer` itself (a file, or those of a directory) where it is given, else
+/// those of the model's directory, or tokenizer.bin or tok<vocab>.bin beside a file.
+std::vector<std::string> tokenizer_files(const std::string& model, const std::string& tokenizer, std::int64_t vocab);
+
+/// Copies them into a Hugging Face directory; a llama2.c tokenizer is named tokenizer.bin there, where loaders look.
+/// A line for the log says so where there are none. @errors io_error.
+Status copy_tokenizer(const std::vector<std::string>& files, const std::string& directory);
+
+/// Each appends to `not_held` what the target cannot hold, the whole tokenizer included: weights are converted all the
+/// same, and --tokenizer may name it later. @errors io_error, corrupt_data.
+Status tokenizer_to_directory(const SourceModel& source, const std::string& tokenizer, const std::string& directory,
+                              std::vector<std::string>& not_held);
+Status tokenizer_to_gguf(const SourceModel& source, const std::string& tokenizer, formats::GgufWriter& out,
+                         std::vector<std::string>& not_held);
+/// As tokenizer.bin beside `model`; a file that is there already stands.
+Status tokenizer_to_llama2c(const SourceModel& source, const std::string& tokenizer, const std::string& model,
+                            std::vector<std::string>& not_held);
+
+}  // namespace covey::adapters
