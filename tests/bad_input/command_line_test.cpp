@@ -14,7 +14,7 @@ const std::map<std::string, std::vector<std::string>>& programs() {
   static const std::map<std::string, std::vector<std::string>> known = {
       {"covey-model",
        {"info", "plan", "tokenize", "detokenize", "eval", "generate", "train", "pretrain", "corpus", "convert",
-        "adapter", "golden", "bench"}},
+        "quantize", "adapter", "golden", "bench"}},
       {"covey-model adapter", {"info", "export", "import", "merge"}},
       {"covey-coordinator",
        {"init", "serve", "invite", "roster", "status", "devices", "rounds", "pause", "resume", "revoke", "export",
