@@ -5,6 +5,7 @@
 #include "adapters/adapter.h"
 #include "adapters/adapter_file.h"
 #include "adapters/covey_model.h"
+#include "adapters/gguf_adapter.h"
 #include "adapters/peft_files.h"
 #include "core/base/log.h"
 
@@ -23,6 +24,14 @@ Result<Input> open_input(const AdapterFileOptions& options) {
   const std::string& path = options.files.back();
   if (options.files.size() > 1) {
     COVEY_ASSIGN(input.model, model::Model::load(options.files.front()));
+  }
+  if (path.ends_with(".gguf")) {
+    if (input.model == nullptr) {
+      return Error{ErrorCode::invalid_argument, path + ": name the model too; GGUF orders rows by its heads"};
+    }
+    COVEY_ASSIGN(const Adapter adapter, load_gguf_adapter(path, *input.model));
+    COVEY_ASSIGN(input.file, peft_of(adapter, options.files.front()));
+    return input;
   }
   COVEY_ASSIGN(input.flat, is_flat(path));
   if (input.flat && input.model != nullptr) {
@@ -112,6 +121,16 @@ Status run_adapter_info(const AdapterFileOptions& options, Console& console) {
 
 Status run_adapter_export(const AdapterFileOptions& options, Console& console) {
   COVEY_ASSIGN(const Input input, open_input(options));
+  if (options.out.ends_with(".gguf")) {
+    if (input.model == nullptr) {
+      return Error{ErrorCode::invalid_argument, options.out + ": name the model too; GGUF orders rows by its heads"};
+    }
+    COVEY_TRY(check_computed(input.file));
+    COVEY_ASSIGN(const Adapter adapter, attach_peft(input.file, *input.model, options.files.back()));
+    COVEY_TRY(save_gguf_adapter(options.out, adapter, *input.model));
+    console.result(formats::Json::object({{"out", options.out}, {"form", "gguf"}, {"values", adapter.layout().size}}));
+    return {};
+  }
   if (input.model != nullptr && check_computed(input.file).ok()) {
     COVEY_ASSIGN(const Adapter adapter, attach_peft(input.file, *input.model, options.files.back()));
     COVEY_TRY(save_flat(options.out, adapter));

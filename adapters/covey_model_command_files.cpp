@@ -3,6 +3,7 @@
 #include "adapters/convert.h"
 #include "adapters/convert_tokenizer.h"
 #include "adapters/covey_model.h"
+#include "adapters/gguf_adapter.h"
 
 namespace covey::adapters {
 namespace {
@@ -37,7 +38,7 @@ Status run_quantize(const QuantizeOptions& options, Console& console) {
 
 Status run_adapter_merge(const AdapterFileOptions& options, Console& console) {
   COVEY_ASSIGN(const auto model, model::Model::load(options.common.model, {.writable = true}));
-  COVEY_ASSIGN(const Adapter adapter, load_peft(options.in, *model));
+  COVEY_ASSIGN(const Adapter adapter, load_adapter(options.in, *model));
   COVEY_TRY(merge_into(*model, adapter));
   COVEY_TRY(model->save(options.out));
   COVEY_TRY(copy_tokenizer(tokenizer_files(options.common.model, options.common.tokenizer, model->config().vocab_size),

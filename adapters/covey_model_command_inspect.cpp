@@ -10,6 +10,7 @@
 
 #include "adapters/adapter.h"
 #include "adapters/covey_model.h"
+#include "adapters/gguf_adapter.h"
 #include "adapters/workbench.h"
 #include "core/base/cpu.h"
 #include "core/base/file.h"
@@ -40,7 +41,7 @@ Result<std::shared_ptr<const text::Tokenizer>> tokenizer_of(const CommonOptions&
 
 Result<Adapter> adapter_of(const CommonOptions& common, const model::Model& model) {
   if (common.adapter.empty()) return Adapter();
-  return load_peft(common.adapter, model);
+  return load_adapter(common.adapter, model);
 }
 
 std::int32_t choose(std::span<const float> logits, double temperature, Rng& rng) {

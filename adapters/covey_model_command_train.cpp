@@ -6,6 +6,7 @@
 
 #include "adapters/adapter.h"
 #include "adapters/covey_model.h"
+#include "adapters/gguf_adapter.h"
 #include "adapters/workbench.h"
 #include "core/base/file.h"
 #include "core/base/folder.h"
@@ -165,7 +166,7 @@ Status run_train(const TrainOptions& options, Console& console) {
     if (!fresh.ok()) return fresh.error().in(options.config);
     adapter = *std::move(fresh);
   } else {
-    COVEY_ASSIGN(adapter, load_peft(options.common.adapter, *bench.model));
+    COVEY_ASSIGN(adapter, load_adapter(options.common.adapter, *bench.model));
   }
   ThreadPool pool(thread_count(options.common.threads));
   const SystemClock clock;

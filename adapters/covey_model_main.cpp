@@ -65,7 +65,7 @@ class Program {
                     "mistral-v0.1 (default: what the model's directory says)");
   }
   static void adapter_option(CLI::App* app, CommonOptions& common) {
-    app->add_option("--adapter", common.adapter, "PEFT directory to attach");
+    app->add_option("--adapter", common.adapter, "PEFT directory or GGUF to attach");
   }
   static void threads_option(CLI::App* app, CommonOptions& common) {
     app->add_option("--threads", common.threads, "threads to compute with (default: one per processor)")
@@ -170,7 +170,7 @@ class Program {
     adapter->require_subcommand(1);
     const auto info = add<AdapterFileOptions>(*adapter, "info", "Say what an adapter is", run_adapter_info);
     const auto to_file = add<AdapterFileOptions>(
-        *adapter, "export", "An adapter to one file (flat where MODEL is given)", run_adapter_export);
+        *adapter, "export", "An adapter to one file: --out X.gguf, or flat where MODEL is given", run_adapter_export);
     const auto to_peft = add<AdapterFileOptions>(
         *adapter, "import", "An adapter's file, or torch's state dict, to a PEFT directory", run_adapter_import);
     for (const auto& command : {info, to_file, to_peft}) {
@@ -191,7 +191,7 @@ class Program {
     const auto merge =
         add<AdapterFileOptions>(*adapter, "merge", "Add an adapter to the model's weights", run_adapter_merge);
     model_argument(merge.app, merge.options->common);
-    merge.app->add_option("ADAPTER", merge.options->in, "PEFT directory")->required();
+    merge.app->add_option("ADAPTER", merge.options->in, "PEFT directory or GGUF")->required();
     merge.app->add_option("--out", merge.options->out, "Hugging Face directory to write")->required();
     tokenizer_option(merge.app, merge.options->common);
   }
