@@ -3,18 +3,24 @@
 #   tests/install.sh            to build and run the programs
 #   tests/install.sh --tests    and what the tests need beside that
 #   tests/install.sh --arm64    and the Arm64 cross compiler, libraries and qemu-user
+#   tests/install.sh --interop  and the implementations from npm that ours is compared with (Node.js 20 or newer)
 #   tests/install.sh --browser  and headless Chromium, which looks at the reports
 set -euo pipefail
 
 packages=(g++ cmake ninja-build pkg-config libeigen3-dev libzmq3-dev cppzmq-dev libcereal-dev libsodium-dev libsqlite3-dev
   libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libspdlog-dev libcpp-httplib-dev libjs-chart.js libutf8proc-dev doctest-dev jq iproute2)
 arm64=no
+interop=no
 for argument in "$@"; do
   case "$argument" in
     --tests) packages+=(binutils procps sqlite3 curl) ;;
     --browser) packages+=(chromium) ;;
     --arm64) arm64=yes ;;
-    *) echo "install.sh: unknown argument '$argument'; it takes --tests, --arm64, --browser" >&2; exit 2 ;;
+    --interop)
+      interop=yes
+      command -v npm >/dev/null || packages+=(nodejs npm)
+      ;;
+    *) echo "install.sh: unknown argument '$argument'; it takes --tests, --arm64, --interop, --browser" >&2; exit 2 ;;
   esac
 done
 
@@ -40,4 +46,19 @@ else
 fi
 if [ "$arm64" = yes ]; then
   "$(dirname "$0")/install_arm64.sh"
+fi
+if [ "$interop" = yes ]; then
+  node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)' ||
+    { echo "install.sh: Node.js $(node --version) is too old for node-llama-cpp; install 20 or newer" >&2; exit 1; }
+  folder=$(dirname "$0")/interop
+  case "$(uname -m)" in x86_64) platform=linux-x64 ;; *) platform=linux-arm64 ;; esac
+  if [ ! -d "$folder/node_modules/@node-llama-cpp/$platform" ] || [ "$folder/package.json" -nt "$folder/node_modules" ]; then
+    echo "install.sh: fetching $folder/node_modules from npm"
+    # Optional packages are llama.cpp for every other machine and GPU: half a gigabyte that no test uses.
+    npm install --prefix "$folder" --omit=optional --ignore-scripts --no-package-lock --no-audit --no-fund --silent
+    version=$(node -p "require('$(cd "$folder" && pwd)/package.json').dependencies['node-llama-cpp']")
+    npm install --prefix "$folder" --omit=optional --ignore-scripts --no-package-lock --no-audit --no-fund --silent --no-save \
+      "@node-llama-cpp/$platform@$version"
+    touch "$folder/node_modules"
+  fi
 fi

@@ -4,6 +4,7 @@
 #   tests/run.sh             everything within 25 minutes on 2 cores
 #   tests/run.sh --full      and the heavier suites (label `full`)
 #   tests/run.sh --arm64     cross-builds for Arm64 and runs the label `arm64` under qemu-user, nothing else
+#   tests/run.sh --interop   compares with other implementations from npm (label `interop`), nothing else
 #   tests/run.sh --browser   looks at report and dashboard in headless Chromium (label `browser`), nothing else
 # COVEY_REQUIRE_DATA=1 turns missing data (COVEY_DATA_DIR, COVEY_GOLDEN_DIR) from a skip into a failure.
 set -euo pipefail
@@ -12,8 +13,8 @@ cd "$(dirname "$0")/.."
 what=default
 for argument in "$@"; do
   case "$argument" in
-    --full | --arm64 | --browser) what=${argument#--} ;;
-    *) echo "run.sh: unknown argument '$argument'; it takes --full, --arm64, --browser" >&2; exit 2 ;;
+    --full | --arm64 | --browser | --interop) what=${argument#--} ;;
+    *) echo "run.sh: unknown argument '$argument'; it takes --full, --arm64, --interop, --browser" >&2; exit 2 ;;
   esac
 done
 
@@ -30,6 +31,11 @@ case "$what" in
     tests/install.sh --tests --arm64
     build arm64
     ctest --preset arm64 -L arm64 -j "$(nproc)"
+    ;;
+  interop)
+    tests/install.sh --tests --interop
+    build release
+    ctest --preset release -L interop
     ;;
   browser)
     tests/install.sh --tests --browser

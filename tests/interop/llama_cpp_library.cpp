@@ -19,9 +19,7 @@ constexpr const char* kPlatform = "linux-arm64";
 
 /// The package's folder of shared libraries, or empty.
 std::string libraries_folder() {
-  const char* modules = std::getenv("COVEY_NODE_MODULES");
-  const std::string root = modules != nullptr ? modules : test::source_dir() + "/tests/interop/node_modules";
-  return root + "/@node-llama-cpp/" + kPlatform + "/bins/" + kPlatform;
+  return node_modules() + "/@node-llama-cpp/" + kPlatform + "/bins/" + kPlatform;
 }
 
 std::unique_ptr<Library> open_library(const std::string& prefix) {
@@ -39,6 +37,18 @@ std::unique_ptr<Library> open_library(const std::string& prefix) {
 }
 
 }  // namespace
+
+std::string node_modules() {
+  const char* modules = std::getenv("COVEY_NODE_MODULES");
+  return modules != nullptr ? modules : test::source_dir() + "/tests/interop/node_modules";
+}
+
+bool is_installed() {
+  std::error_code error;
+  if (std::filesystem::is_directory(libraries_folder(), error)) return true;
+  std::cout << "SKIPPED: node-llama-cpp is not in " << node_modules() << "; tests/run.sh --interop installs it\n";
+  return false;
+}
 
 void* Library::symbol(const char* name) const {
   return dlsym(handle_, name);

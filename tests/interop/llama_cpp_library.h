@@ -18,6 +18,11 @@ class Library {
   void* handle_;
 };
 
+/// The folder of installed packages: COVEY_NODE_MODULES, else tests/interop/node_modules.
+std::string node_modules();
+/// Whether node-llama-cpp lies there; says SKIPPED where not.
+bool is_installed();
+
 /// libggml-base / libllama of the installed package; nullptr, and a line "SKIPPED ...", where it is not installed
 /// (tests/run.sh --interop installs it).
 std::unique_ptr<Library> ggml_base();

@@ -1,0 +1,287 @@
+// Models and adapters that we write, computed by a real llama.cpp (npm's node-llama-cpp) and by our engine.
+#include <algorithm>
+#include <cmath>
+#include <iostream>
+
+#include "adapters/convert.h"
+#include "adapters/gguf_adapter.h"
+#include "core/base/file.h"
+#include "core/base/rng.h"
+#include "core/base/thread_pool.h"
+#include "core/formats/json.h"
+#include "core/formats/tokenizer_spec.h"
+#include "core/model/engine.h"
+#include "interop/llama_cpp_library.h"
+#include "support/support.h"
+
+using namespace covey;            // NOLINT
+using namespace covey::adapters;  // NOLINT
+using formats::Json;
+using Ids = std::vector<std::int32_t>;
+
+namespace {
+
+constexpr int kContext = 256;  // llama_judge.mjs's
+
+struct Question {
+  std::string model;
+  std::string lora;
+  std::vector<Ids> prompts;
+  int tokens = 0;
+  std::vector<Ids> texts;
+};
+
+/// llama_judge.mjs's answers, in order.
+std::vector<Json> ask(const std::vector<Question>& questions, const test::TempDir& dir) {
+  const auto lists = [](const std::vector<Ids>& all) {
+    Json out = Json::array();
+    for (const Ids& ids : all) out.push_back(Json(ids));
+    return out;
+  };
+  Json request = Json::array();
+  for (const Question& q : questions) {
+    request.push_back(Json::object({{"model", q.model},
+                                    {"lora", q.lora},
+                                    {"prompts", lists(q.prompts)},
+                                    {"tokens", q.tokens},
+                                    {"texts", lists(q.texts)}}));
+  }
+  REQUIRE_OK(request.save(dir.file("request.json")));
+  const auto result = test::run_command("node '" + test::source_dir() + "/tests/interop/llama_judge.mjs' '" +
+                                        interop::node_modules() + "' '" + dir.file("request.json") + "'");
+  CAPTURE(result.err);
+  REQUIRE(result.exit_code == 0);
+  const auto answers = Json::parse(result.out, "llama_judge");
+  REQUIRE_OK(answers);
+  REQUIRE(answers->size() == questions.size());
+  return {answers->items().begin(), answers->items().end()};
+}
+
+std::vector<Ids> greedy_of(const Json& answer) {
+  std::vector<Ids> out;
+  for (const Json& ids : answer.get_array("greedy").value()->items()) {
+    Ids row;
+    for (const Json& id : ids.items()) row.push_back(static_cast<std::int32_t>(id.as_int().value()));
+    out.push_back(std::move(row));
+  }
+  return out;
+}
+
+double sum_of(const Json& answer, const char* field) {
+  const auto values = answer.get_doubles(field);
+  REQUIRE_OK(values);
+  double sum = 0;
+  for (const double value : *values) sum += value;
+  REQUIRE(std::isfinite(sum));
+  return sum;
+}
+
+/// Our engine on one model, with an adapter or without.
+class Ours {
+ public:
+  explicit Ours(const std::string& path) : pool_(1) {
+    auto loaded = model::Model::load(path);
+    REQUIRE_OK(loaded);
+    model_ = *loaded;
+  }
+  [[nodiscard]] const model::Model& model() const { return *model_; }
+  void attach(const Adapter& adapter) { adapter_ = &adapter; }
+
+  Ids greedy(const Ids& prompt, int tokens) {
+    const auto decoder = start();
+    std::span<const float> logits;
+    for (const auto id : prompt) logits = feed(*decoder, id);
+    Ids out;
+    while (static_cast<int>(out.size()) < tokens) {
+      out.push_back(static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+      logits = feed(*decoder, out.back());
+    }
+    return out;
+  }
+  std::vector<float> logits(const Ids& prompt) {
+    const auto decoder = start();
+    std::span<const float> row;
+    for (const auto id : prompt) row = feed(*decoder, id);
+    return {row.begin(), row.end()};
+  }
+  double minus_log_probability(const Ids& text) {
+    const auto decoder = start();
+    double sum = 0;
+    for (std::size_t i = 0; i + 1 < text.size(); ++i) {
+      const auto row = feed(*decoder, text[i]);
+      const double top = *std::max_element(row.begin(), row.end());
+      double total = 0;
+      for (const float x : row) total += std::exp(x - top);
+      sum += top + std::log(total) - row[static_cast<std::size_t>(text[i + 1])];
+    }
+    return sum;
+  }
+
+ private:
+  std::unique_ptr<model::Decoder> start() {
+    static const model::AdapterSpec kNone;
+    auto decoder = model::Decoder::create(*model_, kContext, adapter_ != nullptr ? adapter_->spec() : kNone,
+                                          adapter_ != nullptr ? adapter_->view() : model::AdapterView(), pool_);
+    REQUIRE_OK(decoder);
+    return *std::move(decoder);
+  }
+  static std::span<const float> feed(model::Decoder& decoder, std::int32_t id) {
+    const auto row = decoder.feed(id);
+    REQUIRE_OK(row);
+    return *row;
+  }
+
+  ThreadPool pool_;
+  std::shared_ptr<model::Model> model_;
+  const Adapter* adapter_ = nullptr;
+};
+
+/// Beginnings of different lengths, out of what the model itself writes from random starts.
+std::vector<Ids> prompts_of(Ours& ours, int count, int vocab) {
+  Rng rng(7);
+  std::vector<Ids> out;
+  for (int i = 0; i < count; ++i) {
+    Ids prompt{1};
+    for (int j = 0; j < 2; ++j)
+      prompt.push_back(3 + static_cast<std::int32_t>(rng.below(static_cast<std::uint64_t>(vocab - 3))));
+    const Ids more = ours.greedy(prompt, 2 + i % 20);
+    prompt.insert(prompt.end(), more.begin(), more.end());
+    out.push_back(std::move(prompt));
+  }
+  return out;
+}
+
+/// babyllama under a vocabulary of printable tokens: its own has no byte tokens, without which llama.cpp does not load
+/// a sentencepiece vocabulary. Only ids matter here.
+std::optional<std::string> babyllama(const test::TempDir& dir) {
+  const auto model = test::data_path("babyllama-tok105/model5000.bin");
+  if (!model) return std::nullopt;
+  formats::TokenizerSpec spec;
+  spec.byte_level = true;
+  for (char c = '!'; c <= '~'; ++c) spec.vocab.emplace_back(1, c);
+  spec.vocab.emplace_back("\xC4\x8A");  // a line feed in the byte-level alphabet
+  for (char c = 'a'; spec.vocab.size() < 105; ++c) {
+    const auto id = static_cast<std::int32_t>(c - '!');
+    spec.merges.push_back({id, id, static_cast<std::int32_t>(spec.vocab.size())});
+    spec.vocab.emplace_back(2, c);
+  }
+  REQUIRE_OK(formats::write_byte_level_tokenizer(dir.path(), spec));
+  REQUIRE_OK(convert_model(*model, dir.file("baby.gguf"), dir.file("tokenizer.json")));
+  return dir.file("baby.gguf");
+}
+
+std::optional<std::string> stories(const test::TempDir& dir) {
+  const auto model = test::data_path("stories260K/stories260K.bin");
+  const auto tokenizer = test::data_path("stories260K/tok512.bin");
+  if (!model || !tokenizer) return std::nullopt;
+  REQUIRE_OK(convert_model(*model, dir.file("stories.gguf"), *tokenizer));
+  return dir.file("stories.gguf");
+}
+
+}  // namespace
+
+TEST_CASE("greedy continuations of 50 prompts are llama.cpp's, and logits agree to f32's rounding") {
+  if (!interop::is_installed()) return;
+  const test::TempDir dir;
+  const auto path = stories(dir);
+  if (!path) return;
+  Ours ours(*path);
+  const auto prompts = prompts_of(ours, 50, 512);
+  const auto answer = ask({{.model = *path, .prompts = prompts, .tokens = 40}}, dir).front();
+  const auto theirs = greedy_of(answer);
+  REQUIRE(theirs.size() == 50);
+  int equal = 0;
+  for (std::size_t i = 0; i < prompts.size(); ++i) equal += ours.greedy(prompts[i], 40) == theirs[i] ? 1 : 0;
+  CHECK(equal == 50);
+  double largest = 0;
+  const auto mine = ours.logits(prompts.front());
+  const Json& logits = *answer.get_object("logits").value();
+  for (std::size_t id = 0; id < mine.size(); ++id) {
+    largest = std::max(largest, std::abs(mine[id] - logits.get_double(std::to_string(id)).value()));
+  }
+  std::cout << "50 prompts x 40 tokens: " << equal << " equal; logits differ by " << largest << " at most\n";
+  CHECK(largest < 2e-4);  // logits of about 10, sums of 172 products in another order
+}
+
+TEST_CASE("perplexity of stories260K and babyllama agrees with llama.cpp within 0.1 percent") {
+  if (!interop::is_installed()) return;
+  const test::TempDir dir;
+  for (const bool baby : {false, true}) {
+    const auto path = baby ? babyllama(dir) : stories(dir);
+    if (!path) return;
+    Ours ours(*path);
+    const int vocab = baby ? 105 : 512;
+    // A text that is neither the model's own nor noise: its continuations with one token in eight replaced.
+    Rng rng(3);
+    std::vector<Ids> texts = prompts_of(ours, 8, vocab);
+    std::size_t count = 0;
+    for (Ids& text : texts) {
+      const Ids more = ours.greedy(text, 120);
+      text.insert(text.end(), more.begin(), more.end());
+      for (std::size_t i = 1; i < text.size(); i += 8) {
+        text[i] = 3 + static_cast<std::int32_t>(rng.below(static_cast<std::uint64_t>(vocab - 3)));
+      }
+      count += text.size() - 1;
+    }
+    const auto answer = ask({{.model = *path, .texts = texts}}, dir).front();
+    const double theirs = sum_of(answer, "nll");
+    double mine = 0;
+    for (const Ids& text : texts) mine += ours.minus_log_probability(text);
+    const double a = std::exp(mine / static_cast<double>(count));
+    const double b = std::exp(theirs / static_cast<double>(count));
+    std::cout << (baby ? "babyllama" : "stories260K") << ": perplexity " << a << " here, " << b << " there, over "
+              << count << " tokens\n";
+    CHECK(std::abs(a - b) <= 0.001 * b);
+  }
+}
+
+TEST_CASE("an adapter that llama.cpp applies from our GGUF continues as here, and so does the merged model") {
+  if (!interop::is_installed()) return;
+  const test::TempDir dir;
+  const auto path = stories(dir);
+  if (!path) return;
+  Ours ours(*path);
+  const auto prompts = prompts_of(ours, 12, 512);
+  std::vector<Ids> plain;
+  for (const Ids& prompt : prompts) plain.push_back(ours.greedy(prompt, 30));
+
+  auto adapter = Adapter::create_lora(ours.model(), {.rank = 4, .alpha = 8, .target_modules = {"all-linear"}}, 5);
+  REQUIRE_OK(adapter);
+  std::vector<float> noise(adapter->values().size());
+  CounterRng(4).fill_normal(noise);
+  for (std::size_t i = 0; i < noise.size(); ++i) adapter->values()[i] = 0.08F * noise[i];
+  REQUIRE_OK(save_gguf_adapter(dir.file("lora.gguf"), *adapter, ours.model()));
+  auto merged = model::Model::load(*path, {.writable = true});
+  REQUIRE_OK(merged);
+  REQUIRE_OK(merge_into(**merged, *adapter));
+  REQUIRE_OK((*merged)->save(dir.file("merged")));
+  REQUIRE_OK(convert_model(dir.file("merged"), dir.file("merged.gguf"), *test::data_path("stories260K/tok512.bin")));
+
+  const auto answers = ask({{.model = *path, .lora = dir.file("lora.gguf"), .prompts = prompts, .tokens = 30},
+                            {.model = dir.file("merged.gguf"), .prompts = prompts, .tokens = 30}},
+                           dir);
+  ours.attach(*adapter);
+  std::vector<Ids> adapted;
+  for (const Ids& prompt : prompts) adapted.push_back(ours.greedy(prompt, 30));
+  CHECK(adapted != plain);  // or the adapter would prove nothing
+  CHECK(greedy_of(answers[0]) == adapted);
+  CHECK(greedy_of(answers[1]) == adapted);
+}
+
+TEST_CASE("quantized models that we write load in llama.cpp and continue as here") {
+  if (!interop::is_installed()) return;
+  const test::TempDir dir;
+  const auto path = stories(dir);
+  if (!path) return;
+  for (const auto type : {formats::GgmlType::q8_0, formats::GgmlType::q4_0}) {
+    REQUIRE_OK(quantize_model(*path, dir.file("q.gguf"), type, ""));
+    Ours ours(dir.file("q.gguf"));
+    const auto prompts = prompts_of(ours, 4, 512);
+    const auto answer = ask({{.model = dir.file("q.gguf"), .texts = prompts}}, dir).front();
+    const double theirs = sum_of(answer, "nll");
+    double mine = 0;
+    for (const Ids& text : prompts) mine += ours.minus_log_probability(text);
+    // llama.cpp rounds activations to 8 bits beside such weights, we do not yet.
+    CHECK(std::abs(mine - theirs) <= 0.02 * theirs);
+  }
+}
