@@ -23,20 +23,6 @@ namespace {
 
 using wire::SecureReason;
 
-/// Numbers of the subkeys that one session's entropy is cut into; none is used twice.
-enum class Part : std::uint64_t {
-  mask_key = 1,
-  share_key = 2,
-  nonce = 3,
-  self_seed = 4,
-  split_mask = 5,
-  split_self = 6
-};
-
-Result<SecretBytes> part_of(ByteSpan seed, Part part, std::size_t size = 32) {
-  return crypto::derive_key(seed, "secagg", static_cast<std::uint64_t>(part), size);
-}
-
 /// The answer to the last message of a phase, for the same message again.
 template <class T>
 struct Answered {
@@ -69,9 +55,7 @@ struct SecAggClient::Machine {
   SecureReason reason = SecureReason::none;
 
   // secrets of the session
-  std::optional<crypto::ExchangeKey> mask_key;
-  std::optional<crypto::ExchangeKey> share_key;
-  SecretBytes self_seed;                                  ///< b
+  std::optional<SessionSecrets> secrets;
   std::vector<std::pair<std::uint16_t, SharePair>> held;  ///< shares of others (and of itself), by index
 
   wire::SecureKeys own;
@@ -98,10 +82,8 @@ struct SecAggClient::Machine {
   }
 
   void wipe() {
-    mask_key.reset();
+    secrets.reset();
     neighbours.clear();
-    share_key.reset();
-    self_seed.wipe();
     for (auto& [of, pair] : held) explicit_bzero(&pair, sizeof pair);
     held.clear();
     if (shares) {
@@ -147,6 +129,16 @@ struct SecAggClient::Machine {
   }
   /// Whether devices that hold its shares count it among them: in the complete graph a device holds its own.
   [[nodiscard]] std::uint32_t itself() const { return params.complete ? 1 : 0; }
+  /// The direction that a box is bound to.
+  [[nodiscard]] std::pair<std::uint16_t, std::uint16_t> way(std::uint16_t from, std::uint16_t to) const {
+    return seam.checks.direction_bound ? std::pair(from, to) : std::pair(std::min(from, to), std::max(from, to));
+  }
+  /// What the signature of an entry covers.
+  [[nodiscard]] SecAggSetup signing() const {
+    SecAggSetup out = in.setup;
+    if (!seam.checks.plan_equal) out.plan = {};
+    return out;
+  }
   [[nodiscard]] const wire::Hash& bound() const {
     static const wire::Hash kNone{};
     return seam.checks.session_bound ? session : kNone;
@@ -172,18 +164,14 @@ Result<SecAggClient> SecAggClient::create_with_seam(SecAggClientInputs inputs, c
 // ---- advertise -----------------------------------------------------------------------------------------------------
 
 Status SecAggClient::Machine::make_keys() {
-  COVEY_ASSIGN(const SecretBytes mask_secret, part_of(in.seed, Part::mask_key));
-  COVEY_ASSIGN(mask_key, crypto::ExchangeKey::from_secret(mask_secret.span()));
-  COVEY_ASSIGN(const SecretBytes share_secret, part_of(in.seed, Part::share_key));
-  COVEY_ASSIGN(share_key, crypto::ExchangeKey::from_secret(share_secret.span()));
-  COVEY_ASSIGN(const SecretBytes nonce, part_of(in.seed, Part::nonce, own.nonce.size()));
-  COVEY_ASSIGN(self_seed, part_of(in.seed, Part::self_seed));
+  COVEY_ASSIGN(secrets, session_secrets(in.seed));
+  explicit_bzero(in.seed.data(), in.seed.size());
   own.identity = in.identity->public_key().bytes;
-  own.mask_key = mask_key->public_key().bytes;
-  own.share_key = share_key->public_key().bytes;
-  std::copy_n(nonce.data(), own.nonce.size(), own.nonce.begin());
-  own.commitment = commitment_to(self_seed.span());
-  own.signature = in.identity->sign_in(kSecAggAdvertiseDomain, signed_part(in.setup, own)).bytes;
+  own.mask_key = secrets->mask_key.public_key().bytes;
+  own.share_key = secrets->share_key.public_key().bytes;
+  own.nonce = secrets->nonce;
+  own.commitment = commitment_to(secrets->self_seed.span());
+  own.signature = in.identity->sign_in(kSecAggAdvertiseDomain, signed_part(signing(), own)).bytes;
   return {};
 }
 
@@ -274,7 +262,7 @@ Status SecAggClient::Machine::check_devices(const wire::SecureList& given) {
                     "device " + DeviceId{entry.identity}.brief() + " is not in the roster");
     }
     if (seam.checks.list_signatures &&
-        !seam.verify(kSecAggAdvertiseDomain, entry.identity, signed_part(in.setup, entry), entry.signature)) {
+        !seam.verify(kSecAggAdvertiseDomain, entry.identity, signed_part(signing(), entry), entry.signature)) {
       return refuse(SecureReason::bad_signature, "the keys of device " + DeviceId{entry.identity}.brief() +
                                                      " are not signed by it for this round and plan");
     }
@@ -286,7 +274,7 @@ Status SecAggClient::Machine::meet_neighbours(const wire::SecureList& given) {
   for (const wire::SecureKeys& entry : given.devices) identities.push_back(entry.identity);
   for (const std::uint32_t peer : graph->neighbours(index)) {
     const wire::SecureKeys& entry = given.devices[peer];
-    auto key = box_key(*share_key, entry.share_key, bound());
+    auto key = box_key(secrets->share_key, entry.share_key, bound());
     if (!key.ok()) return refuse(SecureReason::bad_key, "the share key of a neighbour gives no secret");
     neighbours.push_back({static_cast<std::uint16_t>(peer), entry.mask_key, *std::move(key)});
   }
@@ -295,11 +283,11 @@ Status SecAggClient::Machine::meet_neighbours(const wire::SecureList& given) {
 
 Result<wire::SecureBoxes> SecAggClient::Machine::make_boxes() {
   const auto holders = graph->holders(index);
-  COVEY_ASSIGN(const SecretBytes mask_seed, part_of(in.seed, Part::split_mask));
-  COVEY_ASSIGN(const SecretBytes self_split, part_of(in.seed, Part::split_self));
-  const SecretBytes mask_secret = mask_key->secret();
-  COVEY_ASSIGN(auto of_mask, shamir_split(mask_secret.span(), params.threshold, holders.size(), mask_seed.span()));
-  COVEY_ASSIGN(auto of_self, shamir_split(self_seed.span(), params.threshold, holders.size(), self_split.span()));
+  const SecretBytes mask_secret = secrets->mask_key.secret();
+  COVEY_ASSIGN(auto of_mask,
+               shamir_split(mask_secret.span(), params.threshold, holders.size(), secrets->split_mask.span()));
+  COVEY_ASSIGN(auto of_self,
+               shamir_split(secrets->self_seed.span(), params.threshold, holders.size(), secrets->split_self.span()));
   wire::SecureBoxes out{in.setup.round, session, {}};
   for (std::size_t i = 0; i < holders.size(); ++i) {
     const auto to = static_cast<std::uint16_t>(holders[i]);
@@ -307,7 +295,8 @@ Result<wire::SecureBoxes> SecAggClient::Machine::make_boxes() {
     if (to == index) {
       held.emplace_back(to, pair);
     } else {
-      out.boxes.push_back(seal_shares(neighbour(to).box_key, bound(), index, to, pair));
+      out.boxes.push_back(
+          seal_shares(neighbour(to).box_key, bound(), way(index, to).first, way(index, to).second, pair));
     }
     explicit_bzero(&pair, sizeof pair);
   }
@@ -362,7 +351,8 @@ Status SecAggClient::Machine::open_inbox(const wire::SecureInbox& inbox) {
   }
   for (const wire::BoxFrom& box : inbox.boxes) {
     shared.push_back(box.from);
-    auto opened = open_shares(neighbour(box.from).box_key, bound(), box.from, index, box.box);
+    auto opened = open_shares(neighbour(box.from).box_key, bound(), way(box.from, index).first,
+                              way(box.from, index).second, box.box);
     if (!opened.ok()) continue;
     held.emplace_back(box.from, *opened);
     explicit_bzero(&*opened, sizeof *opened);
@@ -399,9 +389,9 @@ Result<wire::MaskedUpdate> SecAggClient::mask(const wire::SecureInbox& inbox,
 
   std::vector<MaskTerm> terms;
   terms.reserve(m.shared.size() + 1);
-  terms.push_back({self_mask_seed(m.self_seed.span(), m.session), false});
+  terms.push_back({self_mask_seed(m.secrets->self_seed.span(), m.session), false});
   for (const std::uint16_t peer : m.shared) {
-    auto seed = pair_mask_seed(*m.mask_key, m.neighbour(peer).mask_key, m.bound());
+    auto seed = pair_mask_seed(m.secrets->mask_key, m.neighbour(peer).mask_key, m.bound(), setup.plan);
     if (!seed.ok()) return m.refuse(SecureReason::bad_key, "the mask key of a neighbour gives no secret");
     terms.push_back({*std::move(seed), m.index > peer});
   }

@@ -19,6 +19,7 @@ struct SecAggChecks {
   bool devices_min = true;         ///< n and the survivors reach n_min
   bool parameters = true;          ///< k and t are recomputed, not taken from the list
   bool session_bound = true;       ///< boxes and masks are bound to the session
+  bool direction_bound = true;     ///< and boxes to who made them for whom
   bool masked_once = true;         ///< one masked update per model version
   bool self_alive = true;          ///< not agreed: a survivor set without this device
   bool neighbours_alive = true;    ///< not agreed: fewer than t live neighbours

@@ -110,14 +110,17 @@ Status SecAggServer::on_advertise(const DeviceId& device, const wire::SecureAdve
   }
   if (message.round != m.setup.round) return m.refuse(SecureReason::wrong_round, "keys for another round");
   if (message.version != wire::kSecureVersion) return m.refuse(SecureReason::wrong_version, "another protocol version");
-  if (message.plan != m.setup.plan) return m.refuse(SecureReason::plan_differs, "keys for another plan");
+  if (m.seam.checks.plan_equal && message.plan != m.setup.plan)
+    return m.refuse(SecureReason::plan_differs, "keys for another plan");
   if (message.roster_epoch != m.setup.roster_epoch) {
     return m.refuse(SecureReason::stale_roster, "keys for another roster epoch");
   }
   if (message.keys.identity != device.key || !m.roster(message.keys.identity)) {
     return m.refuse(SecureReason::unknown_device, "device " + device.brief() + " may not advertise these keys");
   }
-  if (!m.seam.verify(kSecAggAdvertiseDomain, message.keys.identity, signed_part(m.setup, message.keys),
+  SecAggSetup signing = m.setup;
+  if (!m.seam.checks.plan_equal) signing.plan = {};
+  if (!m.seam.verify(kSecAggAdvertiseDomain, message.keys.identity, signed_part(signing, message.keys),
                      message.keys.signature)) {
     return m.refuse(SecureReason::bad_signature, "keys that device " + device.brief() + " did not sign");
   }

@@ -114,8 +114,28 @@ SecretBytes self_mask_seed(ByteSpan self_seed, const wire::Hash& session) {
   return out;
 }
 
-Result<SecretBytes> pair_mask_seed(const crypto::ExchangeKey& own, const wire::Key& peer, const wire::Hash& session) {
-  return own.agree(crypto::ExchangePublicKey{peer}, bound_to("covey secagg mask 1", session));
+Result<SecretBytes> pair_mask_seed(const crypto::ExchangeKey& own, const wire::Key& peer, const wire::Hash& session,
+                                   const wire::Hash& plan) {
+  std::string context = bound_to("covey secagg mask 1", session);
+  context.append(as_text(plan));
+  return own.agree(crypto::ExchangePublicKey{peer}, context);
+}
+
+Result<SessionSecrets> session_secrets(ByteSpan seed) {
+  std::uint64_t id = 0;
+  const auto next = [&](std::size_t size = 32) { return crypto::derive_key(seed, "secagg", ++id, size); };
+  COVEY_ASSIGN(const SecretBytes mask_secret, next());
+  COVEY_ASSIGN(const SecretBytes share_secret, next());
+  COVEY_ASSIGN(const SecretBytes nonce_bytes, next(sizeof(wire::Nonce)));
+  COVEY_ASSIGN(SecretBytes self_seed, next());
+  COVEY_ASSIGN(SecretBytes split_mask, next());
+  COVEY_ASSIGN(SecretBytes split_self, next());
+  COVEY_ASSIGN(auto mask_key, crypto::ExchangeKey::from_secret(mask_secret.span()));
+  COVEY_ASSIGN(auto share_key, crypto::ExchangeKey::from_secret(share_secret.span()));
+  wire::Nonce nonce{};
+  std::copy_n(nonce_bytes.data(), nonce.size(), nonce.begin());
+  return SessionSecrets{std::move(mask_key),   std::move(share_key), std::move(self_seed), nonce,
+                        std::move(split_mask), std::move(split_self)};
 }
 
 Result<SecretBytes> box_key(const crypto::ExchangeKey& own, const wire::Key& peer, const wire::Hash& session) {

@@ -58,9 +58,23 @@ crypto::Hash256 order_seed(const wire::Hash& session);
 wire::Hash commitment_to(ByteSpan self_seed);
 /// The seed of a device's own mask in this session.
 SecretBytes self_mask_seed(ByteSpan self_seed, const wire::Hash& session);
-/// The seed of the mask that two devices share in this session, equal on both sides.
+/// The seed of the mask that two devices share in this session, equal on both sides where both trained on one plan:
+/// each puts in the hash of its own.
 /// @errors invalid_argument: the peer's key gives no secret.
-Result<SecretBytes> pair_mask_seed(const crypto::ExchangeKey& own, const wire::Key& peer, const wire::Hash& session);
+Result<SecretBytes> pair_mask_seed(const crypto::ExchangeKey& own, const wire::Key& peer, const wire::Hash& session,
+                                   const wire::Hash& plan);
+
+/// What a device makes from the entropy of one session, each part by a subkey of its own.
+struct SessionSecrets {
+  crypto::ExchangeKey mask_key;
+  crypto::ExchangeKey share_key;
+  SecretBytes self_seed;  ///< b
+  wire::Nonce nonce{};
+  SecretBytes split_mask;  ///< polynomials of the mask secret
+  SecretBytes split_self;  ///< and of b
+};
+/// @param seed  32 bytes. @errors invalid_argument: another length.
+Result<SessionSecrets> session_secrets(ByteSpan seed);
 
 /// The two shares that `from` gives to `to`, sealed under a key that only these two know.
 struct SharePair {

@@ -95,15 +95,8 @@ void SecAggWorld::make_client(Device& device, const SecAggSetup& with, std::uint
   if (made.ok()) device.client.emplace(*std::move(made));
 }
 
-template <class M>
-M SecAggWorld::deliver(const M& message, std::uint64_t& counter) const {
-  const auto frame = wire::encode_frame(wire::Message(message), plan.round, 1);
-  COVEY_ASSERT(frame.ok());
-  if (!frame.ok()) return message;
-  counter += frame->size();
-  const auto back = wire::decode_frame(*frame);
-  COVEY_ASSERT(back.ok());
-  return back.ok() ? std::get<M>(back->message) : message;
+SessionSecrets SecAggWorld::secrets(std::uint64_t entropy) const {
+  return *session_secrets(entropy_of(options.seed, entropy, 2));  // 32 bytes always have them
 }
 
 std::vector<std::uint32_t> SecAggWorld::order() {
@@ -124,6 +117,7 @@ template <class Question, class Step>
 void SecAggWorld::each(DropAt phase, Step&& step) {
   for (const std::uint32_t i : order()) {
     Device& device = devices[i];
+    if (left_out_ == device.id()) continue;
     if (device.drop <= phase) {
       if (device.drop == phase) server->on_gone(device.id());
       continue;
@@ -145,7 +139,7 @@ void SecAggWorld::each(DropAt phase, Step&& step) {
 void SecAggWorld::advertise() {
   for (const std::uint32_t i : order()) {
     Device& device = devices[i];
-    if (device.drop == DropAt::advertise) continue;
+    if (device.drop == DropAt::advertise || left_out_ == device.id()) continue;
     auto made = device.client->advertise(device.ledger);
     if (!made.ok()) {
       device.failure = made.error().message;
@@ -154,6 +148,18 @@ void SecAggWorld::advertise() {
     const auto status = server->on_advertise(device.id(), deliver(*made, device.bytes.sent));
     if (!status.ok()) device.failure = status.error().message;
   }
+}
+
+void SecAggWorld::advertise_others(std::uint32_t left_out) {
+  left_out_ = devices[left_out].id();
+  advertise();
+  left_out_.reset();
+}
+
+void SecAggWorld::mask_all_but(const DeviceId& left_out) {
+  left_out_ = left_out;
+  mask();
+  left_out_.reset();
 }
 
 void SecAggWorld::share() {
@@ -226,7 +232,5 @@ Result<RunningSum> SecAggWorld::clear_sum(const std::vector<std::uint32_t>& cont
   }
   return RunningSum::from_parts(setup.spec, std::move(sum), weight, static_cast<std::uint32_t>(contributors.size()));
 }
-
-template wire::SecureList SecAggWorld::deliver(const wire::SecureList&, std::uint64_t&) const;
 
 }  // namespace covey::simulations

@@ -18,6 +18,7 @@
 #include "aggregation/secagg_server.h"
 #include "core/base/rng.h"
 #include "core/crypto/identity.h"
+#include "core/wire/message.h"
 
 namespace covey::simulations {
 
@@ -86,6 +87,9 @@ class SecAggWorld {
   Status close_advertise() { return server->close_advertise(); }
   void share();
   void mask();
+  /// Nothing reaches or leaves this device in the phase.
+  void mask_all_but(const DeviceId& left_out);
+  void advertise_others(std::uint32_t left_out);
   void agree();
   void unmask();
 
@@ -95,8 +99,21 @@ class SecAggWorld {
 
   /// A message through its frame to the other side, counted in the device's bytes.
   template <class M>
-  M deliver(const M& message, std::uint64_t& counter) const;
+  M deliver(const M& message, std::uint64_t& counter) const {
+    const auto frame = wire::encode_frame(wire::Message(message), plan.round, 1);
+    const auto back = frame.ok() ? wire::decode_frame(*frame) : Result<wire::Envelope>(frame.error());
+    COVEY_ASSERT(back.ok());
+    if (!back.ok()) return {};
+    counter += frame->size();
+    return std::get<M>(back->message);
+  }
+  template <class M>
+  M deliver(const M& message) const {
+    std::uint64_t uncounted = 0;
+    return deliver(message, uncounted);
+  }
   aggregation::SecAggRoster roster() const;
+  void revoke(const wire::Key& identity) { roster_.erase(identity); }
 
   SecAggWorldOptions options;
   wire::RoundPlan plan;
@@ -107,6 +124,8 @@ class SecAggWorld {
   /// Called with what is due to a device; may change it, or empty it (not delivered).
   std::function<void(std::uint32_t device, std::optional<wire::Message>&)> tamper;
 
+  /// What the device whose entropy this is holds in secret: an adversary knows it of the devices that it runs.
+  [[nodiscard]] aggregation::SessionSecrets secrets(std::uint64_t entropy) const;
   void make_client(Device& device, const aggregation::SecAggSetup& with, std::uint64_t entropy);
 
  private:
@@ -118,6 +137,7 @@ class SecAggWorld {
   Rng rng_;
   SignatureMemory memory_;
   std::set<wire::Key> roster_;
+  std::optional<DeviceId> left_out_;
   std::vector<std::uint32_t> counted_masked_;
 };
 

@@ -215,12 +215,13 @@ TEST_CASE("a box opens for its two devices, its direction and its session only")
 TEST_CASE("both sides derive one pairwise mask, and another session another one") {
   const auto a = crypto::ExchangeKey::generate();
   const auto b = crypto::ExchangeKey::generate();
-  const auto seed = [&](const auto& own, const auto& peer, std::uint8_t session) {
-    return to_hex(pair_mask_seed(own, peer.public_key().bytes, wire::Hash{session})->span());
+  const auto seed = [&](const auto& own, const auto& peer, std::uint8_t session, std::uint8_t plan = 0) {
+    return to_hex(pair_mask_seed(own, peer.public_key().bytes, wire::Hash{session}, wire::Hash{plan})->span());
   };
   CHECK(seed(a, b, 1) == seed(b, a, 1));
   CHECK(seed(a, b, 1) != seed(a, b, 2));
+  CHECK(seed(a, b, 1, 3) != seed(a, b, 1, 4));
   const Bytes self(32, 3);
   CHECK(to_hex(self_mask_seed(self, wire::Hash{1}).span()) != to_hex(self_mask_seed(self, wire::Hash{2}).span()));
-  CHECK_FALSE(pair_mask_seed(a, wire::Key{}, wire::Hash{1}).ok());
+  CHECK_FALSE(pair_mask_seed(a, wire::Key{}, wire::Hash{1}, wire::Hash{1}).ok());
 }
