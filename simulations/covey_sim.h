@@ -22,4 +22,8 @@ struct RunOptions {
 /// @errors already_exists: `out` holds a run; what load_experiment and run_world report; io_error.
 Status run_command(const RunOptions& options);
 
+/// Plays the attacks of attacks.h; one line each, and "N passed, M failed".
+/// @errors internal: M > 0.
+Status attack_command();
+
 }  // namespace covey::simulations

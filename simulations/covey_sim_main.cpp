@@ -22,7 +22,10 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 1024));
   command->add_option("--seed", run.seed, "in place of the file's seed");
   command->add_flag("--json", run.json, "print summary.json on stdout");
+  const CLI::App* attack = app.add_subcommand(
+      "attack",
+      "Play attacks on secure aggregation against the real machines; each once more without the check that stops it.");
   if (const auto code = parse_command_line(app, argc, argv)) return *code;
   set_log_level(LogLevel::warning);  // the coordinator's line per round is in metrics.jsonl
-  return report_outcome(app, simulations::run_command(run));
+  return report_outcome(app, attack->parsed() ? simulations::attack_command() : simulations::run_command(run));
 }
