@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <filesystem>
 #include <limits>
+
 #include <utility>
+#include "core/formats/hf_directory.h"
 
 namespace covey::adapters {
 namespace {
@@ -28,7 +30,7 @@ Result<std::shared_ptr<const text::Tokenizer>> open_tokenizer(const std::string&
                                                               const std::string& tokenizer_path, int vocab) {
   if (!tokenizer_path.empty()) return text::load_tokenizer(tokenizer_path);
   std::error_code ignored;
-  if (fs::is_directory(path, ignored)) return text::load_tokenizer(path);
+  if (fs::is_directory(path, ignored)) return text::load_tokenizer(formats::model_directory(path));
   const std::string name = fs::path(path).filename().string();
   if (name.starts_with("tok") || name.ends_with(".json") || name.ends_with(".gguf")) return text::load_tokenizer(path);
   if (!fs::exists(path, ignored)) return Error{ErrorCode::not_found, path + ": no such model"};

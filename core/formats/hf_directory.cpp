@@ -10,6 +10,10 @@ namespace {
 
 constexpr std::size_t kShardsMax = 4096;
 
+/// What the classes of the reference put before the names of their inner model's tensors.
+constexpr std::string_view kPrefixes[] = {"model.",      "transformer.", "gpt_neox.",   "bert.",          "roberta.",
+                                          "distilbert.", "albert.",      "mobilebert.", "model.decoder.", "rwkv."};
+
 bool exists(const std::string& path) {
   std::error_code error;
   return std::filesystem::exists(path, error);
@@ -55,8 +59,21 @@ Result<HfDirectory> HfDirectory::open(const std::string& path) {
   if (!result.config_.is_object()) {
     return Error{ErrorCode::corrupt_data, result.config_path() + ": is not a JSON object"};
   }
+  COVEY_TRY(result.read_generation_config());
   COVEY_TRY(result.open_shards());
   return result;
+}
+
+Status HfDirectory::read_generation_config() {
+  const std::string path = path_ + "/generation_config.json";
+  if (!exists(path)) return {};
+  COVEY_ASSIGN(const Json generation, Json::load(path, {.bytes_max = std::size_t{16} << 20}));
+  if (!generation.is_object()) return Error{ErrorCode::corrupt_data, path + ": is not a JSON object"};
+  for (const char* field : {"bos_token_id", "eos_token_id", "pad_token_id"}) {
+    const Json* value = generation.find(field);
+    if (value != nullptr && !value->is_null()) config_.set(field, *value);
+  }
+  return {};
 }
 
 Status HfDirectory::open_shards() {
@@ -118,9 +135,30 @@ std::vector<std::string> HfDirectory::tensor_names() const {
   return names;
 }
 
-const TensorView* HfDirectory::find(std::string_view name) const {
+const TensorView* HfDirectory::find_exact(std::string_view name) const {
   const auto it = index_.find(name);
   return it == index_.end() ? nullptr : it->second;
+}
+
+const TensorView* HfDirectory::find(std::string_view name) const {
+  std::vector<std::string> spellings{std::string(name)};
+  for (const std::string_view prefix : kPrefixes) {
+    if (name.starts_with(prefix)) {
+      spellings.emplace_back(name.substr(prefix.size()));
+    } else {
+      spellings.push_back(std::string(prefix) + std::string(name));
+    }
+  }
+  for (const std::string& spelling : spellings) {
+    if (const TensorView* tensor = find_exact(spelling)) return tensor;
+    for (const auto& [ours, theirs] :
+         {std::pair{"LayerNorm.weight", "LayerNorm.gamma"}, {"LayerNorm.bias", "LayerNorm.beta"}}) {
+      if (!spelling.ends_with(ours)) continue;
+      const std::string older = spelling.substr(0, spelling.size() - std::string_view(ours).size()) + theirs;
+      if (const TensorView* tensor = find_exact(older)) return tensor;
+    }
+  }
+  return nullptr;
 }
 
 Result<const TensorView*> HfDirectory::get(std::string_view name) const {

@@ -19,7 +19,9 @@ std::string model_directory(const std::string& path);
 /// Immutable, movable, thread-safe for reading. Tensor bytes stay valid while this object lives.
 class HfDirectory {
  public:
-  /// Opens config.json and model.safetensors, or every shard that model.safetensors.index.json names.
+  /// Opens config.json and model.safetensors, or every shard that model.safetensors.index.json names. `directory` may
+  /// be a folder of the hub's cache (model_directory). Ids of generation_config.json stand before config.json's, as
+  /// they do in the reference.
   /// @errors not_found: a file is missing, the message names it; corrupt_data: a file breaks its format, a tensor lies
   /// in two shards, or in another one than the index says; unsupported: weights only as a pickle (pytorch_model.bin).
   static Result<HfDirectory> open(const std::string& directory);
@@ -27,8 +29,11 @@ class HfDirectory {
   [[nodiscard]] const std::string& path() const { return path_; }
   [[nodiscard]] const Json& config() const { return config_; }
   [[nodiscard]] std::string config_path() const { return path_ + "/config.json"; }
-  /// Over all shards, by name.
+  /// Over all shards, by name, as the files spell them.
   [[nodiscard]] std::vector<std::string> tensor_names() const;
+  /// Also where the files spell the name otherwise: without the prefix of the class that it was saved from ("model.",
+  /// "transformer.", "bert.", ...) or with one more, "LayerNorm.gamma" and "beta" for its weight and bias. An exact
+  /// name comes first. nullptr where there is none.
   [[nodiscard]] const TensorView* find(std::string_view name) const;
   /// @errors not_found, with the directory's name.
   [[nodiscard]] Result<const TensorView*> get(std::string_view name) const;
@@ -37,6 +42,8 @@ class HfDirectory {
 
  private:
   [[nodiscard]] Status open_shards();
+  [[nodiscard]] Status read_generation_config();
+  [[nodiscard]] const TensorView* find_exact(std::string_view name) const;
 
   std::string path_;
   Json config_;
