@@ -10,6 +10,7 @@
 
 #include "adapters/adapter.h"
 #include "adapters/covey_model.h"
+#include "adapters/describe.h"
 #include "adapters/gguf_adapter.h"
 #include "adapters/workbench.h"
 #include "core/base/cpu.h"
@@ -21,12 +22,6 @@
 
 namespace covey::adapters {
 namespace {
-
-formats::Json leaf_names(const model::Model& model) {
-  std::set<std::string> leaves;
-  for (const auto& site : model.linear_sites()) leaves.insert(site.leaf);
-  return formats::Json(std::vector<std::string>(leaves.begin(), leaves.end()));
-}
 
 /// The tokenizer of a model path without loading the model's weights.
 Result<std::shared_ptr<const text::Tokenizer>> tokenizer_of(const CommonOptions& common) {
@@ -107,20 +102,8 @@ int thread_count(int threads) {
 }
 
 Status run_info(const CommonOptions& options, Console& console) {
-  COVEY_ASSIGN(const auto model, model::Model::load(options.model));
-  const auto& config = model->config();
-  console.result(formats::Json::object({{"family", config.family},
-                                        {"parameters", model->parameter_count()},
-                                        {"layers", config.layers},
-                                        {"hidden_size", config.hidden_size},
-                                        {"intermediate_size", config.intermediate_size},
-                                        {"heads", config.heads},
-                                        {"kv_heads", config.kv_heads},
-                                        {"head_dim", config.head_dim},
-                                        {"vocab_size", config.vocab_size},
-                                        {"context", config.context_max},
-                                        {"tied_head", config.tied_head},
-                                        {"linear_layers", leaf_names(*model)}}));
+  COVEY_ASSIGN(const formats::Json description, describe_model(options.model));
+  console.result(description);
   return {};
 }
 

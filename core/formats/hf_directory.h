@@ -29,6 +29,8 @@ class HfDirectory {
   [[nodiscard]] const std::string& path() const { return path_; }
   [[nodiscard]] const Json& config() const { return config_; }
   [[nodiscard]] std::string config_path() const { return path_ + "/config.json"; }
+  /// safetensors files.
+  [[nodiscard]] std::size_t files() const { return shards_.size(); }
   /// Over all shards, by name, as the files spell them.
   [[nodiscard]] std::vector<std::string> tensor_names() const;
   /// Also where the files spell the name otherwise: without the prefix of the class that it was saved from ("model.",
