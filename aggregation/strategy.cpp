@@ -1,11 +1,24 @@
 #include "aggregation/strategy.h"
 
+#include <algorithm>
 #include <array>
+#include <cmath>
 
 namespace covey::aggregation {
 namespace {
 
-constexpr std::array<StrategyTraits, 1> kTraits = {{{"mean", true}}};
+constexpr std::array<StrategyTraits, 8> kTraits = {{{"mean", true},
+                                                    {"median", false},
+                                                    {"trimmed_mean", false},
+                                                    {"krum", false},
+                                                    {"multi_krum", false},
+                                                    {"geometric_median", false},
+                                                    {"norm_bound", false},
+                                                    {"centred_clipping", false}}};
+
+Error bad(const std::string& what) {
+  return {ErrorCode::invalid_argument, "aggregation." + what};
+}
 
 }  // namespace
 
@@ -26,22 +39,70 @@ Result<Strategy> strategy_of(std::string_view name) {
   for (std::size_t i = 0; i < kTraits.size(); ++i) {
     if (name == kTraits[i].name) return static_cast<Strategy>(i);
   }
+  std::string known;
+  for (const StrategyTraits& entry : kTraits) known += (known.empty() ? "" : ", ") + std::string(entry.name);
   return Error{ErrorCode::invalid_argument,
-               "strategy: `" + std::string(name.substr(0, 32)) + "` is not known; this version has `mean`"};
+               "strategy: `" + std::string(name.substr(0, 32)) + "` is not known; write one of " + known};
 }
 
-Status check_supported(Strategy, wire::PrivacyMode mode) {
-  if (mode == wire::PrivacyMode::robust) return {};
-  return Error{ErrorCode::unsupported,
-               "privacy mode: only `robust` is built in this version (the coordinator is trusted and sees updates)"};
+std::size_t RuleConfig::bad_among(std::size_t n) const {
+  return static_cast<std::size_t>(std::ceil(byzantine * static_cast<double>(n) - 1e-9));
+}
+
+Status RuleConfig::check(std::size_t min_count) const {
+  if (!(byzantine >= 0 && byzantine < 0.5)) return bad("byzantine: write a share from 0 to below 0.5");
+  if (!(bound >= 0) || !std::isfinite(bound)) return bad("bound: write a norm above 0, or 0 for the round's median");
+  if (iterations < 1 || iterations > 100) return bad("iterations: write 1 to 100");
+  if (rule != Strategy::krum && rule != Strategy::multi_krum) return {};
+  const std::size_t f = bad_among(min_count);
+  if (min_count < 2 * f + 3) {
+    return bad("rule: " + std::string(traits(rule).name) + " against " + std::to_string(f) + " bad among `min` " +
+               std::to_string(min_count) + " updates needs at least " + std::to_string(2 * f + 3) +
+               "; raise `min` or lower `byzantine`");
+  }
+  if (rule == Strategy::multi_krum && select > min_count - f) {
+    return bad("select: at most " + std::to_string(min_count - f) + " of `min` updates can be kept");
+  }
+  return {};
+}
+
+Status check_supported(Strategy strategy, wire::PrivacyMode mode) {
+  if (mode != wire::PrivacyMode::robust) {
+    return Error{ErrorCode::unsupported,
+                 "privacy mode: only `robust` is built in this version (the coordinator is trusted and sees updates)"};
+  }
+  static_cast<void>(strategy);  // in `robust` mode single updates are seen, so every rule can work
+  return {};
 }
 
 Result<std::vector<float>> aggregate(Strategy strategy, const RunningSum& sum) {
-  switch (strategy) {
+  if (traits(strategy).needs_only_sums) return sum.mean();
+  return Error{ErrorCode::internal, std::string("strategy: ") + traits(strategy).name + " needs single updates"};
+}
+
+Result<std::vector<float>> aggregate(const RuleConfig& config, Rows rows) {
+  const std::size_t n = rows.size();
+  const std::size_t f = config.bad_among(n);
+  switch (config.rule) {
     case Strategy::mean:
-      return sum.mean();
+      break;
+    case Strategy::median:
+      return coordinate_median(rows);
+    case Strategy::trimmed_mean:
+      return trimmed_mean(rows,
+                          std::min(static_cast<double>(f) / static_cast<double>(std::max<std::size_t>(n, 1)), 0.4999));
+    case Strategy::krum:
+      return multi_krum(rows, f, 1);
+    case Strategy::multi_krum:
+      return multi_krum(rows, f, config.select > 0 ? config.select : n - std::min(f, n));
+    case Strategy::geometric_median:
+      return geometric_median(rows);
+    case Strategy::norm_bound:
+      return norm_bounded_mean(rows, config.bound);
+    case Strategy::centred_clipping:
+      return centred_clipping(rows, config.bound, config.iterations);
   }
-  return Error{ErrorCode::internal, "strategy: no such rule"};
+  return Error{ErrorCode::internal, "strategy: the mean needs sums, not single updates"};
 }
 
 }  // namespace covey::aggregation

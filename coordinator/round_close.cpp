@@ -1,6 +1,7 @@
 // The ends of a round: start, deadline, close, evaluate, publish, abort.
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 
 #include "adapters/adapter.h"
 #include "aggregation/strategy.h"
@@ -14,7 +15,12 @@ namespace covey::coordinator {
 Status RoundMachine::Impl::open_plan(wire::RoundPlan decoded) {
   plan = std::move(decoded);
   plan_hash = wire::plan_hash(round.plan);
-  COVEY_ASSIGN(sum, aggregation::RunningSum::create(aggregation::UpdateSpec::of(plan, values.size())));
+  const auto spec = aggregation::UpdateSpec::of(plan, values.size());
+  if (keeps_singles()) {
+    COVEY_ASSIGN(singles, aggregation::RobustSet::create(spec));
+  } else {
+    COVEY_ASSIGN(sum, aggregation::RunningSum::create(spec));
+  }
   return {};
 }
 
@@ -109,7 +115,9 @@ void RoundMachine::Impl::evaluate_candidate() {
 
 /// From committed rows alone: after a restart the same candidate comes out, bit for bit.
 Status RoundMachine::Impl::make_candidate() {
-  COVEY_ASSIGN(const auto mean_contribution, aggregation::aggregate(aggregation::Strategy::mean, *sum));
+  COVEY_ASSIGN(const auto mean_contribution, keeps_singles()
+                                                 ? aggregation::aggregate(config.aggregation, singles->rows())
+                                                 : aggregation::aggregate(config.aggregation.rule, *sum));
   const std::vector<double> wide(mean_contribution.begin(), mean_contribution.end());
   const std::vector<float> mean = adapters::recover(layout, wide, 1);
   double squares = 0;
@@ -130,7 +138,10 @@ void RoundMachine::Impl::on_evaluated(const Evaluated& event) {
   if (event.version != awaited) return;
   const Metrics metrics{event.loss, event.accuracy, event.tokens};
   effects.emplace_back(CancelTimer{TimerId::evaluation});
-  if (version.evaluated) return publish(metrics);
+  if (version.evaluated) {
+    if (const auto worse = canary(metrics)) return abort_round(*worse);
+    return publish(metrics);
+  }
   version.evaluated = true;
   version.metrics = metrics;
   write("versions", store::key_of(version.version), wire::encode(version));
@@ -140,6 +151,17 @@ void RoundMachine::Impl::on_evaluated(const Evaluated& event) {
   baseline.started_ms = baseline.ended_ms = now;
   effects.emplace_back(RoundEnded{RoundId{0}, true, "initial adapter", baseline});
   after_round();
+}
+
+/// Why a candidate is not published: its held-out loss grew over the allowed factor. The version before stays.
+std::optional<std::string> RoundMachine::Impl::canary(const Metrics& metrics) const {
+  if (config.loss_growth_max == 0 || !metrics.loss || !version.metrics.loss) return std::nullopt;
+  const double allowed = *version.metrics.loss * config.loss_growth_max;
+  if (std::isfinite(*metrics.loss) && *metrics.loss <= allowed) return std::nullopt;
+  char text[128];
+  std::snprintf(text, sizeof text, "canary: held-out loss went from %.4g to %.4g, over the factor %.4g; rolled back",
+                *version.metrics.loss, *metrics.loss, config.loss_growth_max);
+  return text;
 }
 
 void RoundMachine::Impl::publish(const Metrics& metrics) {
@@ -186,7 +208,12 @@ void RoundMachine::Impl::abort_round(const std::string& reason) {
 /// One commit for everything the round's end changes; then the world may see it.
 void RoundMachine::Impl::end_round(bool with_version) {
   write("rounds", store::key_of(round.round), wire::encode(round));
-  erase("sums", store::key_of(round.round));
+  if (keeps_singles()) {
+    for (const DeviceId& device : contributors.devices) erase("updates", store::key_of(round.round, device));
+    singles.reset();
+  } else {
+    erase("sums", store::key_of(round.round));
+  }
   flush();
   candidate.clear();
   candidate_optimizer.reset();

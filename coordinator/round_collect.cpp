@@ -261,7 +261,7 @@ void RoundMachine::Impl::complete(const DeviceId& device, Assembly whole) {
   if (wire::content_hash(whole.received) != whole.content) {
     return reject(device, whole.content, "its bytes do not have the announced hash");
   }
-  const auto weight = add_update(whole.received);
+  const auto weight = add_update(device, whole.received);
   if (!weight.ok()) return reject(device, whole.content, weight.error().message);
 
   CohortRow& row = cohort[device];
@@ -289,11 +289,16 @@ void RoundMachine::Impl::complete(const DeviceId& device, Assembly whole) {
   commit_within(config.group_commit_ms);
 }
 
-Result<std::uint32_t> RoundMachine::Impl::add_update(ByteSpan content) {
+Result<std::uint32_t> RoundMachine::Impl::add_update(const DeviceId& device, const Bytes& content) {
   const auto broken = [](std::string what) { return Error{ErrorCode::invalid_argument, std::move(what)}; };
   COVEY_ASSIGN(const auto update, wire::decode<wire::ClearUpdate>(content));
   if (update.round != round.round || update.plan != plan_hash) return broken("answers another plan");
-  COVEY_TRY(sum->add(update));
+  if (keeps_singles()) {
+    COVEY_TRY(singles->add(update));
+    write("updates", store::key_of(round.round, device), content);
+  } else {
+    COVEY_TRY(sum->add(update));
+  }
   return update.weight;
 }
 

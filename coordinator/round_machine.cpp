@@ -188,6 +188,8 @@ Status RoundMachine::Impl::restore_rounds(store::Store& store) {
 Status RoundMachine::Impl::restore_open_round(store::Store& store) {
   COVEY_ASSIGN(auto stored_plan, wire::decode<wire::RoundPlan>(round.plan));
   COVEY_TRY(open_plan(std::move(stored_plan)));
+  phase = round.state == RoundState::open ? Phase::collecting : Phase::evaluating;
+  if (keeps_singles()) return restore_singles(store);
   COVEY_ASSIGN(const auto stored_sum, store.get("sums", store::key_of(round.round)));
   if (stored_sum) {
     COVEY_ASSIGN(sum, aggregation::RunningSum::restore(sum->spec(), *stored_sum));
@@ -196,8 +198,20 @@ Status RoundMachine::Impl::restore_open_round(store::Store& store) {
     return Error{ErrorCode::corrupt_data, "store: the sum of round " + std::to_string(round.round.value) +
                                               " does not belong to its contributors"};
   }
-  phase = round.state == RoundState::open ? Phase::collecting : Phase::evaluating;
   return {};
+}
+
+Status RoundMachine::Impl::restore_singles(store::Store& store) {
+  std::set<DeviceId> kept;
+  COVEY_TRY(store.scan("updates", store::key_of(round.round), [&](ByteSpan key, ByteSpan value) -> Status {
+    COVEY_ASSIGN(const DeviceId device, store::device_in_key(key, 8));
+    COVEY_ASSIGN(const auto update, wire::decode<wire::ClearUpdate>(value));
+    kept.insert(device);
+    return singles->add(update);
+  }));
+  if (kept == contributed && singles->weight() == contributors.weight) return {};
+  return Error{ErrorCode::corrupt_data, "store: the updates of round " + std::to_string(round.round.value) +
+                                            " do not belong to its contributors; restore the last backup"};
 }
 
 void RoundMachine::Impl::on_started() {
@@ -287,7 +301,7 @@ void RoundMachine::Impl::commit_within(std::int64_t within_ms) {
 void RoundMachine::Impl::flush() {
   registry.flush(waiting_writes);
   if (waiting_updates > 0) {
-    write("sums", store::key_of(round.round), sum->serialize());
+    if (!keeps_singles()) write("sums", store::key_of(round.round), sum->serialize());
     write("contributors", store::key_of(round.round), wire::encode(contributors));
   }
   if (!waiting_writes.empty()) effects.emplace_back(Persist{std::exchange(waiting_writes, {})});

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "adapters/layout.h"
+#include "aggregation/robust_set.h"
 #include "aggregation/running_sum.h"
 #include "aggregation/server_optimizer.h"
 #include "coordinator/round_machine.h"
@@ -31,6 +32,8 @@ struct RoundMachine::Impl {
   Status restore(store::Store& store);
   Status restore_rounds(store::Store& store);
   Status restore_open_round(store::Store& store);
+  Status restore_singles(store::Store& store);
+  [[nodiscard]] bool keeps_singles() const { return !aggregation::traits(config.aggregation.rule).needs_only_sums; }
   void on_started();
   void on_timer(TimerId timer);
   void on_pause(bool pause);
@@ -61,7 +64,7 @@ struct RoundMachine::Impl {
   void store_cohort(const DeviceId& device);
   void complete(const DeviceId& device, Assembly whole);
   /// Decodes and checks an update against the plan, and adds it to the sum. @errors what breaks the plan.
-  Result<std::uint32_t> add_update(ByteSpan content);
+  Result<std::uint32_t> add_update(const DeviceId& device, const Bytes& content);
   void reject(const DeviceId& device, const wire::Hash& content, const std::string& why);
   void store_receipt(const DeviceId& device, const ReceiptRow& receipt);
 
@@ -76,6 +79,7 @@ struct RoundMachine::Impl {
   void evaluate_candidate();
   Status make_candidate();
   void on_evaluated(const Evaluated& event);
+  [[nodiscard]] std::optional<std::string> canary(const Metrics& metrics) const;
   void publish(const Metrics& metrics);
   void abort_round(const std::string& reason);
   void end_round(bool with_version);
@@ -103,7 +107,8 @@ struct RoundMachine::Impl {
   wire::RoundPlan plan;  ///< of `round`
   wire::Hash plan_hash{};
   std::map<DeviceId, CohortRow> cohort;
-  std::optional<aggregation::RunningSum> sum;  ///< of the open round
+  std::optional<aggregation::RunningSum> sum;     ///< of the open round, where the rule needs no more
+  std::optional<aggregation::RobustSet> singles;  ///< of the open round, where the rule looks at single updates
   ContributorsRow contributors;
   std::set<DeviceId> contributed;                              ///< the same devices, for look-up
   std::map<RoundId, std::map<DeviceId, ReceiptRow>> receipts;  ///< of the newest kReceiptRounds rounds

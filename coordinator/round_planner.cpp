@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "aggregation/robust_set.h"
 #include "aggregation/strategy.h"
 #include "aggregation/update.h"
 #include "core/base/rng.h"
@@ -64,9 +65,21 @@ Status TaskConfig::check() const {
     return bad("group commits need at least one update, and no negative times");
   }
   COVEY_TRY(server_optimizer.check());
-  COVEY_TRY(aggregation::check_supported(aggregation::Strategy::mean, privacy.mode));
+  COVEY_TRY(aggregation::check_supported(aggregation.rule, privacy.mode));
+  COVEY_TRY(aggregation.check(min_count));
+  if (loss_growth_max != 0 && !(loss_growth_max >= 1 && loss_growth_max <= 1e6)) {
+    return bad("canary.loss_growth_max: write a factor from 1, or 0 for none");
+  }
   const wire::RoundPlan plan = plan_round(*this, {}, RoundId{1}, 0);
-  COVEY_TRY(aggregation::UpdateSpec::of(plan, initial.size()).check());
+  const auto spec = aggregation::UpdateSpec::of(plan, initial.size());
+  COVEY_TRY(spec.check());
+  if (!aggregation::traits(aggregation.rule).needs_only_sums &&
+      aggregation::RobustSet::memory_bytes(spec) > rule_memory_bytes_max) {
+    return bad("aggregation.rule: keeping every single update takes up to " +
+               std::to_string(aggregation::RobustSet::memory_bytes(spec) >> 20) +
+               " MiB; raise aggregation.memory_mib_max (" + std::to_string(rule_memory_bytes_max >> 20) +
+               ") or lower the cohort");
+  }
   if (plan.update_bytes_max > assembly_bytes_max) {
     return bad("one update has " + std::to_string(plan.update_bytes_max) + " bytes, more than all uploads may hold (" +
                std::to_string(assembly_bytes_max) + ")");
@@ -134,6 +147,10 @@ wire::Hash task_identity(const TaskConfig& config) {
   for (const wire::FileBlob& file : config.model) hasher.update(wire::encode(file));
   hasher.update(config.adapter_layout).update_u64(config.seed);
   hasher.update_u64(static_cast<std::uint64_t>(config.server_optimizer.kind));
+  // What an open round keeps depends on it. The plain mean adds nothing: older stores had no other rule.
+  if (config.aggregation.rule != aggregation::Strategy::mean) {
+    hasher.update(std::string_view(aggregation::traits(config.aggregation.rule).name));
+  }
   return hasher.update(encode_values(config.initial)).finish().bytes;
 }
 

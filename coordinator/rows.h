@@ -8,7 +8,8 @@
 ///   versions   version         VersionRow          adapters   version   P little-endian f32
 ///   optimizer  "state"         server optimizer after the newest version
 ///   rounds     round           RoundRow            sums       round     running sum, erased when the round ends
-///   contributors round         ContributorsRow     (same commit as the sum it belongs to)
+///   updates    round, device   encoded ClearUpdate, where the rule looks at single updates; erased when the round ends
+///   contributors round         ContributorsRow     (same commit as the sum or the updates it belongs to)
 ///   cohort     round, device   CohortRow           receipts   round, device   ReceiptRow
 ///   devices    device          DeviceRow           incidents  round, device   one line of text
 #pragma once

@@ -60,6 +60,17 @@ void read_privacy(config::Section section, Privacy& out) {
   out.weight_max = count(section, "weight_max", out.weight_max, 1, 1'000'000);
 }
 
+void read_aggregation(config::Section section, TaskConfig& task) {
+  aggregation::RuleConfig& out = task.aggregation;
+  const std::string name = section.choice("rule", aggregation::strategy_names(), aggregation::traits(out.rule).name);
+  if (const auto rule = aggregation::strategy_of(name); rule.ok()) out.rule = *rule;
+  out.byzantine = section.real("byzantine", out.byzantine, 0, 0.499);
+  out.select = count(section, "select", out.select, 0, 100'000);
+  out.bound = section.real("bound", out.bound, 0, 1e9);
+  out.iterations = static_cast<int>(section.int64("iterations", out.iterations, 1, 100));
+  task.rule_memory_bytes_max = static_cast<std::uint64_t>(section.int64("memory_mib_max", 2048, 1, 1 << 24)) << 20;
+}
+
 std::string beside(const fs::path& folder, const std::string& path) {
   if (path.empty()) return path;
   return (folder / path).lexically_normal().string();
@@ -93,6 +104,11 @@ void read_rounds(config::Section root, TaskConfig& task) {
   read_local(root.section("local"), task.local);
   read_server_optimizer(root.section("server_optimizer"), task.server_optimizer);
   read_privacy(root.section("privacy"), task.privacy);
+  read_aggregation(root.section("aggregation"), task);
+  if (const Status fits = task.aggregation.check(task.min_count); !fits.ok()) {
+    root.problem("aggregation", "does not fit: " + fits.error().message);
+  }
+  task.loss_growth_max = root.section("canary").real("loss_growth_max", task.loss_growth_max, 0, 1e6);
 }
 
 adapters::LoraOptions read_adapter(config::Section section) {
@@ -236,6 +252,16 @@ server_optimizer: {name: fedavg, lr: 1.0}
 # robust: the coordinator is trusted and sees each update. Deltas are clipped to clip_norm (L2) and rounded to
 # value_bits; a device counts for up to weight_max examples (1: all devices count the same).
 privacy: {mode: robust, clip_norm: 10, value_bits: 16, weight_max: 1}
+
+# How updates become one. mean: only their sum is kept. median, trimmed_mean, krum, multi_krum, geometric_median,
+# norm_bound, centred_clipping (`robust` mode only) withstand a share `byzantine` of bad devices, count every device
+# once and keep each update until the round ends: about 5 bytes x values x devices, at most memory_mib_max.
+# Further keys: select (multi_krum), bound (norm_bound, centred_clipping; 0 = the round's median), iterations.
+aggregation: {rule: mean, byzantine: 0.2, memory_mib_max: 2048}
+
+# A version whose held-out loss is above this factor of the last one's is not published: the round is aborted.
+# 0 = never; needs `held_out`.
+canary: {loss_growth_max: 1.5}
 
 # The key that signs the roster. `roster_key` on the coordinator signs by itself, which is convenient and means that
 # whoever holds the coordinator can invent devices. Move the file away and delete this line to sign by

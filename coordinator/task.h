@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "aggregation/server_optimizer.h"
+#include "aggregation/strategy.h"
 #include "core/base/result.h"
 #include "core/wire/messages.h"
 
@@ -53,6 +54,9 @@ struct TaskConfig {
   LocalTraining local;
   aggregation::ServerOptimizerConfig server_optimizer;
   Privacy privacy;
+  aggregation::RuleConfig aggregation;
+  std::uint64_t rule_memory_bytes_max = std::uint64_t{2} << 30;  ///< of a rule that keeps single updates
+  double loss_growth_max = 0;  ///< canary: a version whose held-out loss is above this times the last is not published
 
   std::uint32_t group_commit_updates = 32;
   std::int64_t group_commit_ms = 500;

@@ -134,7 +134,7 @@ TEST_CASE("a stored sum is restored exactly, and a damaged one is refused") {
 
 TEST_CASE("strategies are known by name") {
   CHECK(strategy_of("mean").value() == Strategy::mean);
-  CHECK(strategy_names() == std::vector<std::string>{"mean"});
+  CHECK(strategy_names().front() == "mean");
   CHECK(traits(Strategy::mean).needs_only_sums);
-  CHECK(strategy_of("median").error().message == "strategy: `median` is not known; this version has `mean`");
+  CHECK(strategy_of("average").error().message.starts_with("strategy: `average` is not known; write one of mean, "));
 }
