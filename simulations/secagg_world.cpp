@@ -145,7 +145,7 @@ void SecAggWorld::advertise() {
       device.failure = made.error().message;
       continue;
     }
-    const auto status = server->on_advertise(device.id(), deliver(*made, device.bytes.sent));
+    const auto status = server->on_advertise(device.id(), sent(i, *made));
     if (!status.ok()) device.failure = status.error().message;
   }
 }
@@ -163,9 +163,9 @@ void SecAggWorld::mask_all_but(const DeviceId& left_out) {
 }
 
 void SecAggWorld::share() {
-  each<wire::SecureList>(DropAt::share, [&](std::uint32_t, Device& device, const wire::SecureList& list) -> Status {
+  each<wire::SecureList>(DropAt::share, [&](std::uint32_t i, Device& device, const wire::SecureList& list) -> Status {
     COVEY_ASSIGN(const auto boxes, device.client->share(list));
-    return server->on_boxes(device.id(), deliver(boxes, device.bytes.sent));
+    return server->on_boxes(device.id(), sent(i, boxes));
   });
 }
 
@@ -189,17 +189,17 @@ void SecAggWorld::mask() {
 
 void SecAggWorld::agree() {
   each<wire::SecureSurvivors>(DropAt::agree,
-                              [&](std::uint32_t, Device& device, const wire::SecureSurvivors& survivors) -> Status {
+                              [&](std::uint32_t i, Device& device, const wire::SecureSurvivors& survivors) -> Status {
                                 COVEY_ASSIGN(const auto agreed, device.client->agree(survivors));
-                                return server->on_agree(device.id(), deliver(agreed, device.bytes.sent));
+                                return server->on_agree(device.id(), sent(i, agreed));
                               });
 }
 
 void SecAggWorld::unmask() {
   each<wire::SecureUnmask>(DropAt::unmask,
-                           [&](std::uint32_t, Device& device, const wire::SecureUnmask& request) -> Status {
+                           [&](std::uint32_t i, Device& device, const wire::SecureUnmask& request) -> Status {
                              COVEY_ASSIGN(const auto shares, device.client->unmask(request));
-                             return server->on_shares(device.id(), deliver(shares, device.bytes.sent));
+                             return server->on_shares(device.id(), sent(i, shares));
                            });
 }
 

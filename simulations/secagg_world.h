@@ -123,6 +123,8 @@ class SecAggWorld {
   std::optional<aggregation::SecAggServer> server;
   /// Called with what is due to a device; may change it, or empty it (not delivered).
   std::function<void(std::uint32_t device, std::optional<wire::Message>&)> tamper;
+  /// Called with what a device sends (but for its upload); may change it.
+  std::function<void(std::uint32_t device, wire::Message&)> damage;
 
   /// What the device whose entropy this is holds in secret: an adversary knows it of the devices that it runs.
   [[nodiscard]] aggregation::SessionSecrets secrets(std::uint64_t entropy) const;
@@ -131,6 +133,13 @@ class SecAggWorld {
  private:
   std::vector<std::uint32_t> order();
   std::optional<wire::Message> due(std::uint32_t device);
+  /// deliver(), from a device and through `damage`.
+  template <class M>
+  M sent(std::uint32_t device, const M& message) {
+    wire::Message out(deliver(message, devices[device].bytes.sent));
+    if (damage) damage(device, out);
+    return std::get<M>(std::move(out));
+  }
   template <class Question, class Step>
   void each(DropAt phase, Step&& step);
 
