@@ -1,16 +1,20 @@
 // Models and adapters that we write, computed by a real llama.cpp (npm's node-llama-cpp) and by our engine.
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <iostream>
+#include <sstream>
 
 #include "adapters/convert.h"
 #include "adapters/gguf_adapter.h"
 #include "core/base/file.h"
 #include "core/base/rng.h"
 #include "core/base/thread_pool.h"
+#include "core/formats/gguf_vocabulary.h"
 #include "core/formats/json.h"
 #include "core/formats/tokenizer_spec.h"
 #include "core/model/engine.h"
+#include "core/text/tokenizer.h"
 #include "interop/llama_cpp_library.h"
 #include "support/support.h"
 
@@ -29,6 +33,7 @@ struct Question {
   std::vector<Ids> prompts;
   int tokens = 0;
   std::vector<Ids> texts;
+  std::vector<std::string> strings;
 };
 
 /// llama_judge.mjs's answers, in order.
@@ -44,7 +49,8 @@ std::vector<Json> ask(const std::vector<Question>& questions, const test::TempDi
                                     {"lora", q.lora},
                                     {"prompts", lists(q.prompts)},
                                     {"tokens", q.tokens},
-                                    {"texts", lists(q.texts)}}));
+                                    {"texts", lists(q.texts)},
+                                    {"strings", Json(q.strings)}}));
   }
   REQUIRE_OK(request.save(dir.file("request.json")));
   const auto result = test::run_command("node '" + test::source_dir() + "/tests/interop/llama_judge.mjs' '" +
@@ -57,9 +63,9 @@ std::vector<Json> ask(const std::vector<Question>& questions, const test::TempDi
   return {answers->items().begin(), answers->items().end()};
 }
 
-std::vector<Ids> greedy_of(const Json& answer) {
+std::vector<Ids> lists_of(const Json& answer, const char* field) {
   std::vector<Ids> out;
-  for (const Json& ids : answer.get_array("greedy").value()->items()) {
+  for (const Json& ids : answer.get_array(field).value()->items()) {
     Ids row;
     for (const Json& id : ids.items()) row.push_back(static_cast<std::int32_t>(id.as_int().value()));
     out.push_back(std::move(row));
@@ -170,6 +176,25 @@ std::optional<std::string> babyllama(const test::TempDir& dir) {
   return dir.file("baby.gguf");
 }
 
+/// Its own pieces, which lie beside it as text.
+std::shared_ptr<const text::Tokenizer> babyllama_tokenizer(const test::TempDir& dir) {
+  const auto path = test::data_path("babyllama-tok105/tok105.vocab");
+  if (!path) return nullptr;
+  std::vector<formats::ScoredPiece> pieces;
+  std::ifstream in(*path);
+  for (std::string line; std::getline(in, line);) {
+    const std::size_t tab = line.find('\t');
+    REQUIRE(tab != std::string::npos);
+    std::string piece = line.substr(0, tab);
+    if (piece.starts_with("\xE2\x96\x81")) piece.replace(0, 3, " ");
+    pieces.push_back({std::move(piece), std::stof(line.substr(tab + 1))});
+  }
+  REQUIRE_OK(formats::write_llama2c_tokenizer(dir.file("tokenizer.bin"), pieces));
+  const auto tokenizer = text::load_tokenizer(dir.file("tokenizer.bin"));
+  REQUIRE_OK(tokenizer);
+  return *tokenizer;
+}
+
 std::optional<std::string> stories(const test::TempDir& dir) {
   const auto model = test::data_path("stories260K/stories260K.bin");
   const auto tokenizer = test::data_path("stories260K/tok512.bin");
@@ -188,7 +213,7 @@ TEST_CASE("greedy continuations of 50 prompts are llama.cpp's, and logits agree 
   Ours ours(*path);
   const auto prompts = prompts_of(ours, 50, 512);
   const auto answer = ask({{.model = *path, .prompts = prompts, .tokens = 40}}, dir).front();
-  const auto theirs = greedy_of(answer);
+  const auto theirs = lists_of(answer, "greedy");
   REQUIRE(theirs.size() == 50);
   int equal = 0;
   for (std::size_t i = 0; i < prompts.size(); ++i) equal += ours.greedy(prompts[i], 40) == theirs[i] ? 1 : 0;
@@ -206,22 +231,25 @@ TEST_CASE("greedy continuations of 50 prompts are llama.cpp's, and logits agree 
 TEST_CASE("perplexity of stories260K and babyllama agrees with llama.cpp within 0.1 percent") {
   if (!interop::is_installed()) return;
   const test::TempDir dir;
+  const auto shakespeare = test::data_path("tinyshakespeare/input.txt");
+  const auto pieces = test::data_path("stories260K/tok512.bin");
+  if (!shakespeare || !pieces) return;
+  const auto all = read_text_file(*shakespeare);
+  REQUIRE_OK(all);
   for (const bool baby : {false, true}) {
     const auto path = baby ? babyllama(dir) : stories(dir);
-    if (!path) return;
+    const auto tokenizer = baby ? babyllama_tokenizer(dir) : text::load_tokenizer(*pieces).value();
+    if (!path || !tokenizer) return;
+    const auto ids = tokenizer->encode(all->substr(0, 6000), false);
     Ours ours(*path);
-    const int vocab = baby ? 105 : 512;
-    // A text that is neither the model's own nor noise: its continuations with one token in eight replaced.
-    Rng rng(3);
-    std::vector<Ids> texts = prompts_of(ours, 8, vocab);
+    std::vector<Ids> texts;
     std::size_t count = 0;
-    for (Ids& text : texts) {
-      const Ids more = ours.greedy(text, 120);
-      text.insert(text.end(), more.begin(), more.end());
-      for (std::size_t i = 1; i < text.size(); i += 8) {
-        text[i] = 3 + static_cast<std::int32_t>(rng.below(static_cast<std::uint64_t>(vocab - 3)));
-      }
+    for (std::size_t at = 0; at + 200 <= ids.size() && texts.size() < 10; at += 200) {
+      Ids text{1};
+      text.insert(text.end(), ids.begin() + static_cast<std::ptrdiff_t>(at),
+                  ids.begin() + static_cast<std::ptrdiff_t>(at) + 200);
       count += text.size() - 1;
+      texts.push_back(std::move(text));
     }
     const auto answer = ask({{.model = *path, .texts = texts}}, dir).front();
     const double theirs = sum_of(answer, "nll");
@@ -231,7 +259,64 @@ TEST_CASE("perplexity of stories260K and babyllama agrees with llama.cpp within 
     const double b = std::exp(theirs / static_cast<double>(count));
     std::cout << (baby ? "babyllama" : "stories260K") << ": perplexity " << a << " here, " << b << " there, over "
               << count << " tokens\n";
+    CHECK(count >= 1000);
     CHECK(std::abs(a - b) <= 0.001 * b);
+  }
+}
+
+namespace {
+
+/// Lines of plays, and what tokenizers stumble over.
+std::vector<std::string> strings_to_tokenize(const std::string& plays) {
+  std::vector<std::string> out = {"Once upon a time",         " two  spaces ",
+                                  "tab\tand\nlines\n\n",      "don't I'll we've",
+                                  "12345 3.14 1,000",         "caf\xC3\xA9 na\xC3\xAFve",
+                                  "\xE6\x97\xA5\xE6\x9C\xAC", "\xF0\x9F\x99\x82!",
+                                  "x = {\"a\": [1, 2]};",     "!!!???...",
+                                  "\xCE\xB1\xCE\xB2\xCE\xB3"};
+  std::istringstream in(plays);
+  for (std::string line; out.size() < 200 && std::getline(in, line);) {
+    if (!line.empty()) out.push_back(line);
+  }
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("llama.cpp cuts texts into our ids by the vocabularies that we write") {
+  if (!interop::is_installed()) return;
+  const test::TempDir dir;
+  const auto shakespeare = test::data_path("tinyshakespeare/input.txt");
+  const auto pieces = test::data_path("stories260K/tok512.bin");
+  const auto gpt2 = test::data_path("tok-gpt2/tokenizer.json");
+  const auto path = stories(dir);
+  if (!shakespeare || !pieces || !gpt2 || !path) return;
+  const auto strings = strings_to_tokenize(read_text_file(*shakespeare).value());
+  model::ModelConfig config;
+  config.vocab_size = 50257;
+  config.hidden_size = 8;
+  config.intermediate_size = 8;
+  config.layers = 1;
+  config.heads = 1;
+  config.kv_heads = 1;
+  config.head_dim = 8;
+  config.context_max = 256;
+  const auto model = model::Model::create(config, 1);
+  REQUIRE_OK(model);
+  REQUIRE_OK((*model)->save(dir.file("gpt2")));
+  REQUIRE_OK(convert_model(dir.file("gpt2"), dir.file("gpt2.gguf"), *gpt2));
+  const auto answers =
+      ask({{.model = *path, .strings = strings}, {.model = dir.file("gpt2.gguf"), .strings = strings}}, dir);
+  const std::string tokenizers[] = {*pieces, *gpt2};
+  for (std::size_t i = 0; i < 2; ++i) {
+    const auto tokenizer = text::load_tokenizer(tokenizers[i]);
+    REQUIRE_OK(tokenizer);
+    const auto theirs = lists_of(answers[i], "ids");
+    REQUIRE(theirs.size() == strings.size());
+    for (std::size_t j = 0; j < strings.size(); ++j) {
+      CAPTURE(strings[j]);
+      CHECK((*tokenizer)->encode(strings[j], false) == theirs[j]);
+    }
   }
 }
 
@@ -264,8 +349,8 @@ TEST_CASE("an adapter that llama.cpp applies from our GGUF continues as here, an
   std::vector<Ids> adapted;
   for (const Ids& prompt : prompts) adapted.push_back(ours.greedy(prompt, 30));
   CHECK(adapted != plain);  // or the adapter would prove nothing
-  CHECK(greedy_of(answers[0]) == adapted);
-  CHECK(greedy_of(answers[1]) == adapted);
+  CHECK(lists_of(answers[0], "greedy") == adapted);
+  CHECK(lists_of(answers[1], "greedy") == adapted);
 }
 
 TEST_CASE("quantized models that we write load in llama.cpp and continue as here") {

@@ -1,7 +1,7 @@
 // What a real llama.cpp computes: node llama_judge.mjs NODE_MODULES REQUEST.json
-// REQUEST: [{model, lora, prompts: [[id]], tokens, texts: [[id]]}]. Prints for each {greedy: [[id]], logits: [id: value of
-// the first prompt's last token], nll: [sum over each text's ids but the first]}. Vocabularies are left alone: ids in,
-// ids out.
+// REQUEST: [{model, lora, prompts: [[id]], tokens, texts: [[id]], strings: [text]}]. Prints for each {greedy: [[id]],
+// logits: [id: value of the first prompt's last token], nll: [sum over each text's ids but the first], ids: [[id] of each
+// string, without bos]}.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
@@ -35,14 +35,14 @@ function minusLogProbability(logits, token) {
   return top + Math.log(total) - logits.get(token);
 }
 
-async function judge({ model: modelPath, lora, prompts = [], tokens = 0, texts = [] }) {
+async function judge({ model: modelPath, lora, prompts = [], tokens = 0, texts = [], strings = [] }) {
   const model = await llama.loadModel({ modelPath, gpuLayers: 0 });
   const context = await model.createContext({
     contextSize: 256, threads: 1, flashAttention: false, lora: lora || undefined,
     experimentalKvCacheKeyType: "F32", experimentalKvCacheValueType: "F32"
   });
   const sequence = context.getSequence();
-  const answer = { greedy: [], logits: {}, nll: [] };
+  const answer = { greedy: [], logits: {}, nll: [], ids: strings.map((text) => model.tokenize(text, false)) };
   for (const prompt of prompts) {
     await sequence.clearHistory();
     let logits = await evaluate(sequence, prompt);
