@@ -129,9 +129,6 @@ Result<Conversion> to_directory(const SourceModel& source, const std::string& ou
   for (const std::string& type : widened_types) {
     done.not_held.push_back("blocks of " + type + ", whose values were written as F32");
   }
-  if (source.gguf && source.gguf->file().contains("general.license")) {
-    done.not_held.emplace_back("general.license and the other general.* keys");
-  }
   formats::Json config = source.config;
   config.set("torch_dtype", all_bf16 ? "bfloat16" : all_f16 ? "float16" : "float32");
   COVEY_TRY(formats::write_safetensors(out + "/model.safetensors", tensors, {{"format", "pt"}}));

@@ -56,6 +56,41 @@ std::vector<std::string> weight_names(const formats::GgufFamily& family, std::in
   return names;
 }
 
+void name_all(const std::vector<std::string>& names, const std::string& what, std::vector<std::string>& left_out) {
+  if (names.empty()) return;
+  std::string list;
+  for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
+  left_out.push_back(what + " " + list);
+}
+
+/// What the other formats have no place for: fields of config.json that compute nothing, files beside the weights.
+void name_side_files(const formats::HfDirectory& directory, const Json& kept, std::vector<std::string>& left_out) {
+  std::vector<std::string> fields;
+  for (const auto& member : directory.config().members()) {
+    if (!kept.contains(member.key) && !member.value.is_null()) fields.push_back(member.key);
+  }
+  name_all(fields, "config.json's", left_out);
+  std::vector<std::string> files;
+  std::error_code ignored;
+  for (const char* name : {"generation_config.json", "tokenizer_config.json", "special_tokens_map.json"}) {
+    if (fs::exists(directory.path() + "/" + name, ignored)) files.emplace_back(name);
+  }
+  name_all(files, "what is beside token ids and chat template in", left_out);
+}
+
+/// Keys that say nothing about the model's computation or vocabulary.
+void name_keys(const formats::GgufFile& file, std::string_view architecture, std::vector<std::string>& left_out) {
+  static const std::set<std::string_view> kOwn = {"general.architecture", "general.type", "general.file_type",
+                                                  "general.alignment", "general.quantization_version"};
+  std::vector<std::string> keys;
+  for (const auto& entry : file.entries()) {
+    const bool kept = kOwn.contains(entry.key) || entry.key.starts_with("tokenizer.") ||
+                      entry.key.starts_with("covey.") || entry.key.starts_with(std::string(architecture) + ".");
+    if (!kept) keys.emplace_back(entry.key.substr(0, 80));
+  }
+  name_all(keys, keys.size() == 1 ? "key" : "keys", left_out);
+}
+
 Result<SourceModel> open_directory(const std::string& path) {
   COVEY_ASSIGN(auto opened, formats::HfDirectory::open(path));
   auto directory = std::make_shared<formats::HfDirectory>(std::move(opened));
@@ -85,6 +120,7 @@ Result<SourceModel> open_directory(const std::string& path) {
     }
     source.left_out.push_back("tensor " + name);
   }
+  name_side_files(*directory, source.config, source.left_out);
   source.keep.push_back(std::move(directory));
   return source;
 }
@@ -103,6 +139,7 @@ Result<SourceModel> open_gguf(const std::string& path) {
     }
     source.tensors.push_back({tensor.name, tensor.source->type, tensor.source->shape, bytes});
   }
+  name_keys(opened.file(), opened.family().architecture, source.left_out);
   source.keep.push_back(std::move(turned));
   source.gguf = std::move(opened);
   return source;

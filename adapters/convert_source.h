@@ -26,7 +26,8 @@ struct SourceModel {
   std::string path;
   formats::Json config;  ///< every field that is computed, stated (model::config_to_hf)
   std::vector<SourceTensor> tensors;
-  std::vector<std::string> left_out;        ///< tensors that hold no weights (buffers), or a copy of a tied one
+  std::vector<std::string>
+      left_out;  ///< by name: buffers, a copy of a tied tensor, fields and keys that compute nothing
   std::optional<formats::GgufModel> gguf;   ///< where kind is gguf
   std::vector<std::shared_ptr<void>> keep;  ///< what the bytes are borrowed from
 };

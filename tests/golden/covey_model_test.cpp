@@ -165,6 +165,7 @@ TEST_CASE("bad input gets one line and exit code 2") {
   write(dir.file("heads.yaml"), "data: text.txt\nmodel: {hidden_size: 32, heads: 5}\n");
   write(dir.file("nodata.yaml"), "vocab_size: 300\n");
   write(dir.file("cut.bin"), "too short");
+  write(dir.file("cut.gguf"), "GG");
   const std::string model = b.model;
   const std::string train =
       "train " + model + " --data " + dir.file("text.txt") + " --out " + dir.file("o") + " --config ";
@@ -180,6 +181,11 @@ TEST_CASE("bad input gets one line and exit code 2") {
       {"eval " + model + " --data " + dir.file("text.txt") + " --batch 0", "--batch"},
       {"info " + dir.file("cut.bin"), "cut.bin"},
       {"info " + dir.path(), "config.json"},
+      {"info " + dir.file("cut.gguf"), "cut.gguf: is not a GGUF file"},
+      {"convert " + model + " " + dir.file("other"), "of one kind"},
+      {"convert /nowhere " + dir.file("m.gguf"), "/nowhere"},
+      {"quantize " + model + " --scheme q5_k --out " + dir.file("m.gguf"), "--scheme"},
+      {"quantize " + model + " --scheme q8_0 --out " + dir.file("m.bin"), "must end in .gguf"},
       {"generate " + model + " --tokens many", "--tokens"},
       {"detokenize " + model + " --file " + dir.file("ids"), "not a token id"},
       {"detokenize " + model + " --file " + dir.file("far.ids"), "far.ids"},

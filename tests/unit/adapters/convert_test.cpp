@@ -184,6 +184,26 @@ TEST_CASE("what a target cannot hold is refused by name where it changes the res
   CHECK_FALSE(quantize_model(dir.file("hf"), dir.file("m.bin"), GgmlType::q8_0, "").ok());
 }
 
+TEST_CASE("what is left behind without changing the result is named") {
+  const test::TempDir dir;
+  save_tiny(tiny_config("llama"), dir.file("hf"));
+  auto config = formats::Json::load(dir.file("hf/config.json")).value();
+  config.set("initializer_range", 0.02).set("transformers_version", "4.40.0");
+  REQUIRE_OK(config.save(dir.file("hf/config.json")));
+  REQUIRE_OK(write_file_durably(dir.file("hf/generation_config.json"), std::string_view(R"({"top_p": 0.9})")));
+  const auto says = [](const Result<Conversion>& done, const std::string& part) {
+    REQUIRE_OK(done);
+    bool found = false;
+    for (const auto& what : done->not_held) found = found || what.find(part) != std::string::npos;
+    CHECK_MESSAGE(found, part);
+  };
+  const auto out = convert_model(dir.file("hf"), dir.file("m.gguf"), "");
+  says(out, "config.json's initializer_range, transformers_version");
+  says(out, "generation_config.json");
+  says(out, "tokenizer");
+  says(convert_model(dir.file("m.gguf"), dir.file("back"), ""), "key general.name");
+}
+
 TEST_CASE("golden models go through GGUF and back bit for bit") {
   for (const char* name : {"llama", "llama_rope3", "qwen2"}) {
     const auto path = test::golden_path(name);
