@@ -103,7 +103,7 @@ const std::vector<double>& default_orders() {
     std::vector<double> out;
     for (int tenth = 11; tenth < 110; ++tenth) out.push_back(tenth / 10.0);
     for (int order = 12; order < 64; ++order) out.push_back(order);
-    for (int order = 64; order <= 1024; order *= 2) out.push_back(order);
+    for (int order = 64; order <= 65536; order *= 2) out.push_back(order);
     return out;
   }();
   return orders;

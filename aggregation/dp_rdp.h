@@ -20,7 +20,7 @@ double rdp_poisson_gaussian(double q, double sigma, double alpha);
 /// The smallest epsilon over `orders` whose divergences are `rdp`; at least 0. infinity where no order gives one.
 double epsilon_of_rdp(std::span<const double> orders, std::span<const double> rdp, double delta);
 
-/// 1.1 to 10.9 by 0.1, 12 to 63, then powers of 2 to 1024: what the ledger uses.
+/// 1.1 to 10.9 by 0.1, 12 to 63, then powers of 2 to 65536: what the ledger uses.
 const std::vector<double>& default_orders();
 
 /// Epsilon of `steps` releases.

@@ -3,6 +3,8 @@
 #include <string>
 #include <utility>
 
+#include <cmath>
+
 #include "aggregation/serial.h"
 #include "core/base/assert.h"
 
@@ -10,7 +12,7 @@ namespace covey::aggregation {
 namespace {
 
 constexpr std::uint32_t kMagic = 0x4d555343;  // "CSUM"
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 
 Error full(const UpdateSpec& spec) {
   return {ErrorCode::resource_exhausted,
@@ -28,7 +30,13 @@ Status RunningSum::add(const wire::ClearUpdate& update) {
   if (contributors_ >= spec_.contributors_max) return full(spec_);
   COVEY_ASSIGN(const auto q, open_update(spec_, update));
   const auto weight = static_cast<std::int64_t>(update.weight);
-  for (std::size_t i = 0; i < q.size(); ++i) words_[i] += weight * q[i];
+  double squares = 0;
+  for (std::size_t i = 0; i < q.size(); ++i) {
+    words_[i] += weight * q[i];
+    squares += static_cast<double>(q[i]) * q[i];
+  }
+  constexpr double kClipped = 0.999;  // a clipped vector has the norm C, give or take its rounding
+  if (std::sqrt(squares) < kClipped * spec_.clip_norm * spec_.scale()) ++unclipped_;
   weight_ += update.weight;
   ++contributors_;
   return {};
@@ -40,6 +48,7 @@ Status RunningSum::merge(const RunningSum& other) {
   for (std::size_t i = 0; i < words_.size(); ++i) words_[i] += other.words_[i];
   weight_ += other.weight_;
   contributors_ += other.contributors_;
+  unclipped_ += other.unclipped_;
   return {};
 }
 
@@ -53,13 +62,14 @@ Result<std::vector<float>> RunningSum::mean() const {
 
 Bytes RunningSum::serialize() const {
   Bytes out;
-  out.reserve(32 + 8 * words_.size());
+  out.reserve(36 + 8 * words_.size());
   put_u32(out, kMagic);
   put_u32(out, kVersion);
   put_u64(out, words_.size());
   put_u64(out, weight_);
   put_u32(out, contributors_);
   put_u32(out, spec_.value_bits);
+  put_u32(out, unclipped_);
   for (const std::int64_t word : words_) put_u64(out, static_cast<std::uint64_t>(word));
   return out;
 }
@@ -69,7 +79,7 @@ Result<RunningSum> RunningSum::restore(const UpdateSpec& spec, ByteSpan bytes) {
   const auto corrupt = [](const char* what) {
     return Error{ErrorCode::corrupt_data, std::string("stored sum: ") + what + "; restore the last backup"};
   };
-  if (bytes.size() != 32 + 8 * spec.values) return corrupt("has another length than the plan's");
+  if (bytes.size() != 36 + 8 * spec.values) return corrupt("has another length than the plan's");
   StateReader in(bytes);
   if (in.u32() != kMagic || in.u32() != kVersion) return corrupt("is not one, or of another version");
   RunningSum sum(spec);
@@ -77,6 +87,7 @@ Result<RunningSum> RunningSum::restore(const UpdateSpec& spec, ByteSpan bytes) {
   sum.weight_ = in.u64();
   sum.contributors_ = in.u32();
   if (values != spec.values || in.u32() != spec.value_bits) return corrupt("belongs to another plan");
+  sum.unclipped_ = in.u32();
   for (std::int64_t& word : sum.words_) word = static_cast<std::int64_t>(in.u64());
   if (const char* fault = sum.implausible(); fault != nullptr) return corrupt(fault);
   return sum;
@@ -97,6 +108,7 @@ Result<RunningSum> RunningSum::from_parts(const UpdateSpec& spec, std::vector<st
 }
 
 const char* RunningSum::implausible() const {
+  if (unclipped_ > contributors_) return "counts more updates than it has";
   const std::uint64_t weight_max = std::uint64_t{contributors_} * spec_.weight_max;
   if (contributors_ > spec_.contributors_max || weight_ < contributors_ || weight_ > weight_max) {
     return "has more contributors or weight than the plan allows";

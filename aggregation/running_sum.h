@@ -30,7 +30,7 @@ class RunningSum {
   /// shape (P): sum of w x / sum of w, in units of the delta. @errors invalid_argument: nobody contributed.
   [[nodiscard]] Result<std::vector<float>> mean() const;
 
-  /// For the store: 32 + 8 x P bytes.
+  /// For the store: 36 + 8 x P bytes.
   [[nodiscard]] Bytes serialize() const;
   /// @errors corrupt_data: not a sum of this spec, or one that no set of updates can give.
   static Result<RunningSum> restore(const UpdateSpec& spec, ByteSpan bytes);
@@ -42,6 +42,9 @@ class RunningSum {
   [[nodiscard]] const UpdateSpec& spec() const { return spec_; }
   [[nodiscard]] std::uint32_t contributors() const { return contributors_; }
   [[nodiscard]] std::uint64_t weight() const { return weight_; }
+  /// Contributors whose update is shorter than 0.999 C: those that clipping left alone, as far as norms tell. 0 where
+  /// single updates were never seen (from_parts).
+  [[nodiscard]] std::uint32_t unclipped() const { return unclipped_; }
   [[nodiscard]] std::span<const std::int64_t> words() const { return words_; }
   bool operator==(const RunningSum&) const = default;
 
@@ -54,6 +57,7 @@ class RunningSum {
   std::vector<std::int64_t> words_;  ///< (P)
   std::uint64_t weight_ = 0;
   std::uint32_t contributors_ = 0;
+  std::uint32_t unclipped_ = 0;
 };
 
 }  // namespace covey::aggregation

@@ -84,6 +84,10 @@ Result<wire::ClearUpdate> protect(const wire::RoundPlan& plan, const wire::Hash&
   return update;
 }
 
+double update_norm_max(const UpdateSpec& spec) {
+  return (spec.clip_norm * spec.scale() + std::sqrt(static_cast<double>(spec.values))) * (1 + 1e-9);
+}
+
 Result<std::vector<std::int32_t>> open_update(const UpdateSpec& spec, const wire::ClearUpdate& update) {
   COVEY_TRY(spec.check());
   if (update.count != spec.values || update.bits != spec.value_bits) {
@@ -98,9 +102,7 @@ Result<std::vector<std::int32_t>> open_update(const UpdateSpec& spec, const wire
   COVEY_ASSIGN(auto q, unpack_signed(update.words, spec.values, spec.value_bits));
   double squares = 0;
   for (const std::int32_t value : q) squares += static_cast<double>(value) * static_cast<double>(value);
-  // Rounding moves each value by less than 1, so an honest vector stays below C S + sqrt(P).
-  const double bound = spec.clip_norm * spec.scale() + std::sqrt(static_cast<double>(spec.values));
-  if (std::sqrt(squares) > bound * (1 + 1e-9)) {
+  if (std::sqrt(squares) > update_norm_max(spec)) {
     return Error{ErrorCode::invalid_argument, "update: its norm is above the plan's clip_norm"};
   }
   return q;

@@ -56,6 +56,10 @@ RandomBits seeded_bits(const std::array<std::uint8_t, 32>& seed);
 Result<wire::ClearUpdate> protect(const wire::RoundPlan& plan, const wire::Hash& plan_hash,
                                   std::span<const float> delta, std::uint64_t weight, const RandomBits& random);
 
+/// The largest L2 norm of a quantized update that open_update() lets pass: C S + sqrt(P), since rounding moves each
+/// value of an honest vector by less than 1.
+double update_norm_max(const UpdateSpec& spec);
+
 /// Checks an update that came from a peer and unpacks it. @return shape (P), |q| <= magnitude_max().
 /// @errors invalid_argument: not what the spec says: count, bits, weight, length, a word out of range, or an L2 norm
 /// above C beyond what rounding may add.

@@ -103,7 +103,7 @@ TEST_CASE("a stored sum is restored exactly, and a damaged one is refused") {
   RunningSum sum = sum_of(spec);
   REQUIRE_OK(sum.add(update_of(spec, {100, -2, 3, -4}, 5)));
   const Bytes stored = sum.serialize();
-  CHECK(stored.size() == 32 + 8 * 4);
+  CHECK(stored.size() == 36 + 8 * 4);
   const auto back = RunningSum::restore(spec, stored);
   REQUIRE_OK(back);
   CHECK(*back == sum);
