@@ -132,7 +132,8 @@ Result<Conversion> to_directory(const SourceModel& source, const std::string& ou
   formats::Json config = source.config;
   config.set("torch_dtype", all_bf16 ? "bfloat16" : all_f16 ? "float16" : "float32");
   COVEY_TRY(formats::write_safetensors(out + "/model.safetensors", tensors, {{"format", "pt"}}));
-  COVEY_TRY(tokenizer_to_directory(source, tokenizer, out, done.not_held));
+  COVEY_ASSIGN(const std::int64_t vocab, source.config.get_int("vocab_size"));
+  COVEY_TRY(tokenizer_to_directory(source.path, tokenizer, vocab, out, done.not_held));
   COVEY_TRY(config.save(out + "/config.json"));
   return done;
 }

@@ -4,7 +4,6 @@
 #include <filesystem>
 
 #include "core/base/file.h"
-#include "core/base/log.h"
 #include "core/formats/gguf_vocabulary.h"
 #include "core/formats/hf_directory.h"
 
@@ -77,26 +76,26 @@ std::vector<std::string> tokenizer_files(const std::string& model, const std::st
   return out;
 }
 
-Status copy_tokenizer(const std::vector<std::string>& files, const std::string& directory) {
-  if (files.empty()) log_warning("convert", "no tokenizer was found, none was written");
+Status tokenizer_to_directory(const std::string& model, const std::string& tokenizer, std::int64_t vocab,
+                              const std::string& directory, std::vector<std::string>& not_held) {
+  if (tokenizer.empty() && model.ends_with(".gguf")) {
+    COVEY_ASSIGN(const auto file, formats::GgufFile::open(model));
+    if (file.contains("tokenizer.ggml.tokens")) {
+      COVEY_TRY(held_or_named(formats::write_hf_tokenizer(file, directory, not_held), not_held));
+      // Beside tokenizer.model, for programs that read no protocol buffers; ours is one of them.
+      std::vector<std::string> only_there;
+      const auto pieces = formats::llama2c_vocabulary(file, only_there);
+      if (!pieces.ok() || !only_there.empty()) return {};
+      return formats::write_llama2c_tokenizer((fs::path(directory) / "tokenizer.bin").string(), *pieces);
+    }
+  }
+  const auto files = tokenizer_files(model, tokenizer, vocab);
+  if (files.empty()) not_held.emplace_back("a tokenizer: none was found; name one with --tokenizer");
   for (const fs::path file : files) {
     const std::string name = file.extension() == ".bin" ? "tokenizer.bin" : file.filename().string();
     COVEY_TRY(duplicate(file, fs::path(directory) / name));
   }
   return {};
-}
-
-Status tokenizer_to_directory(const SourceModel& source, const std::string& tokenizer, const std::string& directory,
-                              std::vector<std::string>& not_held) {
-  if (const auto* own = own_vocabulary(source, tokenizer)) {
-    return held_or_named(formats::write_hf_tokenizer(*own, directory, not_held), not_held);
-  }
-  const auto files = tokenizer_files(source.path, tokenizer, rows_of(source));
-  if (files.empty()) {
-    not_held.emplace_back("a tokenizer: none was found; name one with --tokenizer");
-    return {};
-  }
-  return copy_tokenizer(files, directory);
 }
 
 Status tokenizer_to_gguf(const SourceModel& source, const std::string& tokenizer, formats::GgufWriter& out,

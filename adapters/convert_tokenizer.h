@@ -13,14 +13,13 @@ namespace covey::adapters {
 /// those of the model's directory, or tokenizer.bin or tok<vocab>.bin beside a file.
 std::vector<std::string> tokenizer_files(const std::string& model, const std::string& tokenizer, std::int64_t vocab);
 
-/// Copies them into a Hugging Face directory; a llama2.c tokenizer is named tokenizer.bin there, where loaders look.
-/// A line for the log says so where there are none. @errors io_error.
-Status copy_tokenizer(const std::vector<std::string>& files, const std::string& directory);
-
 /// Each appends to `not_held` what the target cannot hold, the whole tokenizer included: weights are converted all the
 /// same, and --tokenizer may name it later. @errors io_error, corrupt_data.
-Status tokenizer_to_directory(const SourceModel& source, const std::string& tokenizer, const std::string& directory,
-                              std::vector<std::string>& not_held);
+///
+/// Into a Hugging Face directory: a GGUF's own vocabulary as tokenizer.json or tokenizer.model, files as they are; a
+/// llama2.c tokenizer is named tokenizer.bin there, where loaders look. `vocab`: as tokenizer_files().
+Status tokenizer_to_directory(const std::string& model, const std::string& tokenizer, std::int64_t vocab,
+                              const std::string& directory, std::vector<std::string>& not_held);
 Status tokenizer_to_gguf(const SourceModel& source, const std::string& tokenizer, formats::GgufWriter& out,
                          std::vector<std::string>& not_held);
 /// As tokenizer.bin beside `model`; a file that is there already stands.

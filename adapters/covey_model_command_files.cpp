@@ -4,6 +4,7 @@
 #include "adapters/convert_tokenizer.h"
 #include "adapters/covey_model.h"
 #include "adapters/gguf_adapter.h"
+#include "core/base/log.h"
 
 namespace covey::adapters {
 namespace {
@@ -41,8 +42,10 @@ Status run_adapter_merge(const AdapterFileOptions& options, Console& console) {
   COVEY_ASSIGN(const Adapter adapter, load_adapter(options.in, *model));
   COVEY_TRY(merge_into(*model, adapter));
   COVEY_TRY(model->save(options.out));
-  COVEY_TRY(copy_tokenizer(tokenizer_files(options.common.model, options.common.tokenizer, model->config().vocab_size),
-                           options.out));
+  std::vector<std::string> not_held;
+  COVEY_TRY(tokenizer_to_directory(options.common.model, options.common.tokenizer, model->config().vocab_size,
+                                   options.out, not_held));
+  for (const std::string& what : not_held) log_warning("merge", "not held: " + what);
   console.result(formats::Json::object({{"out", options.out}, {"sites", adapter.layout().lora.size()}}));
   return {};
 }

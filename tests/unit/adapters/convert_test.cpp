@@ -168,6 +168,8 @@ TEST_CASE("llama2.c, GGUF and a directory hold one model with its tokenizer") {
   CHECK(bytes_of(dir.file("out/tokenizer.bin")) == bytes_of(*tokenizer));
   REQUIRE_OK(convert_model(dir.file("s.gguf"), dir.file("hf"), ""));
   CHECK(logits(dir.file("hf")) == logits(*bin));
+  CHECK(bytes_of(dir.file("hf/tokenizer.bin")) == bytes_of(*tokenizer));
+  CHECK(std::filesystem::exists(dir.file("hf/tokenizer.model")));
 }
 
 TEST_CASE("what a target cannot hold is refused by name where it changes the result") {
