@@ -1,6 +1,6 @@
 /// Compares the engine with golden directories: what an independent implementation computed on tiny models (forward,
 /// loss, LoRA and soft-prompt gradients, directional derivative, twenty steps of AdamW and SGD). The layout of a
-/// directory and the limits are those of golden/README.md (causal language models).
+/// directory and the limits are those of golden/README.md.
 #pragma once
 
 #include <string>

@@ -17,11 +17,23 @@ void for_tiles(ThreadPool& pool, const AttentionShape& shape, std::size_t tiles,
   }
 }
 
+AttentionShape whole(AttentionShape shape) {
+  const auto fill = [&](HeadStride& at, int heads) {
+    if (at.head == 0) at.head = shape.D;
+    if (at.row == 0) at.row = heads * at.head;
+  };
+  fill(shape.q_at, shape.heads);
+  fill(shape.k_at, shape.kv_heads);
+  fill(shape.v_at, shape.kv_heads);
+  return shape;
+}
+
 }  // namespace
 
-void attention_forward(ThreadPool& pool, const AttentionShape& shape, const float* q, const float* k, const float* v,
+void attention_forward(ThreadPool& pool, const AttentionShape& given, const float* q, const float* k, const float* v,
                        float* out, float* lse) {
   // One tile per row and head; its blocks of queries follow each other.
+  const AttentionShape shape = whole(given);
   const auto heads = static_cast<std::size_t>(shape.heads);
   for_tiles(pool, shape, shape.rows.size() * heads, [&](std::size_t tile) {
     const AttentionRow& row = shape.rows[tile / heads];
@@ -31,7 +43,8 @@ void attention_forward(ThreadPool& pool, const AttentionShape& shape, const floa
   });
 }
 
-void attention_jvp(ThreadPool& pool, const AttentionShape& shape, const AttentionJvp& args) {
+void attention_jvp(ThreadPool& pool, const AttentionShape& given, const AttentionJvp& args) {
+  const AttentionShape shape = whole(given);
   const auto heads = static_cast<std::size_t>(shape.heads);
   for_tiles(pool, shape, shape.rows.size() * heads, [&](std::size_t tile) {
     const AttentionRow& row = shape.rows[tile / heads];
@@ -41,11 +54,15 @@ void attention_jvp(ThreadPool& pool, const AttentionShape& shape, const Attentio
   });
 }
 
-void attention_backward(ThreadPool& pool, const AttentionShape& shape, const AttentionBackward& args) {
+void attention_backward(ThreadPool& pool, const AttentionShape& given, const AttentionBackward& args) {
   // Heads that share keys share a tile: their dk and dv are summed in order.
+  const AttentionShape shape = whole(given);
   const auto kv_heads = static_cast<std::size_t>(shape.kv_heads);
+  const auto bias_size = static_cast<std::size_t>(shape.heads) * static_cast<std::size_t>(2 * shape.reach - 1);
   for_tiles(pool, shape, shape.rows.size() * kv_heads, [&](std::size_t tile) {
-    isa_table().attention_backward(shape, shape.rows[tile / kv_heads], static_cast<int>(tile % kv_heads), args);
+    AttentionBackward own = args;
+    if (own.dbias != nullptr) own.dbias += tile / kv_heads * bias_size;
+    isa_table().attention_backward(shape, shape.rows[tile / kv_heads], static_cast<int>(tile % kv_heads), own);
   });
 }
 

@@ -42,11 +42,11 @@ void gemm(ThreadPool& pool, GemmOp op, int M, int N, int K, const float* a, cons
     g.m = M - m0 < t.m ? M - m0 : t.m;
     g.n = N - n0 < t.n ? N - n0 : t.n;
     g.k = K;
-    g.lda = op == GemmOp::tn ? M : K;
+    g.lda = options.a_row > 0 ? options.a_row : (op == GemmOp::tn ? M : K);
     g.a = op == GemmOp::tn ? a + m0 : a + m0 * g.lda;
-    g.ldb = op == GemmOp::nt ? K : N;
+    g.ldb = options.b_row > 0 ? options.b_row : (op == GemmOp::nt ? K : N);
     g.b = op == GemmOp::nt ? b + n0 * g.ldb : b + n0;
-    g.ldc = N;
+    g.ldc = options.y_row > 0 ? options.y_row : N;
     g.c = y + m0 * g.ldc + n0;
     g.alpha = options.alpha;
     g.accumulate = options.accumulate;

@@ -1,4 +1,4 @@
-/// Dense f32 matrix products. All matrices row-major and contiguous; cut into tiles that depend on the shape alone, so
+/// Dense f32 matrix products. All matrices row-major; cut into tiles that depend on the shape alone, so
 /// the bits are the same for any number of threads (they may differ between instruction sets).
 #pragma once
 
@@ -9,6 +9,9 @@ namespace covey::kernels {
 struct GemmOptions {
   float alpha = 1;
   bool accumulate = false;  ///< add to what `y` holds instead of overwriting it
+  long a_row = 0;           ///< floats from one row of the first operand to the next; 0: contiguous
+  long b_row = 0;           ///< of the second
+  long y_row = 0;           ///< of the result
 };
 
 /// y (M,N) = alpha x (M,K) w (N,K)^T: a linear layer's forward pass, w as [out, in].

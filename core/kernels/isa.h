@@ -4,8 +4,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/kernels/activation.h"
 #include "core/kernels/attention.h"
+#include "core/kernels/norm.h"
 #include "core/kernels/rope.h"
+#include "core/kernels/wkv.h"
 
 namespace covey::kernels {
 
@@ -31,27 +34,29 @@ constexpr int kKeyBlock = 64;
 /// Ranges [begin, end) are of rows, elements or columns.
 struct IsaTable {
   void (*gemm)(const GemmTile& tile);
-  void (*rmsnorm_forward)(int begin, int end, int H, const float* x, const float* weight, float eps, float* y,
-                          float* inverse);
-  void (*rmsnorm_recompute)(int begin, int end, int H, const float* x, const float* weight, const float* inverse,
-                            float* y);
-  void (*rmsnorm_backward)(int begin, int end, int H, const float* dy, const float* x, const float* weight,
-                           const float* inverse, float* dx);
+  void (*norm_forward)(int begin, int end, const NormArgs& args, const float* x, float* y, const NormStats& stats,
+                       bool measure);
+  void (*norm_backward)(int begin, int end, const NormArgs& args, const float* dy, const float* x,
+                        const NormStats& stats, bool accumulate, float* dx);
+  void (*norm_jvp)(int begin, int end, const NormArgs& args, const float* x, const NormStats& stats, const float* x_t,
+                   float* y_t);
   void (*rope)(int begin, int end, const RopeArgs& args, float sign, float* x);
-  void (*swiglu_forward)(std::size_t begin, std::size_t end, const float* gate, const float* up, float* h);
-  void (*swiglu_backward)(std::size_t begin, std::size_t end, const float* dh, float* gate, float* up);
+  void (*activation_forward)(const ActivationArgs& args, std::size_t n, const float* gate, const float* up, float* h);
+  void (*activation_backward)(const ActivationArgs& args, std::size_t n, const float* dh, const float* gate,
+                              const float* up, float* dgate, float* dup);
+  void (*activation_jvp)(const ActivationArgs& args, std::size_t n, const float* gate, const float* up,
+                         const float* gate_t, const float* up_t, float* h_t);
   double (*cross_entropy_row)(int V, int target, float* logits, float grad_scale, bool backward, std::uint8_t* correct);
   void (*attention_forward)(const AttentionShape& shape, const AttentionRow& row, int head, int query_begin,
                             const float* q, const float* k, const float* v, float* out, float* lse);
-  void (*rmsnorm_jvp)(int begin, int end, int H, const float* x, const float* weight, const float* inverse,
-                      const float* x_t, float* y_t);
-  void (*swiglu_jvp)(std::size_t begin, std::size_t end, const float* gate, const float* up, const float* gate_t,
-                     const float* up_t, float* h_t);
   double (*cross_entropy_jvp_row)(int V, int target, const float* logits, const float* logits_t);
   void (*attention_jvp)(const AttentionShape& shape, const AttentionRow& row, int head, int query_begin,
                         const AttentionJvp& args);
   void (*attention_backward)(const AttentionShape& shape, const AttentionRow& row, int kv_head,
                              const AttentionBackward& args);
+  void (*wkv_forward)(const WkvArgs& args, const AttentionRow& row, int channel, float* y, float* states);
+  void (*wkv_backward)(const WkvArgs& args, const AttentionRow& row, int channel, const WkvBackward& grads);
+  void (*wkv_jvp)(const WkvArgs& args, const AttentionRow& row, int channel, const float* k_t, const float* v_t, float* y_t);
 };
 
 /// The table of chosen_isa().

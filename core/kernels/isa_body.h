@@ -16,13 +16,27 @@ namespace {
 #include "core/kernels/isa_gemm.inl"
 #include "core/kernels/isa_rows.inl"
 #include "core/kernels/isa_attention.inl"
+#include "core/kernels/isa_wkv.inl"
 // clang-format on
 }  // namespace
 
 static constexpr IsaTable kTable = {
-    gemm,           rmsnorm_forward,       rmsnorm_recompute, rmsnorm_backward,   rope,
-    swiglu_forward, swiglu_backward,       cross_entropy_row, attention_forward,  rmsnorm_jvp,
-    swiglu_jvp,     cross_entropy_jvp_row, attention_jvp,     attention_backward,
+    .gemm = gemm,
+    .norm_forward = norm_forward,
+    .norm_backward = norm_backward,
+    .norm_jvp = norm_jvp,
+    .rope = rope,
+    .activation_forward = activation_forward,
+    .activation_backward = activation_backward,
+    .activation_jvp = activation_jvp,
+    .cross_entropy_row = cross_entropy_row,
+    .attention_forward = attention_forward,
+    .cross_entropy_jvp_row = cross_entropy_jvp_row,
+    .attention_jvp = attention_jvp,
+    .attention_backward = attention_backward,
+    .wkv_forward = wkv_forward,
+    .wkv_backward = wkv_backward,
+    .wkv_jvp = wkv_jvp,
 };
 
 }  // namespace covey::kernels::COVEY_ISA_NAMESPACE

@@ -1,127 +1,288 @@
 // Row-wise loops. Included inside a namespace by isa_body.h.
 
-static void rmsnorm_forward(int begin, int end, int H, const float* x, const float* weight, float eps, float* y,
-                            float* inverse) {
-  for (long n = begin; n < end; ++n) {
-    const float* xn = x + n * H;
-    float* yn = y + n * H;
-    V16 sum{};
-    long i = 0;
-    for (; i + 16 <= H; i += 16) sum += load(xn + i) * load(xn + i);
-    const V16 rest = load_part(xn + i, H - i, 0);
-    sum += rest * rest;
-    const float inv = 1.0F / __builtin_sqrtf(sum_lanes(sum) / static_cast<float>(H) + eps);
-    inverse[n] = inv;
-    for (i = 0; i < H; ++i) yn[i] = (xn[i] * inv) * weight[i];
+/// Weights of one group; a missing weight is 1, a missing bias 0.
+struct NormWeights {
+  const float* weight;
+  const float* bias;
+  float offset;
+
+  V16 w16(long i, long n) const {
+    if (weight == nullptr) return splat(1.0F);
+    return (n == 16 ? load(weight + i) : load_part(weight + i, n, 0)) + offset;
+  }
+};
+
+static inline NormWeights weights_of(const NormArgs& a, long head) {
+  const long at = a.own_weights ? head * a.H : 0;
+  return {a.weight == nullptr ? nullptr : a.weight + at, a.bias == nullptr ? nullptr : a.bias + at, a.weight_offset};
+}
+
+/// y = (x - mean) * inverse * w + bias.
+static inline void norm_write(const NormWeights& w, long H, const float* x, float mean, float inverse, float* y) {
+  if (w.weight != nullptr && w.bias == nullptr && w.offset == 0 && mean == 0) {  // llama's: the most frequent
+    for (long i = 0; i < H; ++i) y[i] = (x[i] * inverse) * w.weight[i];
+    return;
+  }
+  for (long i = 0; i < H; ++i) {
+    const float normed = (x[i] - mean) * inverse;
+    const float scaled = w.weight == nullptr ? normed : normed * (w.weight[i] + w.offset);
+    y[i] = w.bias == nullptr ? scaled : scaled + w.bias[i];
   }
 }
 
-static void rmsnorm_recompute(int begin, int end, int H, const float* x, const float* weight, const float* inverse,
-                              float* y) {
+static inline float mean_of(const float* x, long H) {
+  V16 sum{};
+  long i = 0;
+  for (; i + 16 <= H; i += 16) sum += load(x + i);
+  sum += load_part(x + i, H - i, 0);
+  return sum_lanes(sum) / static_cast<float>(H);
+}
+
+/// Mean of the squares of x - mean.
+static inline float spread_of(const float* x, long H, float mean) {
+  V16 sum{};
+  long i = 0;
+  for (; i + 16 <= H; i += 16) {
+    const V16 d = load(x + i) - mean;
+    sum += d * d;
+  }
+  const V16 d = load_part(x + i, H - i, mean) - mean;
+  sum += d * d;
+  return sum_lanes(sum) / static_cast<float>(H);
+}
+
+static void norm_forward(int begin, int end, const NormArgs& a, const float* x, float* y, const NormStats& stats,
+                         bool measure) {
   for (long n = begin; n < end; ++n) {
-    const float* xn = x + n * H;
-    float* yn = y + n * H;
-    const float inv = inverse[n];
-    for (long i = 0; i < H; ++i) yn[i] = (xn[i] * inv) * weight[i];
+    for (long h = 0; h < a.heads; ++h) {
+      const float* xn = x + n * a.x_row + h * a.H;
+      const long row = n * a.heads + h;
+      float mean = 0;
+      float inverse = 1;
+      if (a.kind != NormKind::affine) {
+        if (measure) {
+          if (a.kind == NormKind::layer) stats.mean[row] = mean_of(xn, a.H);
+          const float center = a.kind == NormKind::layer ? stats.mean[row] : 0;
+          stats.inverse[row] = 1.0F / __builtin_sqrtf(spread_of(xn, a.H, center) + a.eps);
+        }
+        if (a.kind == NormKind::layer) mean = stats.mean[row];
+        inverse = stats.inverse[row];
+      }
+      norm_write(weights_of(a, h), a.H, xn, mean, inverse, y + n * a.y_row + h * a.H);
+    }
   }
 }
 
-static void rmsnorm_backward(int begin, int end, int H, const float* dy, const float* x, const float* weight,
-                             const float* inverse, float* dx) {
+/// With g = dy * w: layer: dx = inverse (g - mean(g) - xhat mean(g xhat)); rms: without the first mean.
+static void norm_backward(int begin, int end, const NormArgs& a, const float* dy, const float* x,
+                          const NormStats& stats, bool accumulate, float* dx) {
   for (long n = begin; n < end; ++n) {
-    const float* xn = x + n * H;
-    const float* dyn = dy + n * H;
-    float* dxn = dx + n * H;
-    V16 sum{};
-    long i = 0;
-    for (; i + 16 <= H; i += 16) sum += load(dyn + i) * load(weight + i) * load(xn + i);
-    sum += load_part(dyn + i, H - i, 0) * load_part(weight + i, H - i, 0) * load_part(xn + i, H - i, 0);
-    const float inv = inverse[n];
-    const float c = sum_lanes(sum) * inv * inv * inv / static_cast<float>(H);
-    for (i = 0; i < H; ++i) dxn[i] += (dyn[i] * weight[i]) * inv - xn[i] * c;
-  }
-}
-
-static void rmsnorm_jvp(int begin, int end, int H, const float* x, const float* weight, const float* inverse,
-                        const float* x_t, float* y_t) {
-  for (long n = begin; n < end; ++n) {
-    const float* xn = x + n * H;
-    const float* tn = x_t + n * H;
-    float* yn = y_t + n * H;
-    V16 sum{};
-    long i = 0;
-    for (; i + 16 <= H; i += 16) sum += load(xn + i) * load(tn + i);
-    sum += load_part(xn + i, H - i, 0) * load_part(tn + i, H - i, 0);
-    const float inv = inverse[n];
-    const float c = sum_lanes(sum) * inv * inv * inv / static_cast<float>(H);
-    for (i = 0; i < H; ++i) yn[i] = (tn[i] * inv - xn[i] * c) * weight[i];
-  }
-}
-
-static void rope(int begin, int end, const RopeArgs& args, float sign, float* x) {
-  const long half = args.D / 2;
-  for (long n = begin; n < end; ++n) {
-    const float* c = args.cosine + args.position[n] * half;
-    const float* s = args.sine + args.position[n] * half;
-    for (long h = 0; h < args.heads; ++h) {
-      float* x1 = x + (n * args.heads + h) * args.D;
-      float* x2 = x1 + half;
-      for (long i = 0; i < half; ++i) {
-        const float a = x1[i];
-        const float b = x2[i];
-        const float turn = s[i] * sign;
-        x1[i] = a * c[i] - b * turn;
-        x2[i] = b * c[i] + a * turn;
+    for (long h = 0; h < a.heads; ++h) {
+      const float* xn = x + n * a.x_row + h * a.H;
+      const float* dyn = dy + n * a.y_row + h * a.H;
+      float* dxn = dx + n * a.x_row + h * a.H;
+      const long row = n * a.heads + h;
+      const NormWeights w = weights_of(a, h);
+      const float inverse = a.kind == NormKind::affine ? 1.0F : stats.inverse[row];
+      const float mean = a.kind == NormKind::layer ? stats.mean[row] : 0.0F;
+      float shift = 0;
+      float pull = 0;  // times (x - mean)
+      if (a.kind != NormKind::affine) {
+        V16 sum{};
+        V16 moved{};
+        for (long i = 0; i < a.H; i += 16) {
+          const long left = a.H - i < 16 ? a.H - i : 16;
+          const V16 g = (left == 16 ? load(dyn + i) : load_part(dyn + i, left, 0)) * w.w16(i, left);
+          sum += g;
+          moved += g * ((left == 16 ? load(xn + i) : load_part(xn + i, left, mean)) - mean);
+        }
+        if (a.kind == NormKind::layer) shift = sum_lanes(sum) * inverse / static_cast<float>(a.H);
+        pull = sum_lanes(moved) * inverse * inverse * inverse / static_cast<float>(a.H);
+      }
+      for (long i = 0; i < a.H; ++i) {
+        const float g = w.weight == nullptr ? dyn[i] : dyn[i] * (w.weight[i] + w.offset);
+        const float d = g * inverse - shift - (xn[i] - mean) * pull;
+        dxn[i] = accumulate ? dxn[i] + d : d;
       }
     }
   }
 }
 
-static inline V16 sigmoid16(V16 x) {
-  return 1.0F / (1.0F + exp16(-x));
-}
-
-static void swiglu_forward(std::size_t begin, std::size_t end, const float* gate, const float* up, float* h) {
-  std::size_t i = begin;
-  for (; i + 16 <= end; i += 16) {
-    const V16 g = load(gate + i);
-    store(h + i, g * sigmoid16(g) * load(up + i));
-  }
-  const long rest = static_cast<long>(end - i);
-  const V16 g = load_part(gate + i, rest, 0);
-  store_part(h + i, rest, g * sigmoid16(g) * load_part(up + i, rest, 0));
-}
-
-static void swiglu_backward(std::size_t begin, std::size_t end, const float* dh, float* gate, float* up) {
-  for (std::size_t i = begin; i < end; i += 16) {
-    const bool whole = i + 16 <= end;
-    const long rest = static_cast<long>(end - i);
-    const V16 d = whole ? load(dh + i) : load_part(dh + i, rest, 0);
-    const V16 g = whole ? load(gate + i) : load_part(gate + i, rest, 0);
-    const V16 u = whole ? load(up + i) : load_part(up + i, rest, 0);
-    const V16 s = sigmoid16(g);
-    const V16 dg = d * u * s * (1.0F + g * (1.0F - s));
-    const V16 du = d * g * s;
-    if (whole) {
-      store(gate + i, dg);
-      store(up + i, du);
-    } else {
-      store_part(gate + i, rest, dg);
-      store_part(up + i, rest, du);
+static void norm_jvp(int begin, int end, const NormArgs& a, const float* x, const NormStats& stats, const float* x_t,
+                     float* y_t) {
+  for (long n = begin; n < end; ++n) {
+    for (long h = 0; h < a.heads; ++h) {
+      const float* xn = x + n * a.x_row + h * a.H;
+      const float* tn = x_t + n * a.x_row + h * a.H;
+      float* yn = y_t + n * a.y_row + h * a.H;
+      const long row = n * a.heads + h;
+      const NormWeights w = weights_of(a, h);
+      const float inverse = a.kind == NormKind::affine ? 1.0F : stats.inverse[row];
+      const float mean = a.kind == NormKind::layer ? stats.mean[row] : 0.0F;
+      const float drift = a.kind == NormKind::layer ? mean_of(tn, a.H) : 0.0F;
+      float pull = 0;
+      if (a.kind != NormKind::affine) {
+        V16 moved{};
+        for (long i = 0; i < a.H; i += 16) {
+          const long left = a.H - i < 16 ? a.H - i : 16;
+          moved += load_part(tn + i, left, 0) * (load_part(xn + i, left, mean) - mean);
+        }
+        pull = sum_lanes(moved) * inverse * inverse * inverse / static_cast<float>(a.H);
+      }
+      for (long i = 0; i < a.H; ++i) {
+        const float t = (tn[i] - drift) * inverse - (xn[i] - mean) * pull;
+        yn[i] = w.weight == nullptr ? t : t * (w.weight[i] + w.offset);
+      }
     }
   }
 }
 
-static void swiglu_jvp(std::size_t begin, std::size_t end, const float* gate, const float* up, const float* gate_t,
-                       const float* up_t, float* h_t) {
-  for (std::size_t i = begin; i < end; i += 16) {
-    const long n = end - i < 16 ? static_cast<long>(end - i) : 16;
-    const V16 g = load_part(gate + i, n, 0);
-    const V16 s = sigmoid16(g);
-    const V16 slope = s * (1.0F + g * (1.0F - s));
-    const V16 t = slope * load_part(gate_t + i, n, 0) * load_part(up + i, n, 0) + g * s * load_part(up_t + i, n, 0);
-    store_part(h_t + i, n, t);
+static void rope(int begin, int end, const RopeArgs& args, float sign, float* x) {
+  const long half = args.D / 2;
+  const long step = args.neighbours ? 2 : 1;
+  const long other = args.neighbours ? 1 : half;
+  for (long n = begin; n < end; ++n) {
+    const float* c = args.cosine + args.position[n] * half;
+    const float* s = args.sine + args.position[n] * half;
+    for (long h = 0; h < args.heads; ++h) {
+      float* x1 = x + n * args.row + h * args.head;
+      float* x2 = x1 + other;
+      if (step == 1) {
+        for (long i = 0; i < half; ++i) {
+          const float a = x1[i];
+          const float b = x2[i];
+          const float turn = s[i] * sign;
+          x1[i] = a * c[i] - b * turn;
+          x2[i] = b * c[i] + a * turn;
+        }
+        continue;
+      }
+      for (long i = 0; i < half; ++i) {
+        const float a = x1[i * step];
+        const float b = x2[i * step];
+        const float turn = s[i] * sign;
+        x1[i * step] = a * c[i] - b * turn;
+        x2[i * step] = b * c[i] + a * turn;
+      }
+    }
   }
+}
+
+/// f(x) and f'(x).
+struct ValueAndSlope {
+  V16 value;
+  V16 slope;
+};
+
+template <Activation kKind>
+static inline ValueAndSlope activate(V16 x, float limit) {
+  if constexpr (kKind == Activation::identity) {
+    return {x, splat(1.0F)};
+  } else if constexpr (kKind == Activation::silu) {
+    const V16 s = sigmoid16(x);
+    return {x * s, s * (1.0F + x * (1.0F - s))};
+  } else if constexpr (kKind == Activation::gelu) {
+    const V16 cdf = 0.5F * (1.0F + erf16(x * 0.70710678F));
+    const V16 density = 0.39894228F * exp16(-0.5F * x * x);
+    return {x * cdf, cdf + x * density};
+  } else if constexpr (kKind == Activation::gelu_tanh) {
+    const V16 x2 = x * x;
+    const V16 t = tanh16(0.79788456F * (x + 0.044715F * x * x2));
+    const V16 slope = 0.79788456F * (1.0F + 0.134145F * x2);
+    return {0.5F * x * (1.0F + t), 0.5F * (1.0F + t) + 0.5F * x * (1.0F - t * t) * slope};
+  } else if constexpr (kKind == Activation::quick_gelu) {
+    const V16 s = sigmoid16(1.702F * x);
+    return {x * s, s * (1.0F + 1.702F * x * (1.0F - s))};
+  } else if constexpr (kKind == Activation::relu) {
+    return {x > splat(0) ? x : V16{}, x > splat(0) ? splat(1.0F) : V16{}};
+  } else if constexpr (kKind == Activation::relu_squared) {
+    const V16 r = x > splat(0) ? x : V16{};
+    return {r * r, 2.0F * r};
+  } else if constexpr (kKind == Activation::tanh) {
+    const V16 t = tanh16(x);
+    return {t, 1.0F - t * t};
+  } else if constexpr (kKind == Activation::sigmoid) {
+    const V16 s = sigmoid16(x);
+    return {s, s * (1.0F - s)};
+  } else if constexpr (kKind == Activation::clip) {
+    const V16 low = x > splat(-limit) ? x : splat(-limit);
+    const V16 cut = low < splat(limit) ? low : splat(limit);
+    return {cut, cut == x ? splat(1.0F) : V16{}};
+  } else {
+    const V16 t = tanh16(x / limit);
+    return {limit * t, 1.0F - t * t};
+  }
+}
+
+/// Calls f with the activation as a compile-time constant.
+template <typename F>
+static inline void with_activation(Activation kind, const F& f) {
+  switch (kind) {
+    case Activation::identity: return f.template operator()<Activation::identity>();
+    case Activation::silu: return f.template operator()<Activation::silu>();
+    case Activation::gelu: return f.template operator()<Activation::gelu>();
+    case Activation::gelu_tanh: return f.template operator()<Activation::gelu_tanh>();
+    case Activation::quick_gelu: return f.template operator()<Activation::quick_gelu>();
+    case Activation::relu: return f.template operator()<Activation::relu>();
+    case Activation::relu_squared: return f.template operator()<Activation::relu_squared>();
+    case Activation::tanh: return f.template operator()<Activation::tanh>();
+    case Activation::sigmoid: return f.template operator()<Activation::sigmoid>();
+    case Activation::soft_cap: return f.template operator()<Activation::soft_cap>();
+    case Activation::clip: return f.template operator()<Activation::clip>();
+  }
+}
+
+static inline V16 load_up_to(const float* p, long n) {
+  return n >= 16 ? load(p) : load_part(p, n, 0);
+}
+static inline void store_up_to(float* p, long n, V16 v) {
+  if (n >= 16) {
+    store(p, v);
+  } else {
+    store_part(p, n, v);
+  }
+}
+
+static void activation_forward(const ActivationArgs& args, std::size_t count, const float* gate, const float* up,
+                               float* h) {
+  with_activation(args.kind, [&]<Activation kKind>() {
+    const long n = static_cast<long>(count);
+    for (long i = 0; i < n; i += 16) {
+      const V16 f = activate<kKind>(load_up_to(gate + i, n - i), args.limit).value;
+      store_up_to(h + i, n - i, up == nullptr ? f : f * load_up_to(up + i, n - i));
+    }
+  });
+}
+
+static void activation_backward(const ActivationArgs& args, std::size_t count, const float* dh, const float* gate,
+                                const float* up, float* dgate, float* dup) {
+  with_activation(args.kind, [&]<Activation kKind>() {
+    const long n = static_cast<long>(count);
+    for (long i = 0; i < n; i += 16) {
+      const V16 d = load_up_to(dh + i, n - i);
+      const ValueAndSlope f = activate<kKind>(load_up_to(gate + i, n - i), args.limit);
+      if (up == nullptr) {
+        store_up_to(dgate + i, n - i, d * f.slope);
+        continue;
+      }
+      const V16 u = load_up_to(up + i, n - i);
+      store_up_to(dgate + i, n - i, d * u * f.slope);
+      store_up_to(dup + i, n - i, d * f.value);
+    }
+  });
+}
+
+static void activation_jvp(const ActivationArgs& args, std::size_t count, const float* gate, const float* up,
+                           const float* gate_t, const float* up_t, float* h_t) {
+  with_activation(args.kind, [&]<Activation kKind>() {
+    const long n = static_cast<long>(count);
+    for (long i = 0; i < n; i += 16) {
+      const ValueAndSlope f = activate<kKind>(load_up_to(gate + i, n - i), args.limit);
+      V16 t = f.slope * load_up_to(gate_t + i, n - i);
+      if (up != nullptr) t = t * load_up_to(up + i, n - i) + f.value * load_up_to(up_t + i, n - i);
+      store_up_to(h_t + i, n - i, t);
+    }
+  });
 }
 
 /// Sum over the vocabulary of softmax(logits) logits_t, less the target's logits_t.

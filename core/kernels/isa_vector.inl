@@ -64,3 +64,43 @@ static inline V16 exp16(V16 x) {
   const V16 y = p * (V16)exponent;
   return kept > low ? y : V16{};
 }
+
+static inline V16 sigmoid16(V16 x) {
+  return 1.0F / (1.0F + exp16(-x));
+}
+
+/// tanh, absolute error below 2e-7 and relative near 0 too: a polynomial there (coefficients: Cephes, tanhf), else by
+/// the exponential.
+static inline V16 tanh16(V16 x) {
+  const V16 x2 = x * x;
+  V16 p = splat(-5.70498872745e-3F);
+  p = p * x2 + 2.06390887954e-2F;
+  p = p * x2 - 5.37397155531e-2F;
+  p = p * x2 + 1.33314422036e-1F;
+  p = p * x2 - 3.33332819422e-1F;
+  const V16 near = x + x * x2 * p;
+  const V16 size = x < splat(0) ? -x : x;
+  const V16 capped = size < splat(20.0F) ? size : splat(20.0F);
+  const V16 far = 1.0F - 2.0F / (exp16(2.0F * capped) + 1.0F);
+  return size < splat(0.625F) ? near : (x < splat(0) ? -far : far);
+}
+
+/// erf, absolute error below 3e-7. Source: Abramowitz and Stegun, 7.1.26; Maclaurin's series near 0.
+static inline V16 erf16(V16 x) {
+  const V16 size = x < splat(0) ? -x : x;
+  const V16 t = 1.0F / (1.0F + 0.3275911F * size);
+  V16 p = splat(1.061405429F);
+  p = p * t - 1.453152027F;
+  p = p * t + 1.421413741F;
+  p = p * t - 0.284496736F;
+  p = p * t + 0.254829592F;
+  const V16 far = 1.0F - p * t * exp16(-size * size);
+  const V16 x2 = x * x;
+  V16 q = splat(1.0F / 216);
+  q = q * x2 - 1.0F / 42;
+  q = q * x2 + 0.1F;
+  q = q * x2 - 1.0F / 3;
+  q = q * x2 + 1.0F;
+  const V16 near = 1.12837917F * x * q;
+  return size < splat(0.3F) ? near : (x < splat(0) ? -far : far);
+}

@@ -4,37 +4,60 @@
 #include "core/kernels/tiles.h"
 
 namespace covey::kernels {
+namespace {
 
-void rmsnorm_forward(ThreadPool& pool, int N, int H, const float* x, const float* weight, float eps, float* y,
-                     float* inverse) {
-  for_rows(pool, N, H,
-           [&](int begin, int end) { isa_table().rmsnorm_forward(begin, end, H, x, weight, eps, y, inverse); });
+NormArgs whole(NormArgs args) {
+  if (args.x_row == 0) args.x_row = static_cast<long>(args.heads) * args.H;
+  if (args.y_row == 0) args.y_row = static_cast<long>(args.heads) * args.H;
+  return args;
 }
 
-void rmsnorm_recompute(ThreadPool& pool, int N, int H, const float* x, const float* weight, const float* inverse,
-                       float* y) {
-  for_rows(pool, N, H,
-           [&](int begin, int end) { isa_table().rmsnorm_recompute(begin, end, H, x, weight, inverse, y); });
+}  // namespace
+
+void norm_forward(ThreadPool& pool, const NormArgs& args, const float* x, float* y, const NormStats& stats) {
+  const NormArgs a = whole(args);
+  for_rows(pool, a.N, a.heads * a.H,
+           [&](int begin, int end) { isa_table().norm_forward(begin, end, a, x, y, stats, true); });
 }
 
-void rmsnorm_backward(ThreadPool& pool, int N, int H, const float* dy, const float* x, const float* weight,
-                      const float* inverse, float* dx) {
-  for_rows(pool, N, H,
-           [&](int begin, int end) { isa_table().rmsnorm_backward(begin, end, H, dy, x, weight, inverse, dx); });
+void norm_recompute(ThreadPool& pool, const NormArgs& args, const float* x, float* y, const NormStats& stats) {
+  const NormArgs a = whole(args);
+  for_rows(pool, a.N, a.heads * a.H,
+           [&](int begin, int end) { isa_table().norm_forward(begin, end, a, x, y, stats, false); });
 }
 
-void rmsnorm_jvp(ThreadPool& pool, int N, int H, const float* x, const float* weight, const float* inverse,
-                 const float* x_t, float* y_t) {
-  for_rows(pool, N, H,
-           [&](int begin, int end) { isa_table().rmsnorm_jvp(begin, end, H, x, weight, inverse, x_t, y_t); });
+void norm_backward(ThreadPool& pool, const NormArgs& args, const float* dy, const float* x, const NormStats& stats,
+                   bool accumulate, float* dx) {
+  const NormArgs a = whole(args);
+  for_rows(pool, a.N, a.heads * a.H,
+           [&](int begin, int end) { isa_table().norm_backward(begin, end, a, dy, x, stats, accumulate, dx); });
 }
 
-void rmsnorm_backward_weight(ThreadPool& pool, int N, int H, const float* dy, const float* x, const float* inverse,
-                             float* dweight) {
-  for_pieces(pool, static_cast<std::size_t>(H), 64, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t n = 0; n < static_cast<std::size_t>(N); ++n) {
-      const std::size_t at = n * static_cast<std::size_t>(H);
-      for (std::size_t i = begin; i < end; ++i) dweight[i] += dy[at + i] * (x[at + i] * inverse[n]);
+void norm_jvp(ThreadPool& pool, const NormArgs& args, const float* x, const NormStats& stats, const float* x_t,
+              float* y_t) {
+  const NormArgs a = whole(args);
+  for_rows(pool, a.N, a.heads * a.H,
+           [&](int begin, int end) { isa_table().norm_jvp(begin, end, a, x, stats, x_t, y_t); });
+}
+
+void norm_backward_weight(ThreadPool& pool, const NormArgs& args, const float* dy, const float* x,
+                          const NormStats& stats, float* dweight, float* dbias) {
+  const NormArgs a = whole(args);
+  const auto H = static_cast<std::size_t>(a.H);
+  for_pieces(pool, H, 64, [&](std::size_t begin, std::size_t end) {
+    for (long n = 0; n < a.N; ++n) {
+      for (long h = 0; h < a.heads; ++h) {
+        const float* xn = x + n * a.x_row + h * a.H;
+        const float* dyn = dy + n * a.y_row + h * a.H;
+        const std::size_t at = a.own_weights ? static_cast<std::size_t>(h) * H : 0;
+        const long row = n * a.heads + h;
+        const float inverse = a.kind == NormKind::affine ? 1.0F : stats.inverse[row];
+        const float mean = a.kind == NormKind::layer ? stats.mean[row] : 0.0F;
+        for (std::size_t i = begin; i < end; ++i) {
+          if (dweight != nullptr) dweight[at + i] += dyn[i] * ((xn[i] - mean) * inverse);
+          if (dbias != nullptr) dbias[at + i] += dyn[i];
+        }
+      }
     }
   });
 }

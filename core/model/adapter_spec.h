@@ -28,6 +28,7 @@ struct LoraSite {
 struct AdapterSpec {
   std::vector<LoraSite> lora;
   int prompt_tokens = 0;  ///< soft prompt: virtual tokens before every row
+  bool head = false;      ///< a classifier's own layers are trained, too, and used instead of the model's
 };
 
 /// Borrowed storage of one adapter's values (or of its gradient: same shapes).
@@ -38,7 +39,8 @@ struct BasicAdapterView {
     std::span<Float> b;  ///< (out, R), row-major
   };
   std::vector<Lora> lora;   ///< parallel to AdapterSpec::lora
-  std::span<Float> prompt;  ///< (prompt_tokens, H)
+  std::span<Float> prompt;  ///< (prompt_tokens, E)
+  std::span<Float> head = {};  ///< Model::head_parameters(), one after the other
 };
 using AdapterView = BasicAdapterView<const float>;
 using AdapterGradView = BasicAdapterView<float>;

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "core/model/weights.h"
+
 namespace covey::model {
 namespace {
 
@@ -19,112 +21,227 @@ class Layout {
     return piece;
   }
   [[nodiscard]] std::uint64_t used() const { return used_; }
-  void rewind(std::uint64_t used) { used_ = used; }
 
  private:
   std::uint8_t* memory_;
   std::uint64_t used_ = 0;
 };
 
-struct Sizes {
-  std::uint64_t N, H, I, QW, KW, heads, V, positions, half;
+/// What segments share, and what flows between them.
+struct Ground {
+  float* arena = nullptr;
+  float* kept = nullptr;
+  float* tangents = nullptr;
+  float* input = nullptr;
+  float* output = nullptr;
+  float* memory = nullptr;
+  float* input_gradient = nullptr;
+  float* output_gradient = nullptr;
+  float* memory_gradient = nullptr;
+  float* input_tangent = nullptr;
+  float* output_tangent = nullptr;
+  float* memory_tangent = nullptr;
 };
 
-Sizes sizes_of(const ModelConfig& c, const EngineOptions& o) {
-  const auto u = [](int value) { return static_cast<std::uint64_t>(std::max(value, 0)); };
-  const std::uint64_t positions = u(o.seq_max) + u(o.prompt_tokens_max);
-  return {u(o.batch_max) * positions,
-          u(c.hidden_size),
-          u(c.intermediate_size),
-          u(c.q_width()),
-          u(c.kv_width()),
-          u(c.heads),
-          u(c.vocab_size),
-          positions,
-          u(c.head_dim) / 2};
+float* at(const Place& place, const Ground& g, float* input, float* output, float* memory) {
+  switch (place.where) {
+    case Where::arena:
+      return g.arena == nullptr ? nullptr : g.arena + place.at;
+    case Where::kept:
+      return g.kept == nullptr ? nullptr : g.kept + place.at;
+    case Where::input:
+      return input;
+    case Where::output:
+      return output;
+    case Where::memory:
+      return memory;
+    case Where::nowhere:
+      break;
+  }
+  return nullptr;
 }
 
-void lay_out_block(Layout& layout, const Sizes& s, BlockBuffers& b) {
-  b.inverse1 = layout.take(s.N);
-  b.q = layout.take(s.N * s.QW);
-  b.k_all = b.k = layout.take(s.N * s.KW);
-  b.v_all = b.v = layout.take(s.N * s.KW);
-  b.attended = layout.take(s.N * s.QW);
-  b.lse = layout.take(s.N * s.heads);
-  b.x_mid = layout.take(s.N * s.H);
-  b.inverse2 = layout.take(s.N);
-  b.gate = layout.take(s.N * s.I);
-  b.up = layout.take(s.N * s.I);
+SegmentMemory bind(const Segment& segment, const SegmentPlan& plan, const Ground& g) {
+  const std::size_t n = segment.slots.size();
+  SegmentMemory m{std::vector<float*>(n), std::vector<float*>(n), std::vector<float*>(n), std::vector<float*>(n)};
+  Ground tangents = g;
+  tangents.arena = g.tangents;
+  const auto value = [&](std::size_t i) { return at(plan.value[i], g, g.input, g.output, g.memory); };
+  for (std::size_t i = 0; i < n; ++i) {
+    const int offset = segment.slots[i].offset;
+    const auto moved = [offset](float* p) { return p == nullptr ? nullptr : p + offset; };
+    const std::size_t home = plan.home[i];
+    m.value[i] = moved(value(i));
+    m.again[i] = segment.slots[static_cast<std::size_t>(segment.root(static_cast<int>(i)))].cheap
+                     ? moved(at(plan.again[i], g, g.input, g.output, g.memory))
+                     : m.value[i];
+    m.gradient[i] = moved(plan.gradient_in_value[home] ? value(home)
+                                                       : at(plan.gradient[i], g, g.input_gradient, g.output_gradient,
+                                                            g.memory_gradient));
+    m.tangent[i] = moved(at(plan.tangent[i], tangents, g.input_tangent, g.output_tangent, g.memory_tangent));
+  }
+  return m;
 }
 
-void lay_out_backward(Layout& layout, const Sizes& s, Buffers& b) {
-  b.dx = layout.take(s.N * s.H);
-  b.dnormed = layout.take(s.N * s.H);
-  const std::uint64_t begin = layout.used();
-  b.dinner = layout.take(s.N * s.I);
-  const std::uint64_t end = layout.used();
-  layout.rewind(begin);
-  b.dq = layout.take(s.N * s.QW);
-  b.dk = layout.take(s.N * s.KW);
-  b.dv = layout.take(s.N * s.KW);
-  b.dattended = layout.take(s.N * s.QW);
-  layout.rewind(std::max(end, layout.used()));
+std::uint64_t unsigned_of(int value) {
+  return static_cast<std::uint64_t>(std::max(value, 0));
 }
 
-void lay_out_tangents(Layout& layout, const Sizes& s, std::uint64_t C, Tangents& t) {
-  t.x = layout.take(s.N * s.H);
-  t.q = layout.take(s.N * s.QW);
-  t.k = layout.take(s.N * s.KW);
-  t.v = layout.take(s.N * s.KW);
-  t.attended = layout.take(s.N * s.QW);
-  t.gate = layout.take(s.N * s.I);
-  t.up = layout.take(s.N * s.I);
-  t.normed = layout.take(s.N * s.H);
-  t.inner = layout.take(s.N * s.I);
-  t.head_x = layout.take(C * s.H);
-  t.head_normed = layout.take(C * s.H);
-  t.head_logits = layout.take(C * s.V);
-  t.head_loss = layout.take<double>(C);
+std::uint64_t width_of_output(const Segment& segment) {
+  return unsigned_of(segment.slots[static_cast<std::size_t>(segment.output)].width);
 }
 
-void lay_out(Layout& layout, const ModelConfig& config, const EngineOptions& options, Buffers& b) {
-  const Sizes s = sizes_of(config, options);
-  const bool keep_all = options.training && !options.checkpoint;
-  b.blocks.assign(static_cast<std::size_t>(config.layers), {});
-  BlockBuffers shared;
-  if (!keep_all) lay_out_block(layout, s, shared);
-  float* x = nullptr;
-  for (BlockBuffers& block : b.blocks) {
-    if (keep_all) {
-      lay_out_block(layout, s, block);
-    } else {
-      block = shared;
+/// Two buffers per stack for what flows between segments; the second only where one cannot take both.
+struct Flow {
+  float* buffer[2] = {nullptr, nullptr};
+  int now = 0;
+  void turn(bool really) { now = really ? 1 - now : now; }
+  [[nodiscard]] float* get() const { return buffer[now]; }
+};
+
+class Plans {
+ public:
+  Plans(const Program& program, const EngineOptions& options, int chunk) : program_(program) {
+    const std::uint64_t positions = unsigned_of(options.seq_max) + unsigned_of(options.prompt_tokens_max);
+    plan_options_.training = options.training;
+    plan_options_.keep = options.training && !options.checkpoint;
+    plan_options_.tangent = options.tangent;
+    plan_options_.rows = {unsigned_of(options.batch_max) * positions,
+                          unsigned_of(options.batch_max) * unsigned_of(options.target_seq_max), unsigned_of(chunk)};
+    for (const Segment& segment : program.body) body.push_back(plan_segment(segment, plan_options_));
+    head = plan_segment(program.head, plan_options_);
+    for (const SegmentPlan& plan : body) {
+      arena = std::max(arena, plan.arena);
+      tangents = std::max(tangents, plan.tangent_arena);
     }
-    if (options.training || x == nullptr) x = layout.take(s.N * s.H);
-    block.x_in = x;
   }
-  b.x_out = options.training ? layout.take(s.N * s.H) : x;
-  b.normed = layout.take(s.N * s.H);
-  b.inner = layout.take(s.N * s.I);
-  if (options.training) lay_out_backward(layout, s, b);
+  [[nodiscard]] const std::array<std::uint64_t, kStreams>& rows() const { return plan_options_.rows; }
+  /// Floats of a stack's widest output, and whether any of its segments needs the second buffer.
+  [[nodiscard]] std::uint64_t flow_size(Stream stream, bool SegmentPlan::* turn, bool& twice) const {
+    std::uint64_t width = 0;
+    for (std::size_t i = 0; i < body.size(); ++i) {
+      if (program_.body[i].stream != stream) continue;
+      width = std::max(width, width_of_output(program_.body[i]));
+      twice = twice || body[i].*turn;
+    }
+    return rows()[static_cast<std::size_t>(stream)] * width;
+  }
 
-  // Few enough rows that the logits stay small, enough of them that the head's weights are read seldom.
-  const std::uint64_t rows = std::clamp<std::uint64_t>((std::uint64_t{1} << 20) / s.V, 64, 256);
-  const std::uint64_t C = std::min(rows, s.N);
-  b.chunk = static_cast<int>(C);
-  b.head_x = layout.take(C * s.H);
-  b.head_inverse = layout.take(C);
-  b.head_normed = layout.take(C * s.H);
-  b.head_logits = layout.take(C * s.V);
-  if (options.training) {
-    b.head_dnormed = layout.take(C * s.H);
-    b.head_dx = layout.take(C * s.H);
+  std::vector<SegmentPlan> body;
+  SegmentPlan head;
+  std::uint64_t arena = 0;
+  std::uint64_t tangents = 0;
+
+ private:
+  const Program& program_;
+  PlanOptions plan_options_;
+};
+
+Flow take_flow(Layout& layout, const Plans& plans, Stream stream, bool SegmentPlan::* turn) {
+  Flow flow;
+  bool twice = false;
+  const std::uint64_t size = plans.flow_size(stream, turn, twice);
+  flow.buffer[0] = layout.take(size);
+  if (twice) flow.buffer[1] = layout.take(size);
+  return flow;
+}
+
+void lay_out_body(Layout& layout, const Program& program, const EngineOptions& options, const Plans& plans,
+                  Buffers& b) {
+  Ground ground;
+  ground.arena = layout.take(plans.arena);
+  if (options.tangent) ground.tangents = layout.take(plans.tangents);
+  std::vector<Ground> grounds(program.body.size(), ground);
+  Flow value[2];
+  Flow tangent[2];
+  Flow gradient[2];
+  const int stacks = static_cast<std::size_t>(program.first_segments) < program.body.size() ? 2 : 1;
+  for (int stack = 0; stack < stacks; ++stack) {
+    const auto stream = static_cast<Stream>(stack);
+    if (!options.training) value[stack] = take_flow(layout, plans, stream, &SegmentPlan::moves);
+    if (options.tangent) tangent[stack] = take_flow(layout, plans, stream, &SegmentPlan::moves);
+    if (options.training) gradient[stack] = take_flow(layout, plans, stream, &SegmentPlan::turns);
   }
+  for (std::size_t i = 0; i < program.body.size(); ++i) {
+    const Segment& segment = program.body[i];
+    const auto stack = static_cast<std::size_t>(segment.stream);
+    Ground& g = grounds[i];
+    g.kept = layout.take(plans.body[i].kept);
+    const bool first = i == 0 || program.body[i - 1].stream != segment.stream;
+    if (!first) g.input = grounds[i - 1].output;
+    g.input_tangent = tangent[stack].get();
+    if (options.training) {
+      g.output = layout.take(plans.rows()[stack] * width_of_output(segment));
+    } else {
+      value[stack].turn(!first && plans.body[i].moves);
+      g.output = value[stack].get();
+    }
+    tangent[stack].turn(!first && plans.body[i].moves);
+    g.output_tangent = tangent[stack].get();
+    if (segment.memory >= 0) {
+      const auto last = static_cast<std::size_t>(program.first_segments) - 1;
+      g.memory = grounds[last].output;
+      g.memory_tangent = grounds[last].output_tangent;
+      g.memory_gradient = gradient[0].buffer[0];
+    }
+  }
+  for (std::size_t i = program.body.size(); i-- > 0;) {
+    const auto stack = static_cast<std::size_t>(program.body[i].stream);
+    grounds[i].output_gradient = gradient[stack].get();
+    gradient[stack].turn(plans.body[i].turns);
+    grounds[i].input_gradient = gradient[stack].get();
+  }
+  b.body.clear();
+  for (std::size_t i = 0; i < program.body.size(); ++i) {
+    b.body.push_back(bind(program.body[i], plans.body[i], grounds[i]));
+  }
+}
+
+void lay_out(Layout& layout, const Program& program, const ModelConfig& config, const EngineOptions& options,
+             Buffers& b) {
+  // Few enough rows that the logits stay small, enough of them that the head's weights are read seldom.
+  const std::uint64_t rows = std::clamp<std::uint64_t>((std::uint64_t{1} << 20) / unsigned_of(config.outputs()), 64, 256);
+  const std::uint64_t positions = unsigned_of(options.seq_max) + unsigned_of(options.prompt_tokens_max);
+  const std::uint64_t target_rows = config.two_stacks() ? unsigned_of(options.target_seq_max) : positions;
+  b.chunk = static_cast<int>(std::min(rows, unsigned_of(options.batch_max) * target_rows));
+  const Plans plans(program, options, b.chunk);
+  b.rows = plans.rows();
+  lay_out_body(layout, program, options, plans, b);
+
+  const std::uint64_t C = unsigned_of(b.chunk);
+  Ground head;
+  head.arena = layout.take(plans.head.arena);
+  if (options.tangent) head.tangents = layout.take(plans.head.tangent_arena);
+  const std::uint64_t in = C * unsigned_of(program.head.slots[static_cast<std::size_t>(program.head.input)].width);
+  head.input = layout.take(in);
+  if (options.training) head.input_gradient = layout.take(in);
+  b.head = bind(program.head, plans.head, head);
   b.head_loss = layout.take<double>(C);
+  if (options.tangent) b.head_loss_t = layout.take<double>(C);
   b.head_correct = layout.take<std::uint8_t>(C);
-  if (options.tangent) lay_out_tangents(layout, s, C, b.tangent);
-  b.cosine = layout.take(s.positions * s.half);
-  b.sine = layout.take(s.positions * s.half);
+  if (config.position == PositionKind::rope) {
+    const std::uint64_t table = rope_table_floats(config, static_cast<int>(positions));
+    b.cosine = layout.take(table);
+    b.sine = layout.take(table);
+  }
+  if (program.slopes) b.slopes = layout.take(unsigned_of(config.heads));
+  if (program.relative) {
+    b.reach[0] = static_cast<int>(positions);
+    b.reach[1] = options.target_seq_max;
+    b.distance_bias[0] = layout.take(unsigned_of(config.heads) * (2 * positions));
+    b.distance_bias[1] = layout.take(unsigned_of(config.decoder_heads) * (2 * unsigned_of(options.target_seq_max)));
+  }
+}
+
+/// Press et al., 2022: powers of 2^(-8/n); for other than powers of two, every other one of the next finer series.
+void fill_slopes(int heads, float* slopes) {
+  int n = 1;
+  while (2 * n <= heads) n *= 2;
+  const double base = std::pow(2.0, -8.0 / n);
+  const double finer = std::pow(2.0, -4.0 / n);
+  for (int h = 0; h < heads; ++h) {
+    slopes[h] = static_cast<float>(h < n ? std::pow(base, h + 1) : std::pow(finer, 2 * (h - n) + 1));
+  }
 }
 
 }  // namespace
@@ -133,62 +250,69 @@ void Buffers::Free::operator()(void* block) const {
   std::free(block);
 }
 
-std::uint64_t buffer_bytes(const ModelConfig& config, const EngineOptions& options) {
+std::uint64_t buffer_bytes(const Program& program, const ModelConfig& config, const EngineOptions& options) {
   Layout layout(nullptr);
   Buffers buffers;
-  lay_out(layout, config, options, buffers);
+  lay_out(layout, program, config, options, buffers);
   return layout.used();
 }
 
-Result<Buffers> make_buffers(const ModelConfig& config, const EngineOptions& options) {
+Result<Buffers> make_buffers(const Program& program, const ModelConfig& config, const EngineOptions& options) {
   Buffers b;
-  b.bytes = buffer_bytes(config, options);
+  b.bytes = buffer_bytes(program, config, options);
   b.memory.reset(std::aligned_alloc(64, b.bytes));
   if (b.memory == nullptr) {
     return Error{ErrorCode::resource_exhausted, "no memory for " + std::to_string(b.bytes) +
                                                     " bytes of buffers; take a smaller batch or shorter sequences"};
   }
   Layout layout(b.memory.get());
-  lay_out(layout, config, options, b);
-  fill_rope_tables(config, options.seq_max + options.prompt_tokens_max, b.cosine, b.sine);
+  lay_out(layout, program, config, options, b);
+  if (b.cosine != nullptr) {
+    fill_rope_tables(config, options.seq_max + options.prompt_tokens_max, b.cosine, b.sine);
+  }
+  if (b.slopes != nullptr) fill_slopes(config.heads, b.slopes);
   return b;
 }
 
+std::uint64_t rope_table_floats(const ModelConfig& config, int positions) {
+  const int turning = config.rope.rotary_dim > 0 ? config.rope.rotary_dim : config.head_dim;
+  return unsigned_of(positions) * unsigned_of(turning / 2) * (config.rope.scaling == RopeScaling::longrope ? 2 : 1);
+}
+
 void fill_rope_tables(const ModelConfig& config, int positions, float* cosine, float* sine) {
-  const std::vector<float> angles = rope_angles(config, positions);
-  for (std::size_t i = 0; i < angles.size(); ++i) {
-    cosine[i] = static_cast<float>(std::cos(static_cast<double>(angles[i])));
-    sine[i] = static_cast<float>(std::sin(static_cast<double>(angles[i])));
+  const bool both = config.rope.scaling == RopeScaling::longrope;
+  const double factor = both ? config.rope.attention_factor : 1.0;
+  for (int part = 0; part < (both ? 2 : 1); ++part) {
+    const std::vector<float> angles = rope_angles(config, positions, part == 1);
+    for (const float angle : angles) {
+      *cosine++ = static_cast<float>(std::cos(static_cast<double>(angle)) * factor);
+      *sine++ = static_cast<float>(std::sin(static_cast<double>(angle)) * factor);
+    }
   }
 }
 
 MemoryPlan plan_memory(const ModelConfig& config, const AdapterSpec& spec, const std::vector<LinearSite>& sites,
                        const EngineOptions& options, int optimizer_floats_per_parameter) {
   MemoryPlan plan;
-  const auto u = [](int value) { return static_cast<std::uint64_t>(std::max(value, 0)); };
-  std::uint64_t weights = u(config.vocab_size) * u(config.hidden_size) + u(config.hidden_size);  // table, final norm
-  weights += u(config.layers) * 2 * u(config.hidden_size);
-  std::uint64_t adapter = u(spec.prompt_tokens) * u(config.hidden_size);
-  for (const LinearSite& site : sites) {
-    weights += u(site.in) * u(site.out);
-    const bool bias =
-        (config.qkv_bias && (site.leaf == "q_proj" || site.leaf == "k_proj" || site.leaf == "v_proj")) ||
-        (config.o_bias && site.leaf == "o_proj") ||
-        (config.mlp_bias && (site.leaf == "gate_proj" || site.leaf == "up_proj" || site.leaf == "down_proj"));
-    if (bias) weights += u(site.out);
-  }
+  Model::Impl model;
+  model.config = config;
+  list_parameters(model);
+  std::uint64_t adapter = unsigned_of(spec.prompt_tokens) * unsigned_of(config.embedding_width());
+  if (spec.head) adapter += static_cast<std::uint64_t>(model.head_count);
   std::uint64_t rank = 0;
   for (const LoraSite& lora : spec.lora) {
     if (lora.site < 0 || static_cast<std::size_t>(lora.site) >= sites.size()) continue;
     const LinearSite& site = sites[static_cast<std::size_t>(lora.site)];
-    adapter += u(lora.rank) * (u(site.in) + u(site.out));
-    rank = std::max(rank, u(lora.rank));
+    adapter += unsigned_of(lora.rank) * (unsigned_of(site.in) + unsigned_of(site.out));
+    rank = std::max(rank, unsigned_of(lora.rank));
   }
-  const std::uint64_t copies = 1 + (options.training ? 1 + u(optimizer_floats_per_parameter) : 0);
-  plan.weights_bytes = weights * sizeof(float);
+  const std::uint64_t copies = 1 + (options.training ? 1 + unsigned_of(optimizer_floats_per_parameter) : 0);
+  plan.weights_bytes = static_cast<std::uint64_t>(model.parameter_count) * sizeof(float);
   plan.adapter_bytes = adapter * copies * sizeof(float);
-  const std::uint64_t N = u(options.batch_max) * (u(options.seq_max) + u(options.prompt_tokens_max));
-  plan.buffers_bytes = buffer_bytes(config, options) + 2 * N * rank * sizeof(float);
+  const std::uint64_t N = unsigned_of(options.batch_max) *
+                          std::max(unsigned_of(options.seq_max) + unsigned_of(options.prompt_tokens_max),
+                                   unsigned_of(options.target_seq_max));
+  plan.buffers_bytes = buffer_bytes(model.program, config, options) + 2 * N * rank * sizeof(float);
   return plan;
 }
 

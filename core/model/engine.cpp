@@ -3,11 +3,10 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/kernels/embedding.h"
-#include "core/model/block.h"
+#include "core/kernels/cross_entropy.h"
 #include "core/model/buffers.h"
-#include "core/model/head.h"
 #include "core/model/pass.h"
+#include "core/model/steps.h"
 
 namespace covey::model {
 
@@ -17,34 +16,60 @@ struct Engine::Impl {
   Pass pass;
   AdapterSpec no_spec;
   AdapterView no_adapter;
+  std::vector<Flowing> flowing;  ///< per segment: what is trained below it
 
-  /// Embedding (and virtual tokens) into the first block's input.
-  void embed();
-  /// Embedding and all blocks; buffers.x_out holds the result.
-  void forward();
-  /// The same, and buffers.tangent.x holds its derivative along pass.direction.
-  void forward_jvp();
-  /// From scratch.dx, which holds the gradient of x_out, down to what is trained.
-  void backward(int lowest);
-  /// The lowest block with something trained in it; -1: the input; L: only the head.
-  [[nodiscard]] int lowest_trained() const;
-  Result<LossResult> loss_and_gradient(float grad_scale);
-
-  [[nodiscard]] float* x_after(int layer) const {
-    const auto next = static_cast<std::size_t>(layer) + 1;
-    return next < buffers.blocks.size() ? buffers.blocks[next].x_in : buffers.x_out;
+  [[nodiscard]] const Program& program() const { return pass.model->program; }
+  [[nodiscard]] Work work(std::size_t segment) {
+    return {pass, program().body[segment], buffers.body[segment]};
   }
+  [[nodiscard]] Work head() { return {pass, program().head, buffers.head}; }
+  [[nodiscard]] std::size_t segments() const { return program().body.size(); }
+  [[nodiscard]] int hidden() const { return pass.model->config.hidden_size; }
+  /// What the last segment left, (N,H), and its gradient and tangent.
+  [[nodiscard]] float* result() { return last_of(&SegmentMemory::value); }
+  [[nodiscard]] float* result_gradient() { return last_of(&SegmentMemory::gradient); }
+  [[nodiscard]] float* result_tangent() { return last_of(&SegmentMemory::tangent); }
+  [[nodiscard]] float* last_of(std::vector<float*> SegmentMemory::* array) {
+    return (buffers.body.back().*array)[static_cast<std::size_t>(program().body.back().output)];
+  }
+
+  void prepare();
+  /// Fills `flowing`. @return whether the head's input wants a gradient.
+  bool find_flow();
+  void forward();
+  void backward();
+  Result<LossResult> loss_and_gradient(float grad_scale);
+  /// The head's rows [begin, begin + count) of pass.target_row: their logits.
+  void head_forward(const std::int32_t* rows, int count);
+  LossResult head_loss(bool backward, bool want_dx, float grad_scale);
+  JvpResult head_jvp(bool moving);
+  [[nodiscard]] kernels::CrossEntropyArgs entropy_args(int begin, int count);
 };
+
+namespace {
+
+void gather(const float* x, const std::int32_t* rows, int count, int H, float* to) {
+  for (int i = 0; i < count; ++i) {
+    std::memcpy(to + static_cast<std::ptrdiff_t>(i) * H, x + static_cast<std::ptrdiff_t>(rows[i]) * H,
+                sizeof(float) * static_cast<std::size_t>(H));
+  }
+}
+
+}  // namespace
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Engine::~Engine() = default;
 
 Result<std::unique_ptr<Engine>> Engine::create(const Model& model, const EngineOptions& options, ThreadPool& pool) {
   const ModelConfig& config = model.config();
-  if (options.batch_max < 1 || options.seq_max < 1 || options.prompt_tokens_max < 0) {
+  if (options.batch_max < 1 || options.seq_max < 1 || options.prompt_tokens_max < 0 || options.target_seq_max < 0) {
     return Error{ErrorCode::invalid_argument, "engine: batch, sequence and prompt sizes must be positive"};
   }
-  const std::int64_t positions = std::int64_t{options.seq_max} + options.prompt_tokens_max;
+  if (config.two_stacks() != (options.target_seq_max > 0)) {
+    return Error{ErrorCode::invalid_argument, "engine: target_seq_max is for encoder-decoders, and needed there"};
+  }
+  const std::int64_t positions =
+      std::max(std::int64_t{options.seq_max} + options.prompt_tokens_max, std::int64_t{options.target_seq_max});
   if (positions > config.context_max) {
     return Error{ErrorCode::invalid_argument, "engine: " + std::to_string(positions) +
                                                   " positions, but the model's context is " +
@@ -55,89 +80,72 @@ Result<std::unique_ptr<Engine>> Engine::create(const Model& model, const EngineO
   }
   auto impl = std::make_unique<Impl>();
   impl->options = options;
-  COVEY_ASSIGN(impl->buffers, make_buffers(config, options));
+  const Program& program = model.impl().program;
+  COVEY_ASSIGN(impl->buffers, make_buffers(program, config, options));
   Pass& pass = impl->pass;
   pass.model = &model.impl();
   pass.pool = &pool;
+  pass.buffers = &impl->buffers;
   pass.cosine = impl->buffers.cosine;
   pass.sine = impl->buffers.sine;
-  const auto N = static_cast<std::size_t>(positions * options.batch_max);
-  pass.rows.reserve(static_cast<std::size_t>(options.batch_max));
-  pass.position.reserve(N);
-  pass.ids.reserve(N);
-  pass.target_row.reserve(N);
-  pass.target.reserve(N);
+  const auto B = static_cast<std::size_t>(options.batch_max);
+  for (std::size_t i = 0; i < (config.two_stacks() ? 2U : 1U); ++i) {
+    pass.stack[i].reserve(B, static_cast<std::size_t>(impl->buffers.rows[i]));
+  }
+  const StackRows& last = pass.last();
+  pass.target_row.reserve(last.position.capacity());
+  pass.target.reserve(last.position.capacity());
+  std::size_t slots = program.head.slots.size();
+  for (const Segment& segment : program.body) slots = std::max(slots, segment.slots.size());
+  for (auto* flags : {&pass.need, &pass.ready, &pass.made}) flags->reserve(slots);
+  impl->flowing.resize(program.body.size());
   return std::unique_ptr<Engine>(new Engine(std::move(impl)));
 }
 
-void Engine::Impl::embed() {
-  const int H = pass.model->config.hidden_size;
-  float* x = buffers.blocks[0].x_in;
-  kernels::embedding_forward(*pass.pool, pass.N, H, pass.ids.data(), pass.model->embedding, x);
-  if (pass.spec->prompt_tokens > 0) {
-    for (const auto& row : pass.rows) {
-      std::memcpy(x + static_cast<std::ptrdiff_t>(row.q_begin) * H, pass.adapter->prompt.data(),
-                  pass.adapter->prompt.size_bytes());
+/// What depends on weights that may have changed: T5's biases by distance.
+void Engine::Impl::prepare() {
+  if (!program().relative) return;
+  const ModelConfig& config = pass.model->config;
+  for (std::size_t stack = 0; stack < 2; ++stack) {
+    const std::size_t segment = stack == 0 ? 1 : static_cast<std::size_t>(program().first_segments) + 1;
+    for (const Step& step : program().body[segment].steps) {
+      if (step.kind != StepKind::attention || !step.relative) continue;
+      const float* table = pass.model->tables[static_cast<std::size_t>(step.weight)].values;
+      const int reach = buffers.reach[stack];
+      float* to = buffers.distance_bias[stack];
+      for (int h = 0; h < step.heads; ++h) {
+        for (int d = 1 - reach; d < reach; ++d) {
+          *to++ = table[relative_bucket(config, d, !step.causal) * step.heads + h];
+        }
+      }
     }
   }
 }
 
 void Engine::Impl::forward() {
-  embed();
-  for (int layer = 0; layer < pass.model->config.layers; ++layer) {
-    block_forward(pass, layer, buffers.blocks[static_cast<std::size_t>(layer)], buffers, x_after(layer));
-  }
+  prepare();
+  for (std::size_t i = 0; i < segments(); ++i) run_forward(work(i));
 }
 
-void Engine::Impl::forward_jvp() {
-  embed();
-  const auto H = static_cast<std::size_t>(pass.model->config.hidden_size);
-  float* x_t = buffers.tangent.x;
-  std::memset(x_t, 0, sizeof(float) * static_cast<std::size_t>(pass.N) * H);
-  for (const auto& row : pass.rows) {
-    if (pass.spec->prompt_tokens == 0) break;
-    std::memcpy(x_t + static_cast<std::size_t>(row.q_begin) * H, pass.direction->prompt.data(),
-                pass.direction->prompt.size_bytes());
+bool Engine::Impl::find_flow() {
+  bool stack[2] = {false, false};
+  for (std::size_t i = 0; i < segments(); ++i) {
+    const Segment& segment = program().body[i];
+    bool& below = stack[static_cast<std::size_t>(segment.stream)];
+    flowing[i] = {below, segment.memory >= 0 && stack[0]};
+    below = below || flowing[i].memory || anything_trained(pass, segment);
   }
-  const int lowest = lowest_trained();
-  for (int layer = 0; layer < pass.model->config.layers; ++layer) {
-    const BlockBuffers& block = buffers.blocks[static_cast<std::size_t>(layer)];
-    block_forward(pass, layer, block, buffers, nullptr);
-    if (layer >= lowest) block_jvp(pass, layer, block, buffers);  // below it, all derivatives are zero
-    block_finish(pass, layer, block, buffers, x_after(layer));
-  }
+  return stack[static_cast<std::size_t>(program().body.back().stream)];
 }
 
-int Engine::Impl::lowest_trained() const {
-  if (pass.full_gradient != nullptr || pass.spec->prompt_tokens > 0) return -1;
-  int lowest = pass.model->config.layers;
-  for (const LoraSite& lora : pass.spec->lora) {
-    const int layer = pass.model->sites[static_cast<std::size_t>(lora.site)].layer;
-    if (layer >= 0) lowest = std::min(lowest, layer);
-  }
-  return lowest;
-}
-
-void Engine::Impl::backward(int lowest) {
-  for (int layer = pass.model->config.layers - 1; layer >= std::max(lowest, 0); --layer) {
-    const BlockBuffers& block = buffers.blocks[static_cast<std::size_t>(layer)];
-    // The topmost block's activations are still there; the others' were overwritten by the block above.
-    const bool lost = options.checkpoint && layer + 1 < pass.model->config.layers;
-    if (lost) block_forward(pass, layer, block, buffers, nullptr);
-    block_backward(pass, layer, block, buffers, backward_depth(pass, layer, layer > lowest));
-  }
-  if (lowest >= 0) return;
-  const int H = pass.model->config.hidden_size;
-  if (pass.full_gradient != nullptr) {
-    kernels::embedding_backward(*pass.pool, pass.N, H, pass.ids.data(), buffers.dx,
-                                pass.full_gradient + pass.model->embedding_at);
-  }
-  if (pass.spec->prompt_tokens > 0 && pass.gradient != nullptr) {
-    const std::span<float> to = pass.gradient->prompt;
-    for (const auto& row : pass.rows) {
-      const float* from = buffers.dx + static_cast<std::ptrdiff_t>(row.q_begin) * H;
-      for (std::size_t i = 0; i < to.size(); ++i) to[i] += from[i];
-    }
+void Engine::Impl::backward() {
+  for (std::size_t i = segments(); i-- > 0;) {
+    const Segment& segment = program().body[i];
+    // Nothing to do where nothing is trained here or below.
+    if (!flowing[i].input && !flowing[i].memory && !anything_trained(pass, segment)) continue;
+    // The topmost segment's activations are still there; the others' were overwritten by the segment above.
+    if (options.checkpoint && i + 1 < segments()) run_forward(work(i));
+    run_backward(work(i), flowing[i]);
   }
 }
 
@@ -147,16 +155,93 @@ Result<LossResult> Engine::Impl::loss_and_gradient(float grad_scale) {
   }
   forward();
   if (pass.target.empty()) return LossResult{};
-  const int lowest = lowest_trained();
-  const bool want_dx = lowest < pass.model->config.layers;
+  const bool want_dx = find_flow();
+  const auto clear = [&](float* gradient, int N) {
+    std::memset(gradient, 0, sizeof(float) * static_cast<std::size_t>(N) * static_cast<std::size_t>(hidden()));
+  };
   if (want_dx) {
-    std::memset(
-        buffers.dx, 0,
-        sizeof(float) * static_cast<std::size_t>(pass.N) * static_cast<std::size_t>(pass.model->config.hidden_size));
+    clear(result_gradient(), pass.last().N);
+    for (std::size_t i = 0; i < segments(); ++i) {
+      const int memory = program().body[i].memory;
+      if (memory >= 0) clear(buffers.body[i].gradient[static_cast<std::size_t>(memory)], pass.stack[0].N);
+      if (memory >= 0) break;
+    }
   }
-  const LossResult result =
-      head_loss(pass, buffers, true, want_dx, grad_scale / static_cast<float>(pass.target.size()));
-  backward(lowest);
+  const LossResult result = head_loss(true, want_dx, grad_scale / static_cast<float>(pass.target.size()));
+  if (want_dx) backward();
+  return result;
+}
+
+void Engine::Impl::head_forward(const std::int32_t* rows, int count) {
+  pass.chunk_rows = count;
+  const Work w = head();
+  gather(result(), rows, count, hidden(), w.value(w.segment.input));
+  run_forward(w);
+}
+
+kernels::CrossEntropyArgs Engine::Impl::entropy_args(int begin, int count) {
+  const Work w = head();
+  return {count,
+          pass.model->config.outputs(),
+          pass.target.data() + begin,
+          w.value(w.segment.output),
+          buffers.head_loss,
+          buffers.head_correct};
+}
+
+LossResult Engine::Impl::head_loss(bool backward, bool want_dx, float grad_scale) {
+  const int total = static_cast<int>(pass.target.size());
+  LossResult result;
+  result.targets = total;
+  for (int begin = 0; begin < total; begin += buffers.chunk) {
+    const int count = std::min(buffers.chunk, total - begin);
+    const std::int32_t* rows = pass.target_row.data() + begin;
+    head_forward(rows, count);
+    const kernels::CrossEntropyArgs args = entropy_args(begin, count);
+    if (backward) {
+      kernels::cross_entropy_backward(*pass.pool, args, grad_scale);
+    } else {
+      kernels::cross_entropy_forward(*pass.pool, args);
+    }
+    for (int i = 0; i < count; ++i) {
+      result.loss_sum += buffers.head_loss[i];
+      result.correct += buffers.head_correct[i];
+    }
+    if (!backward) continue;
+    const Work w = head();
+    run_backward(w, {want_dx, false});
+    const float* dx = w.gradient(w.segment.input);
+    const auto H = static_cast<std::size_t>(hidden());
+    for (int i = 0; want_dx && i < count; ++i) {
+      std::memcpy(result_gradient() + static_cast<std::size_t>(rows[i]) * H, dx + static_cast<std::size_t>(i) * H,
+                  H * sizeof(float));
+    }
+  }
+  return result;
+}
+
+JvpResult Engine::Impl::head_jvp(bool moving) {
+  const int total = static_cast<int>(pass.target.size());
+  JvpResult result;
+  result.loss.targets = total;
+  for (int begin = 0; begin < total; begin += buffers.chunk) {
+    const int count = std::min(buffers.chunk, total - begin);
+    const std::int32_t* rows = pass.target_row.data() + begin;
+    pass.chunk_rows = count;
+    const Work w = head();
+    gather(this->result(), rows, count, hidden(), w.value(w.segment.input));
+    gather(result_tangent(), rows, count, hidden(), w.tangent(w.segment.input));
+    run_forward_jvp(w, {moving, false});
+    const kernels::CrossEntropyArgs args = entropy_args(begin, count);
+    kernels::cross_entropy_forward(*pass.pool, args);
+    kernels::cross_entropy_jvp(*pass.pool, args, w.tangent(w.segment.output), buffers.head_loss_t);
+    for (int i = 0; i < count; ++i) {
+      result.loss.loss_sum += buffers.head_loss[i];
+      result.loss.correct += buffers.head_correct[i];
+      result.derivative += buffers.head_loss_t[i];
+    }
+  }
+  if (total > 0) result.derivative /= static_cast<double>(total);
   return result;
 }
 
@@ -166,19 +251,28 @@ Status Engine::logits(const TokenBatch& batch, const AdapterSpec& spec, const Ad
   e.pass.full_gradient = nullptr;
   COVEY_TRY(set_adapter(e.pass, spec, adapter, nullptr));
   COVEY_TRY(set_batch(e.pass, batch, e.options, false));
-  const auto V = static_cast<std::size_t>(e.pass.model->config.vocab_size);
-  const auto S = static_cast<std::size_t>(spec.prompt_tokens + batch.T);
+  const ModelConfig& config = e.pass.model->config;
+  const bool one = config.task == Task::classification;
+  const auto V = static_cast<std::size_t>(config.outputs());
+  const auto S = static_cast<std::size_t>(one ? 1 : (config.two_stacks() ? batch.T2 : spec.prompt_tokens + batch.T));
   if (out.size() != static_cast<std::size_t>(batch.B) * S * V) {
-    return Error{ErrorCode::invalid_argument, "logits: `out` is not (B, prompt + T, V)"};
+    return Error{ErrorCode::invalid_argument, "logits: `out` is not " + std::string(one ? "(B, classes)" : "(B, positions, V)")};
   }
   e.forward();
   std::memset(out.data(), 0, out.size_bytes());
-  const int H = e.pass.model->config.hidden_size;
-  for (std::size_t b = 0; b < e.pass.rows.size(); ++b) {
-    const auto& row = e.pass.rows[b];
-    for (int i = 0; i < row.q_count; i += e.buffers.chunk) {
-      head_logits(e.pass, e.buffers, e.buffers.x_out + static_cast<std::ptrdiff_t>(row.q_begin + i) * H,
-                  std::min(e.buffers.chunk, row.q_count - i), out.data() + (b * S + static_cast<std::size_t>(i)) * V);
+  std::vector<std::int32_t> rows;
+  const auto& packed = e.pass.last().rows;
+  for (std::size_t b = 0; b < packed.size(); ++b) {
+    const int count = one ? 1 : packed[b].q_count;
+    for (int i = 0; i < count; i += e.buffers.chunk) {
+      rows.clear();
+      for (int j = i; j < std::min(i + e.buffers.chunk, count); ++j) {
+        rows.push_back(one ? pooled_row(config, packed[b]) : packed[b].q_begin + j);
+      }
+      e.head_forward(rows.data(), static_cast<int>(rows.size()));
+      const Work w = e.head();
+      std::memcpy(out.data() + (b * S + static_cast<std::size_t>(i)) * V, w.value(w.segment.output),
+                  rows.size() * V * sizeof(float));
     }
   }
   return {};
@@ -190,7 +284,7 @@ Result<LossResult> Engine::loss(const TokenBatch& batch, const AdapterSpec& spec
   COVEY_TRY(set_adapter(e.pass, spec, adapter, nullptr));
   COVEY_TRY(set_batch(e.pass, batch, e.options, true));
   e.forward();
-  return head_loss(e.pass, e.buffers, false, false, 0);
+  return e.head_loss(false, false, 0);
 }
 
 Result<LossResult> Engine::gradient(const TokenBatch& batch, const AdapterSpec& spec, const AdapterView& adapter,
@@ -225,8 +319,17 @@ Result<JvpResult> Engine::jvp(const TokenBatch& batch, const AdapterSpec& spec, 
   COVEY_TRY(set_adapter(e.pass, spec, adapter, nullptr));
   COVEY_TRY(set_direction(e.pass, direction));
   COVEY_TRY(set_batch(e.pass, batch, e.options, true));
-  e.forward_jvp();
-  return head_jvp(e.pass, e.buffers);
+  e.prepare();
+  const bool moving = e.find_flow();
+  for (std::size_t i = 0; i < e.segments(); ++i) {
+    const Flowing& below = e.flowing[i];
+    if (below.input || below.memory || anything_trained(e.pass, e.program().body[i])) {
+      run_forward_jvp(e.work(i), below);
+    } else {
+      run_forward(e.work(i));  // nothing moves yet
+    }
+  }
+  return e.head_jvp(moving);
 }
 
 }  // namespace covey::model

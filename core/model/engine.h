@@ -15,7 +15,8 @@ namespace covey::model {
 
 constexpr std::int32_t kNoTarget = -100;
 
-/// One batch of token rows, right-padded. Borrowed for the call.
+/// One batch of token rows, right-padded. Borrowed for the call. Classification: `targets` are (B), the class of each
+/// row, or kNoTarget.
 struct TokenBatch {
   int B = 0;
   int T = 0;
@@ -26,6 +27,11 @@ struct TokenBatch {
   /// (B), soft prompts only: the token that the last virtual token should predict (each row's first), or kNoTarget;
   /// empty = none.
   std::span<const std::int32_t> first_targets = {};
+  std::span<const std::int32_t> types = {};  ///< (B, T): token types of models that have them; empty = all 0
+  /// Encoder-decoders: what the second stack reads, (B, T2) row by row, and then `targets` are (B, T2) too. Its rows
+  /// have no padding (positions without a target cost nothing but time).
+  std::span<const std::int32_t> second_ids = {};
+  int T2 = 0;
 };
 
 struct LossResult {
@@ -42,6 +48,7 @@ struct EngineOptions {
   bool checkpoint = false;  ///< keep block inputs only, recompute the rest in the backward pass
   int prompt_tokens_max = 0;
   bool tangent = false;  ///< room for jvp(); needs no `training`
+  int target_seq_max = 0;  ///< T2, encoder-decoders only
 };
 
 struct JvpResult {
@@ -56,7 +63,7 @@ class Engine {
   static Result<std::unique_ptr<Engine>> create(const Model& model, const EngineOptions& options, ThreadPool& pool);
   ~Engine();
 
-  /// @param out (B, prompt + T, V). Small models and tests only: training never makes this tensor.
+  /// @param out (B, prompt + T, V); classification: (B, classes); encoder-decoders: (B, T2, V). Small models and tests only: training never makes this tensor.
   [[nodiscard]] Status logits(const TokenBatch& batch, const AdapterSpec& spec, const AdapterView& adapter,
                               std::span<float> out);
   /// Loss by the fused chunked head; no [B,T,V].

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <filesystem>
 #include <new>
+#include <set>
 
 #include "core/base/file.h"
 #include "core/base/folder.h"
@@ -13,6 +14,7 @@
 #include "core/formats/llama2c.h"
 #include "core/formats/safetensors.h"
 #include "core/model/config_json.h"
+#include "core/model/families.h"
 #include "core/model/load_gguf.h"
 #include "core/model/weights.h"
 
@@ -47,18 +49,44 @@ Status own_all(Model::Impl& impl) {
   return {};
 }
 
+/// Finds a tensor by our name, also where a file leaves out the base model's prefix, or calls a LayerNorm's weights
+/// gamma and beta, as older ones do.
+class NamesInFile {
+ public:
+  explicit NamesInFile(const formats::HfDirectory& directory) : directory_(directory) {}
+
+  [[nodiscard]] Result<const formats::TensorView*> get(const std::string& name) const {
+    for (const std::string& form : {name, older(name)}) {
+      if (const auto* tensor = directory_.find(form); tensor != nullptr) return tensor;
+      const std::size_t dot = form.find('.');
+      if (dot == std::string::npos) continue;
+      if (const auto* tensor = directory_.find(form.substr(dot + 1)); tensor != nullptr) return tensor;
+    }
+    return directory_.get(name);  // its error
+  }
+
+ private:
+  static std::string older(const std::string& name) {
+    if (name.ends_with("LayerNorm.weight")) return name.substr(0, name.size() - 6) + "gamma";
+    if (name.ends_with("LayerNorm.bias")) return name.substr(0, name.size() - 4) + "beta";
+    return name;
+  }
+  const formats::HfDirectory& directory_;
+};
+
 Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path) {
   COVEY_ASSIGN(auto opened, formats::HfDirectory::open(path));
   auto directory = std::make_shared<formats::HfDirectory>(std::move(opened));
   COVEY_ASSIGN(ModelConfig config, config_from_json(directory->config(), directory->config_path()));
   // The reference's default differs between versions; the weights know.
-  if (!directory->config().contains("tie_word_embeddings")) {
-    config.tied_head = directory->find("lm_head.weight") == nullptr;
+  if (!directory->config().contains("tie_word_embeddings") && config.task == Task::causal_lm) {
+    config.tied_head = directory->find(std::string(names_of(config).head) + ".weight") == nullptr;
   }
   auto impl = listed(config);
+  const NamesInFile names(*directory);
   std::int64_t widened = 0;
   for (const Parameter& p : impl->parameters) {
-    COVEY_ASSIGN(const formats::TensorView* tensor, directory->get(p.name));
+    COVEY_ASSIGN(const formats::TensorView* tensor, names.get(p.name));
     if (tensor->shape != p.shape) {
       return Error{ErrorCode::corrupt_data, path + ": " + p.name + " has shape " + tensor->shape_text() +
                                                 "; config.json asks for " +
@@ -69,7 +97,7 @@ Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path) {
   COVEY_ASSIGN(impl->memory, allocate(widened));
   float* next = impl->memory.get();
   for (Parameter& p : impl->parameters) {
-    const formats::TensorView& tensor = *directory->find(p.name);
+    const formats::TensorView& tensor = *names.get(p.name).value();
     if (const auto mapped = formats::as_f32(tensor); mapped.ok()) {
       p.values = mapped.value().data();
       continue;
@@ -169,15 +197,27 @@ Result<std::shared_ptr<Model>> Model::create(const ModelConfig& config, std::uin
   COVEY_ASSIGN(impl->memory, allocate(impl->parameter_count));
   impl->writable = true;
   const float residual = static_cast<float>(0.02 / std::sqrt(2.0 * config.layers));
+  std::set<std::int64_t> norms;
+  for (const NormWeights& norm : impl->norms) {
+    for (int h = 0; h < (norm.own ? norm.heads : 1); ++h) norms.insert(norm.w_at + static_cast<std::int64_t>(h) * norm.H);
+  }
+  std::set<std::int64_t> residual_weights;
+  for (const Segment& segment : impl->program.body) {
+    for (const Step& step : segment.steps) {
+      if (step.kind != StepKind::linear || step.base < 0) continue;
+      residual_weights.insert(impl->linears[static_cast<std::size_t>(step.weight)].w_at);
+    }
+  }
   for (std::size_t i = 0; i < impl->parameters.size(); ++i) {
     Parameter& p = impl->parameters[i];
     const std::span<float> values(impl->memory.get() + p.at, static_cast<std::size_t>(p.count));
     p.values = values.data();
     if (p.shape.size() == 1) {
-      std::fill(values.begin(), values.end(), p.name.ends_with("norm.weight") ? 1.0F : 0.0F);
+      const float one = 1.0F - static_cast<float>(config.norm_offset);
+      std::fill(values.begin(), values.end(), norms.contains(p.at) ? one : 0.0F);
       continue;
     }
-    const bool into_residual = p.name.ends_with("o_proj.weight") || p.name.ends_with("down_proj.weight");
+    const bool into_residual = residual_weights.contains(p.at);
     const float scale = into_residual ? residual : 0.02F;
     CounterRng(seed, i).fill_normal(values);
     for (float& value : values) value *= scale;
@@ -187,13 +227,18 @@ Result<std::shared_ptr<Model>> Model::create(const ModelConfig& config, std::uin
 }
 
 Status Model::save(const std::string& directory) const {
+  const std::string config_text = config_to_hf(impl_->config);
+  if (config_text.empty()) {
+    return Error{ErrorCode::unsupported,
+                 directory + ": we cannot write the configuration of a " + impl_->config.family + " model"};
+  }
   COVEY_TRY(make_folders(directory));
   std::vector<formats::TensorView> tensors;
   for (const Parameter& p : impl_->parameters) {
     tensors.push_back(formats::f32_view(p.name, p.shape, std::span(p.values, static_cast<std::size_t>(p.count))));
   }
   COVEY_TRY(formats::write_safetensors(directory + "/model.safetensors", tensors, {{"format", "pt"}}));
-  return write_file_durably(directory + "/config.json", config_to_hf(impl_->config));
+  return write_file_durably(directory + "/config.json", config_text);
 }
 
 const ModelConfig& Model::config() const {
@@ -202,6 +247,21 @@ const ModelConfig& Model::config() const {
 
 const std::vector<LinearSite>& Model::linear_sites() const {
   return impl_->sites;
+}
+
+std::vector<HeadParameter> Model::head_parameters() const {
+  std::vector<HeadParameter> all;
+  const auto add = [&](std::int64_t at, std::int64_t head_at) {
+    if (head_at < 0) return;
+    const auto found = std::find_if(impl_->parameters.begin(), impl_->parameters.end(),
+                                    [&](const Parameter& p) { return p.at == at; });
+    all.push_back({found->name, found->shape, head_at, std::span(found->values, static_cast<std::size_t>(found->count))});
+  };
+  for (const Linear& linear : impl_->linears) {
+    add(linear.w_at, linear.head_w_at);
+    add(linear.b_at, linear.head_b_at);
+  }
+  return all;
 }
 
 std::vector<NamedTensor> Model::parameters() {

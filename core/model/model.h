@@ -19,6 +19,14 @@ struct NamedTensor {
   std::span<float> values;
 };
 
+/// A tensor of a classifier's own layers, which AdapterSpec::head trains.
+struct HeadParameter {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  std::int64_t offset = 0;  ///< in the flat head
+  std::span<const float> values;
+};
+
 struct LoadOptions {
   bool writable = false;  ///< copy into memory so that parameters() can be changed (full-parameter training)
 };
@@ -44,6 +52,8 @@ class Model {
   /// All weights in a fixed order; a tied head appears once. Writable only where load or create made it so (asserted).
   [[nodiscard]] std::vector<NamedTensor> parameters();
   [[nodiscard]] std::int64_t parameter_count() const;
+  /// In order of their offsets; empty where the model is no classifier.
+  [[nodiscard]] std::vector<HeadParameter> head_parameters() const;
 
   struct Impl;
   [[nodiscard]] const Impl& impl() const { return *impl_; }

@@ -11,6 +11,29 @@
 
 namespace covey::model {
 
+struct Buffers;
+
+/// One stack's rows of a batch, packed.
+struct StackRows {
+  int N = 0;                                ///< positions of all rows, padding left out
+  std::vector<kernels::AttentionRow> rows;  ///< (B)
+  std::vector<std::int32_t> position;       ///< (N) within its row
+  std::vector<std::int32_t> angle;          ///< (N) row of the rotary tables
+  std::vector<std::int32_t> ids;            ///< (N); -1 for virtual tokens
+  std::vector<std::int32_t> types;          ///< (N)
+  std::vector<std::uint8_t> padded;         ///< (N): 1 at the last token of a row that padding follows
+
+  void clear();
+  void reserve(std::size_t batch, std::size_t positions);
+};
+
+/// A decoder's memory of the positions before: per Step::cache, keys and values, or whatever a step carries on.
+struct DecodeState {
+  std::vector<std::vector<float>> keys;
+  std::vector<std::vector<float>> values;
+  int used = 0;
+};
+
 /// Lives as long as the engine; set up anew for each call, without allocation once the vectors have grown.
 struct Pass {
   const Model::Impl* model = nullptr;
@@ -22,26 +45,35 @@ struct Pass {
   float* full_gradient = nullptr;             ///< nullptr: none wanted
   std::vector<int> lora_of_site;              ///< index into spec->lora, or -1
 
-  int N = 0;                                ///< packed positions of all rows, padding left out
-  std::vector<kernels::AttentionRow> rows;  ///< (B)
-  std::vector<std::int32_t> position;       ///< (N) within its row
-  std::vector<std::int32_t> ids;            ///< (N); -1 for virtual tokens
-  std::vector<std::int32_t> target_row;     ///< packed positions that have a target, ascending
-  std::vector<std::int32_t> target;         ///< their tokens
+  StackRows stack[2];
+  std::vector<kernels::AttentionRow> cross;  ///< (B): the second stack's queries, the first one's keys
+  std::vector<std::int32_t> target_row;      ///< packed positions of the last stack that have a target, ascending
+  std::vector<std::int32_t> target;          ///< their tokens
+  int chunk_rows = 0;                        ///< rows that the head works on
 
   std::vector<float> u;   ///< LoRA: x A^T, (N, R)
   std::vector<float> du;  ///< its gradient
+  std::vector<float> relative_gradient;      ///< full gradient of T5's biases, part by part
+  std::vector<std::uint8_t> need, ready, made;  ///< per slot of the segment at hand
+  const Buffers* buffers = nullptr;
   const float* cosine = nullptr;
   const float* sine = nullptr;
+  DecodeState* decode = nullptr;
 
   /// -1 where nothing is attached.
   [[nodiscard]] int lora(const Linear& linear) const {
     return linear.site < 0 ? -1 : lora_of_site[static_cast<std::size_t>(linear.site)];
   }
+  [[nodiscard]] bool own_head(const Linear& linear) const { return spec->head && linear.head_w_at >= 0; }
   /// Whether the backward pass must have this layer's input.
   [[nodiscard]] bool trained(const Linear& linear) const {
-    return full_gradient != nullptr || (gradient != nullptr && lora(linear) >= 0);
+    return full_gradient != nullptr || (gradient != nullptr && (lora(linear) >= 0 || own_head(linear)));
   }
+  [[nodiscard]] int rows(Stream stream) const {
+    return stream == Stream::chunk ? chunk_rows : stack[static_cast<std::size_t>(stream)].N;
+  }
+  /// The stack whose rows the head reads.
+  [[nodiscard]] const StackRows& last() const { return stack[model->config.two_stacks() ? 1 : 0]; }
 };
 
 /// Checks that adapter (and gradient, where given) have the spec's shapes, and makes them the pass's.
@@ -52,17 +84,24 @@ struct Pass {
 [[nodiscard]] Status set_direction(Pass& pass, const AdapterView& direction);
 /// Checks a batch against the options and packs it. @errors invalid_argument.
 [[nodiscard]] Status set_batch(Pass& pass, const TokenBatch& batch, const EngineOptions& options, bool want_targets);
+/// The packed position that a classifier reads: the row's first, or its last.
+int pooled_row(const ModelConfig& config, const kernels::AttentionRow& row);
 /// Room for LoRA's inner activations of N rows.
 void reserve_lora(Pass& pass, int N);
 
+/// Rows of x that are not contiguous, and what is in y already.
+struct LinearOptions {
+  bool accumulate = false;
+  long x_row = 0;  ///< floats from one row of x (of dx, x_t) to the next; 0: contiguous
+};
 /// y (N, out) = W x + b + scale B A x; `accumulate`: y += that.
-void linear_forward(Pass& pass, const Linear& linear, int N, const float* x, float* y, bool accumulate = false);
+void linear_forward(Pass& pass, const Linear& linear, int N, const float* x, float* y, LinearOptions options = {});
 /// Adds the gradients of what is trained here; x is read only where Pass::trained(). Writes dx (N, in) unless it is
 /// nullptr; `accumulate`: adds to it.
 void linear_backward(Pass& pass, const Linear& linear, int N, const float* x, const float* dy, float* dx,
-                     bool accumulate = false);
+                     LinearOptions options = {});
 /// y_t: the derivative of y along x_t and pass.direction; `accumulate`: adds to it. x is read only where an adapter is.
 void linear_jvp(Pass& pass, const Linear& linear, int N, const float* x, const float* x_t, float* y_t,
-                bool accumulate = false);
+                LinearOptions options = {});
 
 }  // namespace covey::model

@@ -7,30 +7,43 @@
 
 #include "core/base/file.h"
 #include "core/model/model.h"
+#include "core/model/program.h"
 
 namespace covey::model {
 
 /// One linear layer: y = W x + b. Borrowed from the model's storage; `*_at` are offsets in the flat parameter order.
 struct Linear {
-  const float* w = nullptr;  ///< (out, in)
+  const float* w = nullptr;  ///< (out, in), or (in, out) where `in_out`
   const float* b = nullptr;  ///< (out), or nullptr
   std::int64_t w_at = -1;
   std::int64_t b_at = -1;
   int in = 0;
   int out = 0;
   int site = -1;  ///< index into linear_sites(); -1: no adapter may attach (a tied head)
+  bool in_out = false;
+  std::int64_t head_w_at = -1;  ///< offset in the head's own parameters (AdapterSpec::head); -1: not one of them
+  std::int64_t head_b_at = -1;
 };
 
-struct Norm {
-  const float* w = nullptr;  ///< (H)
+struct NormWeights {
+  const float* w = nullptr;
+  const float* b = nullptr;
+  std::int64_t w_at = -1;
+  std::int64_t b_at = -1;
+  kernels::NormKind kind = kernels::NormKind::rms;
+  float offset = 0;
+  float eps = 0;
+  bool own = false;  ///< weights of each head
+  int heads = 1;     ///< groups that are normalized on their own
+  int H = 0;         ///< width of one
+};
+
+/// A table of rows (token, position, type, relative bias) or one vector (RWKV's mixes and decays).
+struct Table {
+  const float* values = nullptr;
   std::int64_t at = -1;
-};
-
-struct BlockWeights {
-  Norm attention_norm;
-  Linear q, k, v, o;
-  Norm mlp_norm;
-  Linear gate, up, down;
+  int rows = 0;
+  int width = 0;
 };
 
 /// Its place in the fixed order: embedding, blocks, final norm, head.
@@ -47,21 +60,23 @@ struct Model::Impl {
   std::vector<LinearSite> sites;
   std::vector<Parameter> parameters;
   std::int64_t parameter_count = 0;
+  std::int64_t head_count = 0;  ///< values of the classification head (AdapterSpec::head)
   bool writable = false;
 
-  const float* embedding = nullptr;  ///< (V,H)
-  std::int64_t embedding_at = 0;
-  std::vector<BlockWeights> blocks;
-  Norm final_norm;
-  Linear head;  ///< w is the embedding where tied
+  Program program;
+  std::vector<Linear> linears;
+  std::vector<NormWeights> norms;
+  std::vector<Table> tables;
+  int token_table = -1;  ///< index into tables
 
   std::unique_ptr<float[]> memory;              ///< all parameters in order, or only those that could not be mapped
+  std::vector<std::vector<float>> gathered;     ///< tensors that the file keeps apart and a kernel wants together
   std::vector<std::shared_ptr<void>> borrowed;  ///< mapped files
 };
 
-/// Sites and parameters (names, shapes, places) that the configuration implies; values are still null.
+/// Program, sites and parameters (names, shapes, places) that the configuration implies; values are still null.
 void list_parameters(Model::Impl& model);
-/// After every Parameter::values is set: the pointers of the blocks.
+/// After every Parameter::values is set: the pointers of linears, norms and tables.
 void bind_weights(Model::Impl& model);
 
 }  // namespace covey::model

@@ -24,18 +24,33 @@ Computed compute(const IsaTable& isa) {
   const auto x = reference::random(N * H, 1, 2);
   const auto w = reference::random(H, 2);
   std::vector<float> y(x.size());
-  std::vector<float> inverse(N);
-  isa.rmsnorm_forward(0, N, H, x.data(), w.data(), 1e-6F, y.data(), inverse.data());
-  keep(c.rows, y);
   std::vector<float> dx(x.size());
-  isa.rmsnorm_backward(0, N, H, y.data(), x.data(), w.data(), inverse.data(), dx.data());
+  std::vector<float> kept(2 * N);
+  const NormStats stats{kept.data(), kept.data() + N};
+  for (const NormKind kind : {NormKind::rms, NormKind::layer}) {
+    const NormArgs args{.kind = kind, .N = N, .H = H, .x_row = H, .y_row = H, .weight = w.data(), .eps = 1e-6F};
+    isa.norm_forward(0, N, args, x.data(), y.data(), stats, true);
+    keep(c.rows, y);
+    isa.norm_backward(0, N, args, y.data(), x.data(), stats, true, dx.data());
+    keep(c.rows, dx);
+    isa.norm_jvp(0, N, args, x.data(), stats, y.data(), dx.data());
+    keep(c.rows, dx);
+  }
+  for (int kind = 0; kind <= static_cast<int>(Activation::clip); ++kind) {
+    const ActivationArgs args{.kind = static_cast<Activation>(kind), .N = 1, .width = N * H, .limit = 2};
+    isa.activation_forward(args, x.size(), x.data(), y.data(), dx.data());
+    keep(c.rows, dx);
+    auto gate = x;
+    auto up = y;
+    isa.activation_backward(args, x.size(), dx.data(), gate.data(), up.data(), gate.data(), up.data());
+    keep(c.rows, gate);
+    keep(c.rows, up);
+  }
+  const std::vector<AttentionRow> sequence{{0, N, 0, N}};
+  const WkvArgs wkv{sequence, H, w.data(), w.data(), x.data(), y.data(), nullptr};
+  std::vector<float> states(3 * x.size());
+  isa.wkv_forward(wkv, sequence[0], 16, dx.data(), states.data());
   keep(c.rows, dx);
-  isa.swiglu_forward(0, x.size(), x.data(), y.data(), dx.data());
-  keep(c.rows, dx);
-  auto gate = x;
-  isa.swiglu_backward(0, x.size(), dx.data(), gate.data(), y.data());
-  keep(c.rows, gate);
-  keep(c.rows, y);
   auto logits = reference::random(100, 3, 4);
   std::uint8_t correct = 0;
   c.rows.push_back(static_cast<float>(isa.cross_entropy_row(100, 17, logits.data(), 0.3F, true, &correct)));

@@ -1,7 +1,7 @@
 #include <algorithm>
 
+#include "core/kernels/activation.h"
 #include "core/kernels/cross_entropy.h"
-#include "core/kernels/elementwise.h"
 #include "core/kernels/embedding.h"
 #include "core/kernels/norm.h"
 #include "core/kernels/rope.h"
@@ -24,65 +24,134 @@ void check_close(const std::vector<float>& got, const std::vector<double>& expec
 
 }  // namespace
 
-TEST_CASE("The norm and its gradients agree with complex-step differentiation") {
+TEST_CASE("Every norm, with and without weights, whole rows or heads apart, has the derivatives of complex steps") {
   ThreadPool pool(2);
-  for (const int H : {3, 16, 40}) {
-    constexpr int N = 3;
-    const auto n = static_cast<std::size_t>(N * H);
-    const auto x = reference::random(n, 1);
-    const auto w = reference::random(static_cast<std::size_t>(H), 2);
-    const auto dy = reference::random(n, 3);
-    std::vector<float> y(n);
-    std::vector<float> again(n);
-    std::vector<float> inverse(N);
-    rmsnorm_forward(pool, N, H, x.data(), w.data(), 1e-5F, y.data(), inverse.data());
-    check_close(y, reference::rmsnorm(N, H, reference::as<double>(x), reference::as<double>(w), 1e-5), 2e-6);
-    rmsnorm_recompute(pool, N, H, x.data(), w.data(), inverse.data(), again.data());
-    CHECK(again == y);
+  for (const NormKind kind : {NormKind::rms, NormKind::layer, NormKind::affine}) {
+    for (const int H : {3, 16, 40}) {
+      for (const int variant : {0, 1, 2, 3}) {  // plain; bias and offset; no weight; heads with weights of their own
+        CAPTURE(H);
+        CAPTURE(variant);
+        constexpr int N = 3;
+        const int heads = variant == 3 ? 2 : 1;
+        const auto n = static_cast<std::size_t>(N * heads * H);
+        const auto x = reference::random(n, 1);
+        const auto w = reference::random(static_cast<std::size_t>(heads * H), 2);
+        const auto bias = reference::random(static_cast<std::size_t>(heads * H), 9);
+        const auto dy = reference::random(n, 3);
+        NormArgs args{.kind = kind, .N = N, .H = H, .heads = heads, .eps = 1e-5F};
+        args.weight = variant == 2 ? nullptr : w.data();
+        args.bias = variant == 0 || variant == 2 ? nullptr : bias.data();
+        args.weight_offset = variant == 1 ? 1.0F : 0.0F;
+        args.own_weights = variant == 3;
+        std::vector<float> y(n);
+        std::vector<float> again(n);
+        std::vector<float> kept(2 * N * 2);
+        const NormStats stats{kept.data(), kept.data() + N * heads};
+        norm_forward(pool, args, x.data(), y.data(), stats);
+        const auto plain = [&](const auto& moved, const auto& weights, const auto& biases) {
+          return reference::norm(args, moved, weights, biases);
+        };
+        using reference::as;
+        check_close(y, plain(as<double>(x), as<double>(w), as<double>(bias)), 3e-6);
+        norm_recompute(pool, args, x.data(), again.data(), stats);
+        CHECK(again == y);
 
-    std::vector<float> dx(n, 1.0F);
-    rmsnorm_backward(pool, N, H, dy.data(), x.data(), w.data(), inverse.data(), dx.data());
-    for (std::size_t i = 0; i < n; ++i) {
-      const double expected = reference::derivative(x, i, [&](const auto& moved) {
-        return reference::dot(reference::rmsnorm(N, H, moved, reference::as<Complex>(w), 1e-5), dy);
-      });
-      CHECK(static_cast<double>(dx[i]) == doctest::Approx(1 + expected).epsilon(1e-5));
-    }
-    std::vector<float> dw(w.size());
-    rmsnorm_backward_weight(pool, N, H, dy.data(), x.data(), inverse.data(), dw.data());
-    for (std::size_t i = 0; i < w.size(); ++i) {
-      const double expected = reference::derivative(w, i, [&](const auto& moved) {
-        return reference::dot(reference::rmsnorm(N, H, reference::as<Complex>(x), moved, 1e-5), dy);
-      });
-      CHECK(static_cast<double>(dw[i]) == doctest::Approx(expected).epsilon(1e-5));
+        std::vector<float> dx(n, 1.0F);
+        norm_backward(pool, args, dy.data(), x.data(), stats, true, dx.data());
+        std::vector<float> alone(n, 7.0F);
+        norm_backward(pool, args, dy.data(), x.data(), stats, false, alone.data());
+        std::vector<float> dw(w.size());
+        std::vector<float> db(w.size());
+        norm_backward_weight(pool, args, dy.data(), x.data(), stats, dw.data(), db.data());
+        std::vector<float> y_t(n);
+        norm_jvp(pool, args, x.data(), stats, dy.data(), y_t.data());
+        double forward = 0;
+        double backward = 0;
+        for (std::size_t i = 0; i < n; ++i) {
+          const double exact = reference::derivative(x, i, [&](const auto& moved) {
+            return reference::dot(plain(moved, as<Complex>(w), as<Complex>(bias)), dy);
+          });
+          CHECK(std::abs(static_cast<double>(dx[i]) - 1 - exact) < 2e-5 * std::max(1.0, std::abs(exact)));
+          CHECK(std::abs(static_cast<double>(alone[i]) - exact) < 2e-5 * std::max(1.0, std::abs(exact)));
+          forward += static_cast<double>(y_t[i]) * static_cast<double>(dy[i]);
+          backward += exact * static_cast<double>(dy[i]);
+        }
+        CHECK(forward == doctest::Approx(backward).epsilon(1e-4));
+        for (std::size_t i = 0; i < w.size() && args.weight != nullptr; ++i) {
+          const double exact = reference::derivative(w, i, [&](const auto& moved) {
+            return reference::dot(plain(as<Complex>(x), moved, as<Complex>(bias)), dy);
+          });
+          CHECK(std::abs(static_cast<double>(dw[i]) - exact) < 2e-5 * std::max(1.0, std::abs(exact)));
+          const double exact_bias = reference::derivative(bias, i, [&](const auto& moved) {
+            return reference::dot(plain(as<Complex>(x), as<Complex>(w), moved), dy);
+          });
+          if (args.bias != nullptr) CHECK(static_cast<double>(db[i]) == doctest::Approx(exact_bias).epsilon(1e-5));
+        }
+      }
     }
   }
 }
 
-TEST_CASE("SwiGLU and its gradients agree with complex-step differentiation, far from zero too") {
+TEST_CASE("Every activation, gated or not, has the values and slopes of its formula, far from zero too") {
   ThreadPool pool(1);
+  constexpr Activation kinds[] = {Activation::identity, Activation::silu,         Activation::gelu,
+                                  Activation::gelu_tanh, Activation::quick_gelu, Activation::relu,
+                                  Activation::relu_squared, Activation::tanh,    Activation::sigmoid,
+                                  Activation::soft_cap,  Activation::clip};
   auto gate = reference::random(53, 1, 3);
   gate[0] = 95;
   gate[1] = -95;
-  gate[2] = 0;
-  auto up = reference::random(53, 2);
+  gate[2] = 1e-4F;
+  gate[3] = -0.4F;
+  const auto up = reference::random(53, 2);
   const auto dh = reference::random(53, 3);
-  std::vector<float> h(53);
-  swiglu_forward(pool, h.size(), gate.data(), up.data(), h.data());
-  check_close(h, reference::swiglu(reference::as<double>(gate), reference::as<double>(up)), 1e-5);
-  auto dgate = gate;
-  auto dup = up;
-  swiglu_backward(pool, h.size(), dh.data(), dgate.data(), dup.data());
-  for (std::size_t i = 0; i < h.size(); ++i) {
-    const double by_gate = reference::derivative(gate, i, [&](const auto& moved) {
-      return reference::dot(reference::swiglu(moved, reference::as<Complex>(up)), dh);
-    });
-    const double by_up = reference::derivative(up, i, [&](const auto& moved) {
-      return reference::dot(reference::swiglu(reference::as<Complex>(gate), moved), dh);
-    });
-    CHECK(static_cast<double>(dgate[i]) == doctest::Approx(by_gate).epsilon(1e-5));
-    CHECK(static_cast<double>(dup[i]) == doctest::Approx(by_up).epsilon(1e-5));
+  for (const Activation kind : kinds) {
+    const int number = static_cast<int>(kind);
+    CAPTURE(number);
+    for (const bool gated : {false, true}) {
+      const ActivationArgs args{.kind = kind, .N = 1, .width = 53, .limit = 2};
+      std::vector<float> h(53);
+      activation_forward(pool, args, gate.data(), gated ? up.data() : nullptr, h.data());
+      auto dgate = gate;
+      auto dup = up;
+      activation_backward(pool, args, dh.data(), dgate.data(), gated ? dup.data() : nullptr, dgate.data(),
+                          gated ? dup.data() : nullptr);
+      std::vector<float> h_t(53);
+      activation_jvp(pool, args, gate.data(), gated ? up.data() : nullptr, dh.data(), up.data(), h_t.data());
+      for (std::size_t i = 0; i < h.size(); ++i) {
+        CAPTURE(i);
+        const double x = static_cast<double>(gate[i]);
+        const double u = gated ? static_cast<double>(up[i]) : 1.0;
+        const double d = static_cast<double>(dh[i]);
+        const double value = reference::activation(kind, x, 2.0);
+        const double slope = (reference::activation(kind, x + 1e-6, 2.0) - reference::activation(kind, x - 1e-6, 2.0)) / 2e-6;
+        CHECK(std::abs(static_cast<double>(h[i]) - value * u) < 1e-6 * std::max(1.0, std::abs(value * u)));
+        CHECK(std::abs(static_cast<double>(dgate[i]) - d * u * slope) < 3e-6 * std::max(1.0, std::abs(d * u * slope)));
+        if (gated) CHECK(std::abs(static_cast<double>(dup[i]) - d * value) < 2e-6 * std::max(1.0, std::abs(d * value)));
+        const double moved = gated ? slope * d * u + value * u : slope * d;
+        CHECK(std::abs(static_cast<double>(h_t[i]) - moved) < 4e-6 * std::max(1.0, std::abs(moved)));
+      }
+    }
   }
+}
+
+TEST_CASE("Gate and up side by side in one matrix give what they give apart") {
+  ThreadPool pool(2);
+  constexpr int N = 5;
+  constexpr int I = 21;
+  const auto both = reference::random(N * 2 * I, 4);
+  std::vector<float> gate;
+  std::vector<float> up;
+  for (int n = 0; n < N; ++n) {
+    gate.insert(gate.end(), both.begin() + n * 2 * I, both.begin() + n * 2 * I + I);
+    up.insert(up.end(), both.begin() + n * 2 * I + I, both.begin() + (n + 1) * 2 * I);
+  }
+  std::vector<float> apart(N * I);
+  std::vector<float> together(N * I);
+  activation_forward(pool, {.kind = Activation::silu, .N = N, .width = I}, gate.data(), up.data(), apart.data());
+  activation_forward(pool, {.kind = Activation::silu, .N = N, .width = I, .row = 2 * I}, both.data(), both.data() + I,
+                     together.data());
+  CHECK(apart == together);
 }
 
 TEST_CASE("Cross-entropy, its gradient and its count of right answers") {
@@ -138,7 +207,7 @@ TEST_CASE("Rotary positions turn pairs by their angle, and the backward pass tur
       sine.push_back(static_cast<float>(std::sin(p * 0.3 / (i + 1))));
     }
   }
-  const RopeArgs args{N, heads, D, position.data(), cosine.data(), sine.data()};
+  const RopeArgs args{.N = N, .heads = heads, .D = D, .position = position.data(), .cosine = cosine.data(), .sine = sine.data()};
   const auto x = reference::random(N * heads * D, 1);
   auto y = x;
   rope_forward(pool, args, y.data());
@@ -151,6 +220,34 @@ TEST_CASE("Rotary positions turn pairs by their angle, and the backward pass tur
   }
   rope_backward(pool, args, y.data());
   check_close(y, reference::as<double>(x), 1e-6);
+}
+
+TEST_CASE("Rotation of a part, of neighbours, and within a fused matrix turns just the pairs it should") {
+  ThreadPool pool(1);
+  const std::vector<std::int32_t> position{1, 0};
+  const std::vector<float> cosine{1, 1, std::cos(0.5F), std::cos(0.2F)};
+  const std::vector<float> sine{0, 0, std::sin(0.5F), std::sin(0.2F)};
+  // Two heads of six elements, of which four turn, each followed by six of something else.
+  const auto x = reference::random(2 * 24, 1);
+  for (const bool neighbours : {false, true}) {
+    const RopeArgs args{.N = 2, .heads = 2, .D = 4, .position = position.data(), .cosine = cosine.data(),
+                        .sine = sine.data(), .row = 24, .head = 12, .neighbours = neighbours};
+    auto y = x;
+    rope_forward(pool, args, y.data());
+    std::vector<double> expected(x.begin(), x.end());
+    for (std::size_t h = 0; h < 2; ++h) {
+      for (std::size_t i = 0; i < 2; ++i) {  // row 0 stands at position 1
+        const std::size_t a = h * 12 + (neighbours ? 2 * i : i);
+        const std::size_t b = a + (neighbours ? 1 : 2);
+        const Complex turned = Complex(expected[a], expected[b]) * std::polar(1.0, i == 0 ? 0.5 : 0.2);
+        expected[a] = turned.real();
+        expected[b] = turned.imag();
+      }
+    }
+    check_close(y, expected, 1e-6);
+    rope_backward(pool, args, y.data());
+    check_close(y, reference::as<double>(x), 1e-6);
+  }
 }
 
 TEST_CASE("Embedding rows are gathered, their gradients added where ids repeat, virtual ones passed over") {

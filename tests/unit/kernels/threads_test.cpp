@@ -1,3 +1,4 @@
+#include "core/kernels/activation.h"
 #include "core/kernels/attention.h"
 #include "core/kernels/cross_entropy.h"
 #include "core/kernels/elementwise.h"
@@ -28,24 +29,29 @@ std::vector<float> compute(int threads) {
   gemm_tn(pool, M, N, K, a.data(), b.data(), y.data());
   keep(y);
 
-  std::vector<float> inverse(M);
+  std::vector<float> kept(2 * M);
+  const NormStats stats{kept.data(), kept.data() + M};
   std::vector<float> normed(a.size());
   std::vector<float> weight = reference::random(K, 3);
-  rmsnorm_forward(pool, M, K, a.data(), weight.data(), 1e-5F, normed.data(), inverse.data());
-  keep(normed);
   std::vector<float> dx(a.size());
   std::vector<float> dweight(K);
-  rmsnorm_backward(pool, M, K, normed.data(), a.data(), weight.data(), inverse.data(), dx.data());
-  rmsnorm_backward_weight(pool, M, K, normed.data(), a.data(), inverse.data(), dweight.data());
+  for (const NormKind kind : {NormKind::layer, NormKind::rms}) {
+    const NormArgs args{.kind = kind, .N = M, .H = K, .weight = weight.data(), .bias = weight.data(), .eps = 1e-5F};
+    norm_forward(pool, args, a.data(), normed.data(), stats);
+    keep(normed);
+    norm_backward(pool, args, normed.data(), a.data(), stats, true, dx.data());
+    norm_backward_weight(pool, args, normed.data(), a.data(), stats, dweight.data(), dweight.data());
+  }
   bias_backward(pool, M, K, a.data(), dweight.data());
   keep(dx);
   keep(dweight);
 
   auto gate = a;
   auto up = normed;
-  swiglu_forward(pool, a.size(), gate.data(), up.data(), dx.data());
+  const ActivationArgs act{.kind = Activation::gelu, .N = M, .width = K};
+  activation_forward(pool, act, gate.data(), up.data(), dx.data());
   keep(dx);
-  swiglu_backward(pool, a.size(), a.data(), gate.data(), up.data());
+  activation_backward(pool, act, a.data(), gate.data(), up.data(), gate.data(), up.data());
   keep(gate);
   keep(up);
 
