@@ -273,7 +273,8 @@ class Case {
     for (const auto& parameter : model_->head_parameters()) {
       values.insert(values.end(), parameter.values.begin(), parameter.values.end());
       COVEY_ASSIGN(const std::vector<float> part, floats("grad." + std::string(kPrefix) + parameter.name));
-      if (part.size() != parameter.values.size()) return Error{ErrorCode::corrupt_data, parameter.name + ": unexpected size"};
+      if (part.size() != parameter.values.size())
+        return Error{ErrorCode::corrupt_data, parameter.name + ": unexpected size"};
       wanted.insert(wanted.end(), part.begin(), part.end());
     }
     model::AdapterView view = adapter_.view();
@@ -323,17 +324,18 @@ class Case {
     COVEY_ASSIGN(const std::vector<double> losses, formats::to_f64(*tensor));
     std::vector<float> values(adapter_.values().begin(), adapter_.values().end());
     double loss_error = 0;
-    const auto step = [&](double loss, double expected) { loss_error = std::max(loss_error, std::abs(loss - expected)); };
+    const auto step = [&](double loss, double expected) {
+      loss_error = std::max(loss_error, std::abs(loss - expected));
+    };
     if (model_->config().task == model::Task::causal_lm) {
       COVEY_TRY(train_text(optimizer, lr, losses, values, step));
     } else {
       COVEY_TRY(train_plainly(optimizer, lr, losses, values, step));
     }
     COVEY_ASSIGN(const auto runner, engine(false, 0));
-    COVEY_ASSIGN(const auto last,
-                 runner->loss(batch(), adapter_.spec(),
-                              train::flat_view(adapter_.spec(), model_->linear_sites(),
-                                               model_->config().embedding_width(), values)));
+    COVEY_ASSIGN(const auto last, runner->loss(batch(), adapter_.spec(),
+                                               train::flat_view(adapter_.spec(), model_->linear_sites(),
+                                                                model_->config().embedding_width(), values)));
     COVEY_ASSIGN(const double final_loss, scalar(file, name + ".final_loss"));
     note(name + ".losses", std::max(loss_error, std::abs(last.mean() - final_loss)), kTrajectoryLossLimit);
     COVEY_ASSIGN(const std::vector<float> wanted, gather(file, name + ".final.", adapter_.layout()));
@@ -360,7 +362,8 @@ class Case {
     config.seq = static_cast<int>(T_);
     config.steps = static_cast<std::int64_t>(losses.size());
     const SystemClock clock;
-    COVEY_ASSIGN(const auto trainer, train::LocalTrainer::create(*model_, adapter_.spec(), values, rows, config, pool_, clock));
+    COVEY_ASSIGN(const auto trainer,
+                 train::LocalTrainer::create(*model_, adapter_.spec(), values, rows, config, pool_, clock));
     for (const double expected : losses) {
       COVEY_ASSIGN(const auto report, trainer->step());
       step(report.loss, expected);
@@ -379,9 +382,9 @@ class Case {
     COVEY_ASSIGN(const auto runner, engine(true, 0));
     for (const double expected : losses) {
       std::vector<float> gradient(values.size(), 0.0F);
-      COVEY_ASSIGN(const auto loss, runner->gradient(batch(), adapter_.spec(),
-                                                     train::flat_view(adapter_.spec(), sites, width, values),
-                                                     train::flat_grad_view(adapter_.spec(), sites, width, gradient)));
+      COVEY_ASSIGN(const auto loss,
+                   runner->gradient(batch(), adapter_.spec(), train::flat_view(adapter_.spec(), sites, width, values),
+                                    train::flat_grad_view(adapter_.spec(), sites, width, gradient)));
       step(loss.mean(), expected);
       optimizer.step(values, gradient, lr);
     }

@@ -32,7 +32,7 @@ struct AttentionShape {
   int window = 0;  ///< a query at i sees keys i-W+1..i (causal only); 0 = all before it
   float scale = 1;
   bool causal = true;
-  float soft_cap = 0;  ///< scores become cap * tanh(score / cap); 0: none. After the biases
+  float soft_cap = 0;             ///< scores become cap * tanh(score / cap); 0: none. After the biases
   const float* slopes = nullptr;  ///< (heads): scores += slope * (key - query)
   /// (heads, 2 * reach - 1): scores += distance_bias[h][key - query + reach - 1]; all distances are below reach.
   const float* distance_bias = nullptr;

@@ -103,8 +103,8 @@ void trigram_backward(ThreadPool& pool, const TrigramArgs& a, const float* dy, f
       const float* own = dy + n * 3 * a.E;
       for (long i = 0; i < a.E; ++i) {
         float d = own[a.E + i];
-        if (a.position[n] > 0) d += dy[(n - 1) * 3 * a.E + i];       // it stood below the row above
-        if (!last) d += dy[(n + 1) * 3 * a.E + 2 * a.E + i];         // and above the row below
+        if (a.position[n] > 0) d += dy[(n - 1) * 3 * a.E + i];  // it stood below the row above
+        if (!last) d += dy[(n + 1) * 3 * a.E + 2 * a.E + i];    // and above the row below
         dx[n * a.E + i] = d;
       }
     }

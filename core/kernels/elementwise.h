@@ -15,7 +15,6 @@ void add_bias(ThreadPool& pool, int N, int C, const float* bias, float* y);
 /// dbias (C) += the sum of dy's rows.
 void bias_backward(ThreadPool& pool, int N, int C, const float* dy, float* dbias);
 
-
 /// y *= factor.
 void scale(ThreadPool& pool, std::size_t n, float factor, float* y);
 
@@ -41,8 +40,8 @@ struct TrigramArgs {
   int N = 0;
   int E = 0;
   const std::int32_t* position = nullptr;
-  const float* padding = nullptr;         ///< (E): what stands below a sequence's last row where it is `padded`
-  const std::uint8_t* padded = nullptr;   ///< (N): 1 at such last rows
+  const float* padding = nullptr;        ///< (E): what stands below a sequence's last row where it is `padded`
+  const std::uint8_t* padded = nullptr;  ///< (N): 1 at such last rows
 };
 void trigram_forward(ThreadPool& pool, const TrigramArgs& args, const float* x, float* y);
 void trigram_backward(ThreadPool& pool, const TrigramArgs& args, const float* dy, float* dx);

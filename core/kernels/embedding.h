@@ -12,7 +12,8 @@ namespace covey::kernels {
 void embedding_forward(ThreadPool& pool, int N, int H, const std::int32_t* ids, const float* table, float* y);
 /// y row i += table row ids[i] + offset.
 void embedding_add(ThreadPool& pool, int N, int H, const std::int32_t* ids, int offset, const float* table, float* y);
-/// dtable row ids[i] + offset += dy row i, rows in order: the same bits for any number of threads. Negative ids are passed over.
+/// dtable row ids[i] + offset += dy row i, rows in order: the same bits for any number of threads. Negative ids are
+/// passed over.
 void embedding_backward(ThreadPool& pool, int N, int H, const std::int32_t* ids, const float* dy, float* dtable,
                         int offset = 0);
 

@@ -56,7 +56,8 @@ struct IsaTable {
                              const AttentionBackward& args);
   void (*wkv_forward)(const WkvArgs& args, const AttentionRow& row, int channel, float* y, float* states);
   void (*wkv_backward)(const WkvArgs& args, const AttentionRow& row, int channel, const WkvBackward& grads);
-  void (*wkv_jvp)(const WkvArgs& args, const AttentionRow& row, int channel, const float* k_t, const float* v_t, float* y_t);
+  void (*wkv_jvp)(const WkvArgs& args, const AttentionRow& row, int channel, const float* k_t, const float* v_t,
+                  float* y_t);
 };
 
 /// The table of chosen_isa().

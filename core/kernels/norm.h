@@ -18,8 +18,8 @@ struct NormArgs {
   int N = 0;
   int H = 0;
   int heads = 1;
-  long x_row = 0;  ///< floats from one row of x to the next; 0: heads * H. dx and x_t have the same
-  long y_row = 0;  ///< of y, dy and y_t
+  long x_row = 0;                 ///< floats from one row of x to the next; 0: heads * H. dx and x_t have the same
+  long y_row = 0;                 ///< of y, dy and y_t
   const float* weight = nullptr;  ///< (H), (heads, H) with own_weights, or nullptr
   const float* bias = nullptr;    ///< the same shape, or nullptr
   float weight_offset = 0;        ///< 1: Gemma's weights count from one

@@ -1,6 +1,6 @@
 /// RWKV version 4's weighted average over the past, per channel. Source: Peng et al., 2023, "RWKV".
-/// With w = -exp(decay) and u = first: y_t = (A_t + e^(u+k_t) v_t) / (B_t + e^(u+k_t)), A_(t+1) = e^w A_t + e^(k_t) v_t,
-/// B likewise without v. States are kept as (A, B) / e^p and p, so nothing overflows.
+/// With w = -exp(decay) and u = first: y_t = (A_t + e^(u+k_t) v_t) / (B_t + e^(u+k_t)), A_(t+1) = e^w A_t + e^(k_t)
+/// v_t, B likewise without v. States are kept as (A, B) / e^p and p, so nothing overflows.
 #pragma once
 
 #include <span>

@@ -38,8 +38,8 @@ struct BasicAdapterView {
     std::span<Float> a;  ///< (R, in), row-major
     std::span<Float> b;  ///< (out, R), row-major
   };
-  std::vector<Lora> lora;   ///< parallel to AdapterSpec::lora
-  std::span<Float> prompt;  ///< (prompt_tokens, E)
+  std::vector<Lora> lora;      ///< parallel to AdapterSpec::lora
+  std::span<Float> prompt;     ///< (prompt_tokens, E)
   std::span<Float> head = {};  ///< Model::head_parameters(), one after the other
 };
 using AdapterView = BasicAdapterView<const float>;

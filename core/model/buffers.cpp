@@ -75,9 +75,9 @@ SegmentMemory bind(const Segment& segment, const SegmentPlan& plan, const Ground
     m.again[i] = segment.slots[static_cast<std::size_t>(segment.root(static_cast<int>(i)))].cheap
                      ? moved(at(plan.again[i], g, g.input, g.output, g.memory))
                      : m.value[i];
-    m.gradient[i] = moved(plan.gradient_in_value[home] ? value(home)
-                                                       : at(plan.gradient[i], g, g.input_gradient, g.output_gradient,
-                                                            g.memory_gradient));
+    m.gradient[i] = moved(plan.gradient_in_value[home]
+                              ? value(home)
+                              : at(plan.gradient[i], g, g.input_gradient, g.output_gradient, g.memory_gradient));
     m.tangent[i] = moved(at(plan.tangent[i], tangents, g.input_tangent, g.output_tangent, g.memory_tangent));
   }
   return m;
@@ -117,7 +117,7 @@ class Plans {
   }
   [[nodiscard]] const std::array<std::uint64_t, kStreams>& rows() const { return plan_options_.rows; }
   /// Floats of a stack's widest output, and whether any of its segments needs the second buffer.
-  [[nodiscard]] std::uint64_t flow_size(Stream stream, bool SegmentPlan::* turn, bool& twice) const {
+  [[nodiscard]] std::uint64_t flow_size(Stream stream, bool SegmentPlan::*turn, bool& twice) const {
     std::uint64_t width = 0;
     for (std::size_t i = 0; i < body.size(); ++i) {
       if (program_.body[i].stream != stream) continue;
@@ -137,7 +137,7 @@ class Plans {
   PlanOptions plan_options_;
 };
 
-Flow take_flow(Layout& layout, const Plans& plans, Stream stream, bool SegmentPlan::* turn) {
+Flow take_flow(Layout& layout, const Plans& plans, Stream stream, bool SegmentPlan::*turn) {
   Flow flow;
   bool twice = false;
   const std::uint64_t size = plans.flow_size(stream, turn, twice);
@@ -200,7 +200,8 @@ void lay_out_body(Layout& layout, const Program& program, const EngineOptions& o
 void lay_out(Layout& layout, const Program& program, const ModelConfig& config, const EngineOptions& options,
              Buffers& b) {
   // Few enough rows that the logits stay small, enough of them that the head's weights are read seldom.
-  const std::uint64_t rows = std::clamp<std::uint64_t>((std::uint64_t{1} << 20) / unsigned_of(config.outputs()), 64, 256);
+  const std::uint64_t rows =
+      std::clamp<std::uint64_t>((std::uint64_t{1} << 20) / unsigned_of(config.outputs()), 64, 256);
   const std::uint64_t positions = unsigned_of(options.seq_max) + unsigned_of(options.prompt_tokens_max);
   const std::uint64_t target_rows = config.two_stacks() ? unsigned_of(options.target_seq_max) : positions;
   b.chunk = static_cast<int>(std::min(rows, unsigned_of(options.batch_max) * target_rows));
@@ -309,9 +310,9 @@ MemoryPlan plan_memory(const ModelConfig& config, const AdapterSpec& spec, const
   const std::uint64_t copies = 1 + (options.training ? 1 + unsigned_of(optimizer_floats_per_parameter) : 0);
   plan.weights_bytes = static_cast<std::uint64_t>(model.parameter_count) * sizeof(float);
   plan.adapter_bytes = adapter * copies * sizeof(float);
-  const std::uint64_t N = unsigned_of(options.batch_max) *
-                          std::max(unsigned_of(options.seq_max) + unsigned_of(options.prompt_tokens_max),
-                                   unsigned_of(options.target_seq_max));
+  const std::uint64_t N =
+      unsigned_of(options.batch_max) * std::max(unsigned_of(options.seq_max) + unsigned_of(options.prompt_tokens_max),
+                                                unsigned_of(options.target_seq_max));
   plan.buffers_bytes = buffer_bytes(model.program, config, options) + 2 * N * rank * sizeof(float);
   return plan;
 }

@@ -15,7 +15,7 @@ namespace covey::model {
 /// Where each slot of a segment lies; parallel to Segment::slots, views included.
 struct SegmentMemory {
   std::vector<float*> value;
-  std::vector<float*> again;     ///< where the backward pass finds it: cheap slots are made again elsewhere
+  std::vector<float*> again;  ///< where the backward pass finds it: cheap slots are made again elsewhere
   std::vector<float*> gradient;
   std::vector<float*> tangent;
 };
@@ -32,7 +32,7 @@ struct Buffers {
 
   float* cosine = nullptr;  ///< (positions, R/2), twice that many with longrope: short factors, then long ones
   float* sine = nullptr;
-  float* slopes = nullptr;                ///< ALiBi, (heads)
+  float* slopes = nullptr;                       ///< ALiBi, (heads)
   float* distance_bias[2] = {nullptr, nullptr};  ///< T5: per stack (heads, 2 * reach - 1)
   int reach[2] = {0, 0};
 

@@ -37,8 +37,7 @@ int attention(Builder& b, const std::string& path, int q_from, int k_from, int v
 
 int feedforward(Builder& b, int x, const std::string& path) {
   const ModelConfig& c = b.c;
-  const int inner =
-      b.activation(b.linear(x, path + "intermediate.dense", c.intermediate_size, true), c.activation);
+  const int inner = b.activation(b.linear(x, path + "intermediate.dense", c.intermediate_size, true), c.activation);
   return b.norm(b.linear(inner, path + "output.dense", b.width(x), true, x), path + "output.LayerNorm", true);
 }
 
@@ -48,7 +47,7 @@ void build_mobilebert_block(Builder& b, const std::string& path) {
   const ModelConfig& c = b.c;
   const int x = b.s.input;
   const bool narrow = c.bottleneck_size > 0;
-  int into = x;        // what the block's residuals start from
+  int into = x;  // what the block's residuals start from
   int q = x;
   int k = x;
   int v = x;

@@ -41,9 +41,9 @@ void build_rwkv_block(Builder& b, const std::string& path, int x) {
   const std::string channel = path + "feed_forward.";
   const int again = b.norm(middle, path + "ln2", true);
   const int key = b.linear(shift(b, again, channel + "time_mix_key"), channel + "key", c.intermediate_size, false);
-  const int gate = b.linear(shift(b, again, channel + "time_mix_receptance"), channel + "receptance", c.hidden_size, false);
-  const int value =
-      b.linear(b.activation(key, Activation::relu_squared), channel + "value", c.hidden_size, false);
+  const int gate =
+      b.linear(shift(b, again, channel + "time_mix_receptance"), channel + "receptance", c.hidden_size, false);
+  const int value = b.linear(b.activation(key, Activation::relu_squared), channel + "value", c.hidden_size, false);
   b.s.output = b.add(b.activation(gate, Activation::sigmoid, value), middle);
 }
 

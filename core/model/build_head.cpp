@@ -27,9 +27,12 @@ int causal_head(Builder& b, const Names& n, int x) {
     scale.out = x;
     scale.value = static_cast<float>(c.logit_scale);
   }
-  const std::string bias = !c.head_bias ? "" : (c.family == "bart" ? "final_logits_bias" : std::string(n.head) + ".bias");
+  const std::string bias =
+      !c.head_bias ? "" : (c.family == "bart" ? "final_logits_bias" : std::string(n.head) + ".bias");
   if (c.tied_head) {
-    x = tied_linear(b, x, bias, c.family == "bart" ? std::vector<std::int64_t>{1, c.vocab_size} : std::vector<std::int64_t>{c.vocab_size});
+    x = tied_linear(
+        b, x, bias,
+        c.family == "bart" ? std::vector<std::int64_t>{1, c.vocab_size} : std::vector<std::int64_t>{c.vocab_size});
   } else {
     x = b.linear(x, std::string(n.head), c.vocab_size, c.head_bias);
   }
@@ -65,7 +68,8 @@ int masked_head(Builder& b, int x) {
   w.b_at = b.parameter(std::string(n.norm) + ".bias", {width});
   b.m.norms.push_back(w);
   x = b.norm_with(x, static_cast<int>(b.m.norms.size()) - 1, true);
-  if (c.family != "mobilebert" || c.embedding_width() == c.hidden_size) return tied_linear(b, x, n.bias, {c.vocab_size});
+  if (c.family != "mobilebert" || c.embedding_width() == c.hidden_size)
+    return tied_linear(b, x, n.bias, {c.vocab_size});
   // Its matrix is the token table beside a second one that lies as [in, out].
   const int E = c.embedding_width();
   const int from_table = tied_linear(b, b.view(x, 0, E), n.bias, {c.vocab_size});

@@ -41,8 +41,8 @@ class TransformerBlock {
       return mlp(second_normed, middle);
     }
     int base = c_.residual_from_norm ? normed : x;
-    int middle = into_residual(attention(normed, false), name(n_.o), c_.hidden_size, c_.o_bias, base,
-                               n_.attention_out_norm);
+    int middle =
+        into_residual(attention(normed, false), name(n_.o), c_.hidden_size, c_.o_bias, base, n_.attention_out_norm);
     middle = post(middle, n_.attention_norm);
     if (second_) {
       const int seen = pre ? b_.norm(middle, name(n_.cross_norm), true) : middle;
@@ -81,7 +81,9 @@ class TransformerBlock {
     int all = b_.linear(x, name(n_.qkv), (heads + 2 * kv) * D, c_.qkv_bias, -1, c_.linear_in_out);
     if (c_.clip_qkv > 0) all = clipped(all);
     if (c_.qkv == QkvLayout::fused) {
-      return {b_.view(all, 0, heads * D), b_.view(all, heads * D, kv * D), b_.view(all, (heads + kv) * D, kv * D),
+      return {b_.view(all, 0, heads * D),
+              b_.view(all, heads * D, kv * D),
+              b_.view(all, (heads + kv) * D, kv * D),
               {D, D, D}};
     }
     // Each view reaches to the end of the last head's part.
@@ -209,8 +211,7 @@ Segment build_embedding(Builder& b, const Names& n, Stream stream) {
   int x = b.slot(c.embedding_width());
   Step& tokens = b.step(StepKind::tokens);
   tokens.out = x;
-  tokens.weight = b.m.token_table =
-      b.table(std::string(n.embedding) + ".weight", {c.vocab_size, c.embedding_width()});
+  tokens.weight = b.m.token_table = b.table(std::string(n.embedding) + ".weight", {c.vocab_size, c.embedding_width()});
   if (c.embedding_scale != 1) {
     Step& scale = b.step(StepKind::scale);
     scale.out = x;

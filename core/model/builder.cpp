@@ -55,7 +55,8 @@ int Builder::linear_weights(const std::string& path, int in, int out, bool bias,
   l.out = out;
   l.in_out = in_out;
   if (in_head) l.head_w_at = m.head_count;
-  l.w_at = parameter(path + ".weight", in_out ? std::vector<std::int64_t>{in, out} : std::vector<std::int64_t>{out, in});
+  l.w_at =
+      parameter(path + ".weight", in_out ? std::vector<std::int64_t>{in, out} : std::vector<std::int64_t>{out, in});
   if (bias && in_head) l.head_b_at = m.head_count;
   if (bias) l.b_at = parameter(path + ".bias", {out});
   l.site = static_cast<int>(m.sites.size());
@@ -113,8 +114,9 @@ int Builder::norm_with(int in, int weights, bool cheap) {
   const Stream stream = s.slots[static_cast<std::size_t>(in)].stream;
   const int out = slot_in(stream, width(in));
   s.slots.back().cheap = cheap;
-  const int stats =
-      w.kind == kernels::NormKind::affine ? -1 : slot_in(stream, w.heads * (w.kind == kernels::NormKind::layer ? 2 : 1));
+  const int stats = w.kind == kernels::NormKind::affine
+                        ? -1
+                        : slot_in(stream, w.heads * (w.kind == kernels::NormKind::layer ? 2 : 1));
   Step& next = step(StepKind::norm);
   next.in = in;
   next.out = out;

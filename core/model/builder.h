@@ -48,8 +48,8 @@ class Builder {
   Model::Impl& m;
   const ModelConfig& c;
   Segment s;
-  int layer = -1;         ///< of linear sites that are declared
-  bool in_head = false;   ///< declared tensors are the classification head's own
+  int layer = -1;        ///< of linear sites that are declared
+  bool in_head = false;  ///< declared tensors are the classification head's own
 
  private:
   std::unordered_map<std::string, std::int64_t> at_of_name_;

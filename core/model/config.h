@@ -19,8 +19,8 @@ using kernels::NormKind;
 
 enum class RopeScaling { none, linear, llama3, longrope };
 
-/// Rotary position embedding. With `neighbours` false, rows of q and k are in Hugging Face's order (element i turns with
-/// i + R/2): files that pair neighbours (llama2.c, GGUF's llama) are reordered when they are read.
+/// Rotary position embedding. With `neighbours` false, rows of q and k are in Hugging Face's order (element i turns
+/// with i + R/2): files that pair neighbours (llama2.c, GGUF's llama) are reordered when they are read.
 struct RopeConfig {
   double theta = 10000;
   RopeScaling scaling = RopeScaling::none;
@@ -30,9 +30,9 @@ struct RopeConfig {
   int original_context = 0;  ///< llama3, longrope
   int rotary_dim = 0;        ///< R: elements of a head that turn; 0: all of it
   bool neighbours = false;
-  std::vector<double> short_factor;  ///< longrope, (R/2): sequences up to original_context
-  std::vector<double> long_factor;   ///< longer ones
-  double attention_factor = 1;       ///< longrope: cosine and sine are multiplied by it
+  std::vector<double> short_factor = {};  ///< longrope, (R/2): sequences up to original_context
+  std::vector<double> long_factor = {};   ///< longer ones
+  double attention_factor = 1;            ///< longrope: cosine and sine are multiplied by it
 };
 
 enum class Task { causal_lm, masked_lm, classification, seq2seq };
@@ -74,11 +74,11 @@ struct ModelConfig {
   NormPlacement placement = NormPlacement::pre;
   bool norm_weight = true;  ///< false: OLMo's norms have none
   bool norm_bias = false;
-  double norm_offset = 0;     ///< added to the weights (Gemma: 1)
-  bool final_norm = true;     ///< before the head
+  double norm_offset = 0;  ///< added to the weights (Gemma: 1)
+  bool final_norm = true;  ///< before the head
   bool embedding_norm = false;
-  bool parallel = false;      ///< attention and MLP both read the block's input
-  bool shared_norm = false;   ///< parallel: one norm for both
+  bool parallel = false;            ///< attention and MLP both read the block's input
+  bool shared_norm = false;         ///< parallel: one norm for both
   bool residual_from_norm = false;  ///< Bloom's apply_residual_connection_post_layernorm
 
   // Attention.
@@ -87,11 +87,11 @@ struct ModelConfig {
   QkNorm qk_norm = QkNorm::none;
   NormKind qk_norm_kind = NormKind::rms;
   bool qk_norm_bias = false;
-  double attention_scale = 0;  ///< of q k^T; 0: 1/sqrt(D)
+  double attention_scale = 0;   ///< of q k^T; 0: 1/sqrt(D)
   bool scale_by_layer = false;  ///< GPT-2: the scale is also divided by layer + 1
-  double attention_cap = 0;    ///< soft cap on scores; 0: none
-  double clip_qkv = 0;         ///< q, k, v are cut to [-c, c]; 0: not
-  bool linear_in_out = false;  ///< block weights lie as [in, out] (GPT-2's Conv1D)
+  double attention_cap = 0;     ///< soft cap on scores; 0: none
+  double clip_qkv = 0;          ///< q, k, v are cut to [-c, c]; 0: not
+  bool linear_in_out = false;   ///< block weights lie as [in, out] (GPT-2's Conv1D)
 
   // The MLP.
   Activation activation = Activation::silu;
@@ -100,21 +100,21 @@ struct ModelConfig {
 
   // Embeddings and positions.
   PositionKind position = PositionKind::rope;
-  int embedding_size = 0;       ///< E, width of the token table; 0: H
+  int embedding_size = 0;  ///< E, width of the token table; 0: H
   double embedding_scale = 1;
-  int position_offset = 0;      ///< learned: row of position 0
-  int position_rows = 0;        ///< learned: rows of the table; 0: context_max + position_offset
-  int type_vocab = 0;           ///< token types (segments); 0: none
-  bool trigram = false;         ///< MobileBERT: each position sees its neighbours' embeddings
-  int relative_buckets = 0;     ///< relative (T5)
+  int position_offset = 0;   ///< learned: row of position 0
+  int position_rows = 0;     ///< learned: rows of the table; 0: context_max + position_offset
+  int type_vocab = 0;        ///< token types (segments); 0: none
+  bool trigram = false;      ///< MobileBERT: each position sees its neighbours' embeddings
+  int relative_buckets = 0;  ///< relative (T5)
   int relative_distance = 0;
 
   // Layers that differ, or are shared.
-  std::vector<int> layer_heads;         ///< per layer (OpenELM); empty: heads everywhere
+  std::vector<int> layer_heads;  ///< per layer (OpenELM); empty: heads everywhere
   std::vector<int> layer_kv_heads;
   std::vector<int> layer_intermediate;
-  int layer_groups = 0;   ///< ALBERT: groups of layers that share weights; 0: every layer has its own
-  int inner_layers = 1;   ///< ALBERT: different layers within one group
+  int layer_groups = 0;  ///< ALBERT: groups of layers that share weights; 0: every layer has its own
+  int inner_layers = 1;  ///< ALBERT: different layers within one group
 
   // The second stack of an encoder-decoder.
   int decoder_layers = 0;
@@ -131,10 +131,10 @@ struct ModelConfig {
   int classes = 0;  ///< classification
 
   // MobileBERT.
-  int bottleneck_size = 0;       ///< intra_bottleneck_size; block width
+  int bottleneck_size = 0;  ///< intra_bottleneck_size; block width
   int feedforward_networks = 1;
-  bool bottleneck_attention = false;       ///< use_bottleneck_attention
-  bool shared_query_bottleneck = true;     ///< key_query_shared_bottleneck
+  bool bottleneck_attention = false;    ///< use_bottleneck_attention
+  bool shared_query_bottleneck = true;  ///< key_query_shared_bottleneck
 
   int bos_id = -1;           ///< -1: none
   std::vector<int> eos_ids;  ///< any of them ends generation

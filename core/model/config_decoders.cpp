@@ -230,7 +230,8 @@ Status read_gpt_neox(Fields& f, ModelConfig& c) {
   COVEY_TRY(f.number("rotary_emb_base", c.rope.theta));
   const double base = c.rope.theta;
   COVEY_TRY(read_rope(f, c));
-  if (!f.absent("rotary_emb_base") && c.rope.theta != base) return f.unsupported("rope_theta differs from rotary_emb_base");
+  if (!f.absent("rotary_emb_base") && c.rope.theta != base)
+    return f.unsupported("rope_theta differs from rotary_emb_base");
   return {};
 }
 
@@ -331,8 +332,9 @@ Status read_gpt_neo(Fields& f, ModelConfig& c) {
   int window = 0;
   COVEY_TRY(f.size("window_size", kSizeMax, window, 256));
   const Json* types = f.find("attention_types");
-  const Error wrong{ErrorCode::invalid_argument,
-                    f.where() + ": attention_types must be [[[\"global\" or \"local\", ...], times], ...] with one per layer"};
+  const Error wrong{
+      ErrorCode::invalid_argument,
+      f.where() + ": attention_types must be [[[\"global\" or \"local\", ...], times], ...] with one per layer"};
   if (types == nullptr || !types->is_array()) return wrong;
   for (const Json& group : types->items()) {
     if (!group.is_array() || group.size() != 2 || !group.items()[0].is_array()) return wrong;
@@ -430,7 +432,8 @@ Status read_openelm(Fields& f, ModelConfig& c) {
   const auto list = [&](const char* key) -> Result<std::vector<double>> {
     f.ignore({key});
     COVEY_ASSIGN(auto values, f.json().get_doubles(key));
-    if (values.size() != static_cast<std::size_t>(c.layers)) return f.json().error_at(key, "has not one entry per layer");
+    if (values.size() != static_cast<std::size_t>(c.layers))
+      return f.json().error_at(key, "has not one entry per layer");
     for (const double value : values) {
       if (!(value > 0 && value <= 1024)) return f.json().error_at(key, "is out of range");
     }

@@ -81,7 +81,8 @@ Status read_distilbert(Fields& f, ModelConfig& c) {
   COVEY_TRY(f.size("max_position_embeddings", kSizeMax, c.context_max, 512));
   COVEY_TRY(f.activation("activation", "gelu", c.activation));
   // Sinusoidal positions are weights like learned ones: the file has them.
-  f.ignore({"attention_dropout", "dropout", "qa_dropout", "seq_classif_dropout", "sinusoidal_pos_embds", "tie_weights_"});
+  f.ignore(
+      {"attention_dropout", "dropout", "qa_dropout", "seq_classif_dropout", "sinusoidal_pos_embds", "tie_weights_"});
   c.kv_heads = c.heads;
   return even_heads(f, c.hidden_size, c.heads, c.head_dim);
 }

@@ -172,8 +172,7 @@ Status Fields::finish(const std::string& family) const {
 
 namespace {
 
-Status read_factors(const Json& scaling, const char* key, const std::string& where, int half,
-                    std::vector<double>& to) {
+Status read_factors(const Json& scaling, const char* key, const std::string& where, int half, std::vector<double>& to) {
   const Json* list = scaling.find(key);
   if (list == nullptr || !list->is_array() || list->size() != static_cast<std::size_t>(half)) {
     return Error{ErrorCode::invalid_argument,

@@ -17,7 +17,7 @@ class Fields {
   Fields(const formats::Json& json, std::string where) : json_(json), where_(std::move(where)) {}
 
   Status size(const char* key, int max, int& to, int missing = 0);  ///< from 1; `missing` 0: it must be there
-  Status number(const char* key, double& to);                      ///< keeps what is in `to` where missing or null
+  Status number(const char* key, double& to);                       ///< keeps what is in `to` where missing or null
   Status flag(const char* key, bool& to);
   Result<std::string> text(const char* key, std::string missing);
   Status activation(const char* key, const char* missing, Activation& to);
@@ -43,7 +43,8 @@ class Fields {
   std::set<std::string, std::less<>> known_;
 };
 
-/// rope_theta, rope_scaling (or rope_parameters), partial_rotary_factor into c.rope; c.head_dim and context must be set.
+/// rope_theta, rope_scaling (or rope_parameters), partial_rotary_factor into c.rope; c.head_dim and context must be
+/// set.
 Status read_rope(Fields& fields, ModelConfig& c);
 /// The family tables. @errors unsupported: not one of theirs (found false).
 Status read_decoder(Fields& fields, ModelConfig& c, bool& found);

@@ -78,7 +78,8 @@ void Decoder::Impl::make_caches(const Model::Impl& model) {
       const auto cache = static_cast<std::size_t>(step.cache);
       const auto width = static_cast<std::size_t>(segment.slots[static_cast<std::size_t>(step.out)].width);
       if (step.kind == StepKind::attention) {
-        const std::size_t size = static_cast<std::size_t>(context) * static_cast<std::size_t>(step.kv_heads * step.head_dim);
+        const std::size_t size =
+            static_cast<std::size_t>(context) * static_cast<std::size_t>(step.kv_heads * step.head_dim);
         state.keys[cache].resize(size);
         state.values[cache].resize(size);
       } else if (step.kind == StepKind::wkv) {
@@ -109,7 +110,8 @@ void Decoder::Impl::step(std::int32_t id, int prompt) {
     pass.adapter = &one;
   }
   now.prompt_tokens = id < 0 ? 1 : 0;
-  for (std::size_t i = 0; i < buffers.body.size(); ++i) run_forward({pass, pass.model->program.body[i], buffers.body[i]});
+  for (std::size_t i = 0; i < buffers.body.size(); ++i)
+    run_forward({pass, pass.model->program.body[i], buffers.body[i]});
   pass.adapter = &adapter;
   ++state.used;
 }

@@ -19,9 +19,7 @@ struct Engine::Impl {
   std::vector<Flowing> flowing;  ///< per segment: what is trained below it
 
   [[nodiscard]] const Program& program() const { return pass.model->program; }
-  [[nodiscard]] Work work(std::size_t segment) {
-    return {pass, program().body[segment], buffers.body[segment]};
-  }
+  [[nodiscard]] Work work(std::size_t segment) { return {pass, program().body[segment], buffers.body[segment]}; }
   [[nodiscard]] Work head() { return {pass, program().head, buffers.head}; }
   [[nodiscard]] std::size_t segments() const { return program().body.size(); }
   [[nodiscard]] int hidden() const { return pass.model->config.hidden_size; }
@@ -29,7 +27,7 @@ struct Engine::Impl {
   [[nodiscard]] float* result() { return last_of(&SegmentMemory::value); }
   [[nodiscard]] float* result_gradient() { return last_of(&SegmentMemory::gradient); }
   [[nodiscard]] float* result_tangent() { return last_of(&SegmentMemory::tangent); }
-  [[nodiscard]] float* last_of(std::vector<float*> SegmentMemory::* array) {
+  [[nodiscard]] float* last_of(std::vector<float*> SegmentMemory::*array) {
     return (buffers.body.back().*array)[static_cast<std::size_t>(program().body.back().output)];
   }
 
@@ -256,7 +254,8 @@ Status Engine::logits(const TokenBatch& batch, const AdapterSpec& spec, const Ad
   const auto V = static_cast<std::size_t>(config.outputs());
   const auto S = static_cast<std::size_t>(one ? 1 : (config.two_stacks() ? batch.T2 : spec.prompt_tokens + batch.T));
   if (out.size() != static_cast<std::size_t>(batch.B) * S * V) {
-    return Error{ErrorCode::invalid_argument, "logits: `out` is not " + std::string(one ? "(B, classes)" : "(B, positions, V)")};
+    return Error{ErrorCode::invalid_argument,
+                 "logits: `out` is not " + std::string(one ? "(B, classes)" : "(B, positions, V)")};
   }
   e.forward();
   std::memset(out.data(), 0, out.size_bytes());

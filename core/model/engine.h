@@ -47,7 +47,7 @@ struct EngineOptions {
   bool training = false;    ///< keep what the backward pass needs
   bool checkpoint = false;  ///< keep block inputs only, recompute the rest in the backward pass
   int prompt_tokens_max = 0;
-  bool tangent = false;  ///< room for jvp(); needs no `training`
+  bool tangent = false;    ///< room for jvp(); needs no `training`
   int target_seq_max = 0;  ///< T2, encoder-decoders only
 };
 
@@ -63,7 +63,8 @@ class Engine {
   static Result<std::unique_ptr<Engine>> create(const Model& model, const EngineOptions& options, ThreadPool& pool);
   ~Engine();
 
-  /// @param out (B, prompt + T, V); classification: (B, classes); encoder-decoders: (B, T2, V). Small models and tests only: training never makes this tensor.
+  /// @param out (B, prompt + T, V); classification: (B, classes); encoder-decoders: (B, T2, V). Small models and tests
+  /// only: training never makes this tensor.
   [[nodiscard]] Status logits(const TokenBatch& batch, const AdapterSpec& spec, const AdapterView& adapter,
                               std::span<float> out);
   /// Loss by the fused chunked head; no [B,T,V].

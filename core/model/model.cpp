@@ -199,7 +199,8 @@ Result<std::shared_ptr<Model>> Model::create(const ModelConfig& config, std::uin
   const float residual = static_cast<float>(0.02 / std::sqrt(2.0 * config.layers));
   std::set<std::int64_t> norms;
   for (const NormWeights& norm : impl->norms) {
-    for (int h = 0; h < (norm.own ? norm.heads : 1); ++h) norms.insert(norm.w_at + static_cast<std::int64_t>(h) * norm.H);
+    for (int h = 0; h < (norm.own ? norm.heads : 1); ++h)
+      norms.insert(norm.w_at + static_cast<std::int64_t>(h) * norm.H);
   }
   std::set<std::int64_t> residual_weights;
   for (const Segment& segment : impl->program.body) {
@@ -255,7 +256,8 @@ std::vector<HeadParameter> Model::head_parameters() const {
     if (head_at < 0) return;
     const auto found = std::find_if(impl_->parameters.begin(), impl_->parameters.end(),
                                     [&](const Parameter& p) { return p.at == at; });
-    all.push_back({found->name, found->shape, head_at, std::span(found->values, static_cast<std::size_t>(found->count))});
+    all.push_back(
+        {found->name, found->shape, head_at, std::span(found->values, static_cast<std::size_t>(found->count))});
   };
   for (const Linear& linear : impl_->linears) {
     add(linear.w_at, linear.head_w_at);

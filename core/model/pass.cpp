@@ -124,13 +124,14 @@ Status check_shapes(const Pass& pass, const TokenBatch& batch, const EngineOptio
   if (config.task == Task::classification) targets = rows;
   if (config.two_stacks()) {
     if (batch.T2 < 1 || batch.T2 > options.target_seq_max) {
-      return bad("batch: the second stack's rows have " + std::to_string(batch.T2) + " positions; the engine was made for up to " +
-                 std::to_string(options.target_seq_max));
+      return bad("batch: the second stack's rows have " + std::to_string(batch.T2) +
+                 " positions; the engine was made for up to " + std::to_string(options.target_seq_max));
     }
     targets = rows * static_cast<std::size_t>(batch.T2);
     if (batch.second_ids.size() != targets) return bad("batch: second_ids are not " + shape(batch.B, batch.T2));
   }
-  if (want_targets && batch.targets.size() != targets) return bad("batch: targets are not one per position that has one");
+  if (want_targets && batch.targets.size() != targets)
+    return bad("batch: targets are not one per position that has one");
   return {};
 }
 
@@ -147,7 +148,8 @@ Status check_batch(const Pass& pass, const TokenBatch& batch, const EngineOption
     for (int t = 0; t < batch.T; ++t) {
       const std::size_t at = row * static_cast<std::size_t>(batch.T) + static_cast<std::size_t>(t);
       if (t < length && (batch.ids[at] < 0 || batch.ids[at] >= V)) return outside("token", batch.ids[at], V);
-      if (t < length && !batch.types.empty() && (batch.types[at] < 0 || batch.types[at] >= std::max(config.type_vocab, 1))) {
+      if (t < length && !batch.types.empty() &&
+          (batch.types[at] < 0 || batch.types[at] >= std::max(config.type_vocab, 1))) {
         return outside("token type", batch.types[at], config.type_vocab);
       }
       const bool here = want_targets && config.task != Task::classification && !config.two_stacks();

@@ -51,9 +51,9 @@ struct Pass {
   std::vector<std::int32_t> target;          ///< their tokens
   int chunk_rows = 0;                        ///< rows that the head works on
 
-  std::vector<float> u;   ///< LoRA: x A^T, (N, R)
-  std::vector<float> du;  ///< its gradient
-  std::vector<float> relative_gradient;      ///< full gradient of T5's biases, part by part
+  std::vector<float> u;                         ///< LoRA: x A^T, (N, R)
+  std::vector<float> du;                        ///< its gradient
+  std::vector<float> relative_gradient;         ///< full gradient of T5's biases, part by part
   std::vector<std::uint8_t> need, ready, made;  ///< per slot of the segment at hand
   const Buffers* buffers = nullptr;
   const float* cosine = nullptr;

@@ -1,6 +1,7 @@
 /// Where the slots of a segment lie, from when each is written to when it is last read. Internal to core/model.
 ///
-/// A segment's time: step i runs forward at i, and backward at 2 n - 1 - i. Arrays whose times do not meet share memory.
+/// A segment's time: step i runs forward at i, and backward at 2 n - 1 - i. Arrays whose times do not meet share
+/// memory.
 #pragma once
 
 #include <array>
@@ -13,7 +14,7 @@ namespace covey::model {
 
 struct PlanOptions {
   bool training = false;
-  bool keep = false;     ///< training without checkpoints: what the backward pass reads stays until it runs
+  bool keep = false;  ///< training without checkpoints: what the backward pass reads stays until it runs
   bool tangent = false;
   std::array<std::uint64_t, kStreams> rows{};  ///< most rows of each stream
 };
@@ -28,9 +29,9 @@ struct Place {
 /// Parallel to Segment::slots; views have the place of their base.
 struct SegmentPlan {
   std::vector<Place> value;
-  std::vector<Place> again;     ///< of cheap slots, while the backward pass has them
-  std::vector<Place> gradient;  ///< `output`, `input`: the gradient that flows down
-  std::vector<std::size_t> home;  ///< the slot whose gradient memory a slot's gradient shares (itself, mostly)
+  std::vector<Place> again;             ///< of cheap slots, while the backward pass has them
+  std::vector<Place> gradient;          ///< `output`, `input`: the gradient that flows down
+  std::vector<std::size_t> home;        ///< the slot whose gradient memory a slot's gradient shares (itself, mostly)
   std::vector<bool> gradient_in_value;  ///< of homes: the gradient overwrites the value
   std::vector<Place> tangent;
   std::uint64_t arena = 0;  ///< floats

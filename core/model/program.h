@@ -53,7 +53,7 @@ struct Step {
   int cache = -1;                   ///< a decoder's state: key/value cache, or the rows a shift and wkv remember
 
   kernels::Activation activation = kernels::Activation::identity;
-  float value = 0;  ///< scale, limit of an activation, attention's soft cap
+  float value = 0;     ///< scale, limit of an activation, attention's soft cap
   int row_offset = 0;  ///< positions: table row of position 0
   int heads = 1;
   int kv_heads = 1;
@@ -62,9 +62,9 @@ struct Step {
   int window = 0;
   float scale = 1;
   bool causal = true;
-  bool cross = false;    ///< keys come from the other stream
-  bool slopes = false;   ///< ALiBi
-  bool relative = false; ///< T5's biases; weight: its table
+  bool cross = false;     ///< keys come from the other stream
+  bool slopes = false;    ///< ALiBi
+  bool relative = false;  ///< T5's biases; weight: its table
 };
 
 /// One recomputable piece. Slot `input` (-1: none) holds what the segment before left in its `output`.

@@ -130,14 +130,19 @@ kernels::AttentionShape attention_shape(const Work& w, const Step& s) {
 }
 
 kernels::RopeArgs rope_args(const Work& w, const Step& s) {
-  return {w.rows(s.out),     s.heads,        s.head_dim,       w.stack().angle.data(),
-          w.pass.cosine,     w.pass.sine,    w.row(s.out),     s.head_row[0],
-          w.pass.model->config.rope.neighbours};
+  return {w.rows(s.out),          s.heads,       s.head_dim,
+          w.stack().angle.data(), w.pass.cosine, w.pass.sine,
+          w.row(s.out),           s.head_row[0], w.pass.model->config.rope.neighbours};
 }
 
 kernels::WkvArgs wkv_args(const Work& w, const Step& s) {
-  return {w.stack().rows,   w.slot(s.out).width, table_of(w, s.weight).values, table_of(w, s.weight2).values,
-          w.value(s.in),    w.value(s.in2),      nullptr};
+  return {w.stack().rows,
+          w.slot(s.out).width,
+          table_of(w, s.weight).values,
+          table_of(w, s.weight2).values,
+          w.value(s.in),
+          w.value(s.in2),
+          nullptr};
 }
 
 kernels::ShiftArgs shift_args(const Work& w, const Step& s) {

@@ -120,12 +120,13 @@ void relative_backward(const Work& w, const Step& s, const kernels::AttentionSha
 
 void attention_backward(const Work& w, const Step& s) {
   kernels::AttentionShape shape = attention_shape(w, s);
-  kernels::AttentionBackward args{value(w, s.in),      value(w, s.in2),      value(w, s.in3),
-                                  value(w, s.out),     w.value(s.stats),     w.gradient(s.out),
-                                  w.gradient(s.in),    w.gradient(s.in2),    w.gradient(s.in3), nullptr};
+  kernels::AttentionBackward args{
+      value(w, s.in),    value(w, s.in2),  value(w, s.in3),   value(w, s.out),   w.value(s.stats),
+      w.gradient(s.out), w.gradient(s.in), w.gradient(s.in2), w.gradient(s.in3), nullptr};
   const bool relative = s.relative && w.pass.full_gradient != nullptr;
   if (relative) {
-    const auto size = shape.rows.size() * static_cast<std::size_t>(s.heads) * static_cast<std::size_t>(2 * shape.reach - 1);
+    const auto size =
+        shape.rows.size() * static_cast<std::size_t>(s.heads) * static_cast<std::size_t>(2 * shape.reach - 1);
     w.pass.relative_gradient.assign(size, 0.0F);
     args.dbias = w.pass.relative_gradient.data();
   }
@@ -150,9 +151,9 @@ void wkv_backward(const Work& w, const Step& s) {
   if (full) w.pass.relative_gradient.resize(2 * args.rows.size() * width);
   float* parts = full ? w.pass.relative_gradient.data() : nullptr;
   float* first_parts = full ? parts + args.rows.size() * width : nullptr;
-  kernels::wkv_backward(*w.pass.pool, args,
-                        {value(w, s.out), w.value(s.stats), w.gradient(s.out), w.gradient(s.in), w.gradient(s.in2),
-                         parts, first_parts});
+  kernels::wkv_backward(
+      *w.pass.pool, args,
+      {value(w, s.out), w.value(s.stats), w.gradient(s.out), w.gradient(s.in), w.gradient(s.in2), parts, first_parts});
   for (const int slot : {s.in, s.in2}) w.pass.ready[static_cast<std::size_t>(slot)] = 1;
   if (!full) return;
   float* ddecay = parameter_of_table(w, s.weight);
@@ -203,7 +204,8 @@ void find_needs(const Work& w, const Flowing& flowing) {
   if (w.segment.input >= 0) w.pass.need[root(w, w.segment.input)] = flowing.input ? 1 : 0;
   if (w.segment.memory >= 0) w.pass.need[root(w, w.segment.memory)] = flowing.memory ? 1 : 0;
   for (const Step& s : w.segment.steps) {
-    const bool moves = adapted(w.pass, s) || needed(w, s.in) || needed(w, s.in2) || needed(w, s.in3) || needed(w, s.base);
+    const bool moves =
+        adapted(w.pass, s) || needed(w, s.in) || needed(w, s.in2) || needed(w, s.in3) || needed(w, s.base);
     if (moves) w.pass.need[root(w, s.out)] = 1;
   }
 }

@@ -1,5 +1,6 @@
 // The program as a user runs it: commands, exit codes, one-line errors.
 #include <algorithm>
+#include <filesystem>
 
 #include "core/base/file.h"
 #include "core/formats/json.h"
@@ -132,6 +133,9 @@ TEST_CASE("golden exits 1 when a case fails and 0 when all pass") {
   if (!good) return;
   CHECK(covey_model("golden " + *good).exit_code == 0);
   const test::TempDir dir;
+  std::filesystem::copy(*good, dir.path(), std::filesystem::copy_options::recursive);
+  std::filesystem::remove(dir.file("config.json"));
+  write(dir.file("config.json"), "{}");
   const auto mixed = covey_model("golden " + *good + " " + dir.path());
   CHECK(mixed.exit_code == 1);
   CHECK(mixed.out.find("ok llama_rope3") == 0);

@@ -85,14 +85,16 @@ void check_attention(const AttentionShape& shape, std::size_t q_size, std::size_
   std::vector<float> dq(q.size());
   std::vector<float> dk(k.size());
   std::vector<float> dv(v.size());
-  attention_backward(pool, shape,
-                     {q.data(), k.data(), v.data(), out.data(), lse.data(), dout.data(), dq.data(), dk.data(), dv.data()});
+  attention_backward(
+      pool, shape,
+      {q.data(), k.data(), v.data(), out.data(), lse.data(), dout.data(), dq.data(), dk.data(), dv.data()});
   const auto q_t = reference::random(q_size, 5);
   const auto k_t = reference::random(kv_size, 6);
   const auto v_t = reference::random(kv_size, 7);
   std::vector<float> out_t(out.size());
-  attention_jvp(pool, shape,
-                {q.data(), k.data(), v.data(), out.data(), lse.data(), q_t.data(), k_t.data(), v_t.data(), out_t.data()});
+  attention_jvp(
+      pool, shape,
+      {q.data(), k.data(), v.data(), out.data(), lse.data(), q_t.data(), k_t.data(), v_t.data(), out_t.data()});
   double forward = 0;
   double backward = 0;
   for (std::size_t i = 0; i < out.size(); ++i) forward += static_cast<double>(out_t[i]) * static_cast<double>(dout[i]);
@@ -165,12 +167,13 @@ TEST_CASE("Gradients of the biases by distance come in parts, one for each row o
   std::vector<float> dk(k.size());
   std::vector<float> dv(v.size());
   std::vector<float> parts(2 * 18);
-  attention_backward(pool, shape, {q.data(), k.data(), v.data(), out.data(), lse.data(), dout.data(), dq.data(), dk.data(),
-                                   dv.data(), parts.data()});
+  attention_backward(pool, shape,
+                     {q.data(), k.data(), v.data(), out.data(), lse.data(), dout.data(), dq.data(), dk.data(),
+                      dv.data(), parts.data()});
   const auto value = [&] {
-    return reference::dot(reference::attention(shape, reference::as<double>(q), reference::as<double>(k),
-                                               reference::as<double>(v)),
-                          dout);
+    return reference::dot(
+        reference::attention(shape, reference::as<double>(q), reference::as<double>(k), reference::as<double>(v)),
+        dout);
   };
   for (std::size_t i = 0; i < bias.size(); ++i) {
     const float kept = bias[i];
@@ -209,7 +212,9 @@ TEST_CASE("RWKV's average over the past has exact derivatives, and goes on where
   const auto cfirst = as<Complex>(first);
   const auto ck = as<Complex>(k);
   const auto cv = as<Complex>(v);
-  const auto close = [](double got, double exact) { return std::abs(got - exact) < 1e-5 * std::max(1.0, std::abs(exact)); };
+  const auto close = [](double got, double exact) {
+    return std::abs(got - exact) < 1e-5 * std::max(1.0, std::abs(exact));
+  };
   for (std::size_t i = 0; i < k.size(); i += 7) {
     CHECK(close(static_cast<double>(dk[i]), reference::derivative(k, i, [&](const auto& moved) {
                   return reference::dot(reference::wkv(args, cdecay, cfirst, moved, cv), dy);
@@ -236,7 +241,8 @@ TEST_CASE("RWKV's average over the past has exact derivatives, and goes on where
   double backward = 0;
   for (std::size_t i = 0; i < k.size(); ++i) {
     forward += static_cast<double>(y_t[i]) * static_cast<double>(dy[i]);
-    backward += static_cast<double>(dk[i]) * static_cast<double>(k_t[i]) + static_cast<double>(dv[i]) * static_cast<double>(v_t[i]);
+    backward += static_cast<double>(dk[i]) * static_cast<double>(k_t[i]) +
+                static_cast<double>(dv[i]) * static_cast<double>(v_t[i]);
   }
   CHECK(forward == doctest::Approx(backward).epsilon(1e-4));
 

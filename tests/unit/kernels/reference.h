@@ -125,8 +125,8 @@ std::vector<S> attention(const AttentionShape& shape, const std::vector<S>& q, c
           score *= static_cast<double>(shape.scale);
           if (shape.slopes != nullptr) score += static_cast<double>(shape.slopes[head]) * (j - position);
           if (shape.distance_bias != nullptr) {
-            score += static_cast<double>(
-                shape.distance_bias[head * (2 * shape.reach - 1) + j - position + shape.reach - 1]);
+            score +=
+                static_cast<double>(shape.distance_bias[head * (2 * shape.reach - 1) + j - position + shape.reach - 1]);
           }
           const double cap = static_cast<double>(shape.soft_cap);
           if (cap > 0) score = cap * std::tanh(score / cap);

@@ -94,10 +94,10 @@ TEST_CASE("Every norm, with and without weights, whole rows or heads apart, has 
 
 TEST_CASE("Every activation, gated or not, has the values and slopes of its formula, far from zero too") {
   ThreadPool pool(1);
-  constexpr Activation kinds[] = {Activation::identity, Activation::silu,         Activation::gelu,
-                                  Activation::gelu_tanh, Activation::quick_gelu, Activation::relu,
-                                  Activation::relu_squared, Activation::tanh,    Activation::sigmoid,
-                                  Activation::soft_cap,  Activation::clip};
+  constexpr Activation kinds[] = {Activation::identity,     Activation::silu,       Activation::gelu,
+                                  Activation::gelu_tanh,    Activation::quick_gelu, Activation::relu,
+                                  Activation::relu_squared, Activation::tanh,       Activation::sigmoid,
+                                  Activation::soft_cap,     Activation::clip};
   auto gate = reference::random(53, 1, 3);
   gate[0] = 95;
   gate[1] = -95;
@@ -124,7 +124,8 @@ TEST_CASE("Every activation, gated or not, has the values and slopes of its form
         const double u = gated ? static_cast<double>(up[i]) : 1.0;
         const double d = static_cast<double>(dh[i]);
         const double value = reference::activation(kind, x, 2.0);
-        const double slope = (reference::activation(kind, x + 1e-6, 2.0) - reference::activation(kind, x - 1e-6, 2.0)) / 2e-6;
+        const double slope =
+            (reference::activation(kind, x + 1e-6, 2.0) - reference::activation(kind, x - 1e-6, 2.0)) / 2e-6;
         CHECK(std::abs(static_cast<double>(h[i]) - value * u) < 1e-6 * std::max(1.0, std::abs(value * u)));
         CHECK(std::abs(static_cast<double>(dgate[i]) - d * u * slope) < 3e-6 * std::max(1.0, std::abs(d * u * slope)));
         if (gated) CHECK(std::abs(static_cast<double>(dup[i]) - d * value) < 2e-6 * std::max(1.0, std::abs(d * value)));
@@ -207,7 +208,8 @@ TEST_CASE("Rotary positions turn pairs by their angle, and the backward pass tur
       sine.push_back(static_cast<float>(std::sin(p * 0.3 / (i + 1))));
     }
   }
-  const RopeArgs args{.N = N, .heads = heads, .D = D, .position = position.data(), .cosine = cosine.data(), .sine = sine.data()};
+  const RopeArgs args{
+      .N = N, .heads = heads, .D = D, .position = position.data(), .cosine = cosine.data(), .sine = sine.data()};
   const auto x = reference::random(N * heads * D, 1);
   auto y = x;
   rope_forward(pool, args, y.data());
@@ -230,8 +232,15 @@ TEST_CASE("Rotation of a part, of neighbours, and within a fused matrix turns ju
   // Two heads of six elements, of which four turn, each followed by six of something else.
   const auto x = reference::random(2 * 24, 1);
   for (const bool neighbours : {false, true}) {
-    const RopeArgs args{.N = 2, .heads = 2, .D = 4, .position = position.data(), .cosine = cosine.data(),
-                        .sine = sine.data(), .row = 24, .head = 12, .neighbours = neighbours};
+    const RopeArgs args{.N = 2,
+                        .heads = 2,
+                        .D = 4,
+                        .position = position.data(),
+                        .cosine = cosine.data(),
+                        .sine = sine.data(),
+                        .row = 24,
+                        .head = 12,
+                        .neighbours = neighbours};
     auto y = x;
     rope_forward(pool, args, y.data());
     std::vector<double> expected(x.begin(), x.end());
