@@ -49,31 +49,6 @@ Status own_all(Model::Impl& impl) {
   return {};
 }
 
-/// Finds a tensor by our name, also where a file leaves out the base model's prefix, or calls a LayerNorm's weights
-/// gamma and beta, as older ones do.
-class NamesInFile {
- public:
-  explicit NamesInFile(const formats::HfDirectory& directory) : directory_(directory) {}
-
-  [[nodiscard]] Result<const formats::TensorView*> get(const std::string& name) const {
-    for (const std::string& form : {name, older(name)}) {
-      if (const auto* tensor = directory_.find(form); tensor != nullptr) return tensor;
-      const std::size_t dot = form.find('.');
-      if (dot == std::string::npos) continue;
-      if (const auto* tensor = directory_.find(form.substr(dot + 1)); tensor != nullptr) return tensor;
-    }
-    return directory_.get(name);  // its error
-  }
-
- private:
-  static std::string older(const std::string& name) {
-    if (name.ends_with("LayerNorm.weight")) return name.substr(0, name.size() - 6) + "gamma";
-    if (name.ends_with("LayerNorm.bias")) return name.substr(0, name.size() - 4) + "beta";
-    return name;
-  }
-  const formats::HfDirectory& directory_;
-};
-
 Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path) {
   COVEY_ASSIGN(auto opened, formats::HfDirectory::open(path));
   auto directory = std::make_shared<formats::HfDirectory>(std::move(opened));
@@ -83,10 +58,9 @@ Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path) {
     config.tied_head = directory->find(std::string(names_of(config).head) + ".weight") == nullptr;
   }
   auto impl = listed(config);
-  const NamesInFile names(*directory);
   std::int64_t widened = 0;
   for (const Parameter& p : impl->parameters) {
-    COVEY_ASSIGN(const formats::TensorView* tensor, names.get(p.name));
+    COVEY_ASSIGN(const formats::TensorView* tensor, directory->get(p.name));
     if (tensor->shape != p.shape) {
       return Error{ErrorCode::corrupt_data, path + ": " + p.name + " has shape " + tensor->shape_text() +
                                                 "; config.json asks for " +
@@ -97,7 +71,7 @@ Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path) {
   COVEY_ASSIGN(impl->memory, allocate(widened));
   float* next = impl->memory.get();
   for (Parameter& p : impl->parameters) {
-    const formats::TensorView& tensor = *names.get(p.name).value();
+    const formats::TensorView& tensor = *directory->find(p.name);
     if (const auto mapped = formats::as_f32(tensor); mapped.ok()) {
       p.values = mapped.value().data();
       continue;
