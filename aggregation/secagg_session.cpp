@@ -1,7 +1,8 @@
 #include "aggregation/secagg_session.h"
 
+#include <string.h>  // explicit_bzero
+
 #include <algorithm>
-#include <cstring>
 #include <string>
 #include <utility>
 

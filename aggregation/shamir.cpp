@@ -1,5 +1,7 @@
 #include "aggregation/shamir.h"
 
+#include <string.h>  // explicit_bzero
+
 #include <algorithm>
 
 #include "core/crypto/stream.h"
@@ -98,7 +100,7 @@ Result<std::vector<ShamirShare>> shamir_split(ByteSpan secret, std::size_t thres
     }
     for (std::size_t c = 0; c < kShamirChunks; ++c) put(out[i], c, (value[c] * x + constant[c]) % p);
   }
-  explicit_bzero(coefficients.data(), coefficients.size() * sizeof coefficients[0]);
+  if (!coefficients.empty()) explicit_bzero(coefficients.data(), coefficients.size() * sizeof coefficients[0]);
   explicit_bzero(constant.data(), sizeof constant);
   return out;
 }

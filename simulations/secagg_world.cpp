@@ -84,19 +84,23 @@ SecAggRoster SecAggWorld::roster() const {
   return [this](const wire::Key& identity) { return roster_.contains(identity); };
 }
 
-void SecAggWorld::make_client(Device& device, const SecAggSetup& with, std::uint64_t entropy) {
+void SecAggWorld::make_client(Device& device, const SecAggSetup& with, std::uint64_t which) {
   SecAggClientInputs inputs;
   inputs.setup = with;
   inputs.version = plan.base_version;
   inputs.identity = device.identity.get();
   inputs.roster = roster();
-  inputs.seed = entropy_of(options.seed, entropy, 2);
+  inputs.seed = entropy(which);
   auto made = SecAggClient::create_with_seam(std::move(inputs), seam);
   if (made.ok()) device.client.emplace(*std::move(made));
 }
 
-SessionSecrets SecAggWorld::secrets(std::uint64_t entropy) const {
-  return *session_secrets(entropy_of(options.seed, entropy, 2));  // 32 bytes always have them
+std::array<std::uint8_t, 32> SecAggWorld::entropy(std::uint64_t which) const {
+  return entropy_of(options.seed, which, 2);
+}
+
+SessionSecrets SecAggWorld::secrets(std::uint64_t which) const {
+  return *session_secrets(entropy(which));  // 32 bytes always have them
 }
 
 std::vector<std::uint32_t> SecAggWorld::order() {

@@ -126,9 +126,11 @@ class SecAggWorld {
   /// Called with what a device sends (but for its upload); may change it.
   std::function<void(std::uint32_t device, wire::Message&)> damage;
 
+  /// The seed of a session number `which`; devices start with that of their own index.
+  [[nodiscard]] std::array<std::uint8_t, 32> entropy(std::uint64_t which) const;
   /// What the device whose entropy this is holds in secret: an adversary knows it of the devices that it runs.
-  [[nodiscard]] aggregation::SessionSecrets secrets(std::uint64_t entropy) const;
-  void make_client(Device& device, const aggregation::SecAggSetup& with, std::uint64_t entropy);
+  [[nodiscard]] aggregation::SessionSecrets secrets(std::uint64_t which) const;
+  void make_client(Device& device, const aggregation::SecAggSetup& with, std::uint64_t which);
 
  private:
   std::vector<std::uint32_t> order();
