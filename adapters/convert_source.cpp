@@ -18,7 +18,17 @@ using formats::Json;
 Result<Json> normalized(Json config, bool tied, const std::string& where) {
   if (!config.contains("tie_word_embeddings")) config.set("tie_word_embeddings", tied);
   COVEY_ASSIGN(const model::ModelConfig read, model::config_from_hf(config.dump(), where));
-  return Json::parse(model::config_to_hf(read), where);
+  COVEY_ASSIGN(const Json stated, Json::parse(model::config_to_hf(read), where));
+  // Some families are written as they were read: with fields that compute nothing, and without a default.
+  static const std::set<std::string_view> kComputeNothing = {"initializer_range", "transformers_version", "use_cache",
+                                                             "pretraining_tp", "attention_dropout"};
+  Json out = Json::object();
+  for (const auto& member : stated.members()) {
+    if (!kComputeNothing.contains(member.key)) out.set(member.key, member.value);
+  }
+  if (!out.contains("head_dim")) out.set("head_dim", read.head_dim);
+  if (!out.contains("num_key_value_heads")) out.set("num_key_value_heads", read.kv_heads);
+  return out;
 }
 
 const formats::GgmlTypeInfo* ggml_type_of(formats::DType type) {

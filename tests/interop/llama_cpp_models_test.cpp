@@ -243,7 +243,7 @@ TEST_CASE("greedy continuations of 50 prompts are llama.cpp's, and logits agree 
 
 TEST_CASE("each architecture that we write gives llama.cpp our logits") {
   if (!interop::is_installed()) return;
-  for (const char* name : {"llama", "llama_rope3", "qwen2"}) {
+  for (const char* name : {"llama", "llama_rope3", "qwen2", "qwen3", "olmo2"}) {
     CAPTURE(std::string(name));
     const auto golden = test::golden_path(name);
     if (!golden) return;

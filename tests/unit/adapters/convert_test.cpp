@@ -207,7 +207,7 @@ TEST_CASE("what is left behind without changing the result is named") {
 }
 
 TEST_CASE("golden models go through GGUF and back bit for bit") {
-  for (const char* name : {"llama", "llama_rope3", "qwen2"}) {
+  for (const char* name : {"llama", "llama_rope3", "qwen2", "qwen3", "olmo2"}) {
     const auto path = test::golden_path(name);
     if (!path) return;
     const test::TempDir dir;
