@@ -1,4 +1,5 @@
 #include "coordinator/admin.h"
+#include "coordinator/privacy_report.h"
 
 #include <algorithm>
 
@@ -86,6 +87,16 @@ Result<Json> status(AdminContext& context) {
   out.set("roster_epoch", registration.roster_epoch()).set("open_invites", registration.open_invites());
   out.set("privacy", wire::to_string(settings.task.privacy.mode));
   out.set("threat_model", threat_model(settings.task.privacy.mode));
+  COVEY_ASSIGN(const auto privacy, read_privacy_report(settings.task, store));
+  if (privacy) {
+    Json dp = Json::object();
+    dp.set("epsilon", privacy->epsilon).set("delta", privacy->delta).set("epsilon_max", privacy->epsilon_max);
+    dp.set("rounds_charged", privacy->rounds_charged).set("clip_norm", privacy->clip_norm);
+    dp.set("mechanism", privacy->mechanism).set("unit", privacy->unit);
+    dp.set("protects_from", privacy->protects_from).set("assumptions", privacy->assumptions);
+    dp.set("words", privacy->words());
+    out.set("differential_privacy", dp);
+  }
   if (context.service != nullptr) {
     const ServiceStats& stats = context.service->stats();
     out.set("endpoint", context.endpoint).set("connected", context.service->connected());

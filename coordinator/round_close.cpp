@@ -4,7 +4,6 @@
 #include <cstdio>
 
 #include "adapters/adapter.h"
-#include "aggregation/strategy.h"
 #include "coordinator/round_machine_impl.h"
 #include "coordinator/round_planner.h"
 #include "core/wire/codec.h"
@@ -31,6 +30,7 @@ void RoundMachine::Impl::start_round() {
   round.started_ms = now;
   round.deadline_at_ms = now + config.deadline_ms;
   wire::RoundPlan decoded = plan_round(config, version, next, roster_epoch);
+  if (noised()) decoded.clip_norm = privacy.clip_norm;
   round.plan = wire::encode(decoded);
   const Status opened = open_plan(std::move(decoded));
   COVEY_ASSERT(opened.ok());  // TaskConfig::check() has tried this plan
@@ -108,6 +108,10 @@ void RoundMachine::Impl::end_uploads() {
 }
 
 void RoundMachine::Impl::evaluate_candidate() {
+  if (waits_for_noise()) {
+    effects.emplace_back(DrawNoise{round.round});
+    return;
+  }
   if (const Status made = make_candidate(); !made.ok()) return abort_round(made.error().message);
   effects.emplace_back(Evaluate{ModelVersion{version.version.value + 1}, candidate});
   effects.emplace_back(SetTimer{TimerId::evaluation, now + config.evaluation_timeout_ms});
@@ -115,9 +119,7 @@ void RoundMachine::Impl::evaluate_candidate() {
 
 /// From committed rows alone: after a restart the same candidate comes out, bit for bit.
 Status RoundMachine::Impl::make_candidate() {
-  COVEY_ASSIGN(const auto mean_contribution, keeps_singles()
-                                                 ? aggregation::aggregate(config.aggregation, singles->rows())
-                                                 : aggregation::aggregate(config.aggregation.rule, *sum));
+  COVEY_ASSIGN(const auto mean_contribution, aggregate_round());
   const std::vector<double> wide(mean_contribution.begin(), mean_contribution.end());
   const std::vector<float> mean = adapters::recover(layout, wide, 1);
   double squares = 0;
@@ -214,6 +216,11 @@ void RoundMachine::Impl::end_round(bool with_version) {
   } else {
     erase("sums", store::key_of(round.round));
   }
+  if (noised()) {
+    if (with_version) privacy.clip_norm = candidate_clip;
+    privacy.seed.clear();
+    write_privacy();
+  }
   flush();
   candidate.clear();
   candidate_optimizer.reset();
@@ -228,7 +235,7 @@ void RoundMachine::Impl::serve_version() {
 
 void RoundMachine::Impl::after_round() {
   const std::uint64_t tried_max = config.rounds_tried_max > 0 ? config.rounds_tried_max : 10 * config.rounds;
-  if (published >= config.rounds || round.round.value >= tried_max) {
+  if (published >= config.rounds || round.round.value >= tried_max || !budget_left()) {
     phase = Phase::finished;
     return;
   }

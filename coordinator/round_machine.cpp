@@ -46,7 +46,11 @@ RoundMachine::Impl::Impl(TaskConfig task, adapters::AdapterLayout adapter_layout
     : config(std::move(task)),
       layout(std::move(adapter_layout)),
       values(config.initial),
-      optimizer(std::move(server_optimizer)) {}
+      optimizer(std::move(server_optimizer)) {
+  if (!noised()) return;
+  ledger.emplace(config.privacy.dp.budget);
+  privacy.clip_norm = config.privacy.clip_norm;
+}
 
 RoundMachine::RoundMachine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 RoundMachine::RoundMachine(RoundMachine&&) noexcept = default;
@@ -77,6 +81,7 @@ std::vector<Effect> RoundMachine::step(const Event& event, std::int64_t now_ms) 
                  [&](const DeviceGone& e) { impl_->on_gone(e.device); },
                  [&](const TimerFired& e) { impl_->on_timer(e.timer); },
                  [&](const Evaluated& e) { impl_->on_evaluated(e); },
+                 [&](const NoiseDrawn& e) { impl_->on_noise(e); },
                  [&](const Pause&) { impl_->on_pause(true); },
                  [&](const Resume&) { impl_->on_pause(false); },
              },
@@ -153,6 +158,7 @@ Status RoundMachine::Impl::restore(store::Store& store) {
   if (state) {
     COVEY_ASSIGN(optimizer, aggregation::ServerOptimizer::restore(config.server_optimizer, values.size(), *state));
   }
+  COVEY_TRY(restore_privacy(store));
   return restore_rounds(store);
 }
 

@@ -62,9 +62,13 @@ struct Evaluated {  ///< answer to Evaluate
   std::optional<double> accuracy;
   std::uint64_t tokens = 0;
 };
+struct NoiseDrawn {  ///< answer to DrawNoise
+  RoundId round;
+  Bytes seed;  ///< 32 bytes of the system generator
+};
 struct Pause {};
 struct Resume {};
-using Event = std::variant<Started, MessageReceived, DeviceGone, TimerFired, Evaluated, Pause, Resume>;
+using Event = std::variant<Started, MessageReceived, DeviceGone, TimerFired, Evaluated, NoiseDrawn, Pause, Resume>;
 
 // ---- effects -------------------------------------------------------------------------------------------------------
 struct Persist {
@@ -85,6 +89,9 @@ struct Evaluate {
   ModelVersion version;
   std::vector<float> adapter;
 };  ///< flat (P); answer: Evaluated
+struct DrawNoise {
+  RoundId round;
+};  ///< the closed round's sum waits for noise; answer: NoiseDrawn
 struct Serve {
   wire::Hash blob{};
   Bytes content;
@@ -100,7 +107,7 @@ struct Incident {
   RoundId round;
   std::string what;
 };  ///< something a correct device does not do; for the log
-using Effect = std::variant<Persist, Send, SetTimer, CancelTimer, Evaluate, Serve, RoundEnded, Incident>;
+using Effect = std::variant<Persist, Send, SetTimer, CancelTimer, Evaluate, DrawNoise, Serve, RoundEnded, Incident>;
 
 /// Not thread-safe. After kill -9 in any phase: construct, restore(), Started; the phase goes on from what was
 /// committed, and devices without an acknowledgement send again. `now_ms` never goes back within one process; a scale

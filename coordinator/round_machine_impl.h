@@ -1,6 +1,6 @@
 /// Internal to the round machine: its state, shared by the files that hold its transitions.
 ///   round_machine.cpp   events, timers, commits, restart        round_collect.cpp   check-ins and uploads
-///   round_close.cpp     start, close, publish, abort
+///   round_close.cpp     start, close, publish, abort        round_privacy.cpp   noise, ledger, adaptive clipping
 #pragma once
 
 #include <set>
@@ -86,6 +86,16 @@ struct RoundMachine::Impl {
   void after_round();
   void serve_version();
 
+  // -- round_privacy.cpp
+  [[nodiscard]] bool noised() const { return config.privacy.dp.on(); }
+  Status restore_privacy(store::Store& store);
+  [[nodiscard]] bool waits_for_noise() const { return noised() && privacy.charged != round.round; }
+  void on_noise(const NoiseDrawn& event);
+  void write_privacy();
+  [[nodiscard]] bool budget_left() const;
+  /// The round's aggregate before the server optimizer, shape (P).
+  Result<std::vector<float>> aggregate_round();
+
   TaskConfig config;
   adapters::AdapterLayout layout;
   std::uint64_t roster_epoch = 0;
@@ -113,6 +123,8 @@ struct RoundMachine::Impl {
   std::set<DeviceId> contributed;                              ///< the same devices, for look-up
   std::map<RoundId, std::map<DeviceId, ReceiptRow>> receipts;  ///< of the newest kReceiptRounds rounds
   Registry registry;
+  std::optional<aggregation::dp::Ledger> ledger;  ///< under differential privacy
+  PrivacyRow privacy;                             ///< its `ledger` is filled in when it is written
 
   // of the life of this process only
   std::map<DeviceId, Assembly> assemblies;
@@ -124,6 +136,7 @@ struct RoundMachine::Impl {
   std::set<DeviceId> unacknowledged;  ///< receipts that wait for the next commit
   std::optional<std::int64_t> commit_at;
   std::vector<float> candidate;  ///< values under evaluation
+  double candidate_clip = 0;     ///< the next round's clip norm, where this one is published
   std::optional<aggregation::ServerOptimizer> candidate_optimizer;
 };
 

@@ -73,6 +73,10 @@ Status TaskConfig::check() const {
   const wire::RoundPlan plan = plan_round(*this, {}, RoundId{1}, 0);
   const auto spec = aggregation::UpdateSpec::of(plan, initial.size());
   COVEY_TRY(spec.check());
+  COVEY_TRY(privacy.dp.check(spec));
+  if (privacy.dp.on() && aggregation.rule != aggregation::Strategy::mean) {
+    return bad("privacy.dp: its noise is made for a sum; write `aggregation: {rule: mean}`");
+  }
   if (!aggregation::traits(aggregation.rule).needs_only_sums &&
       aggregation::RobustSet::memory_bytes(spec) > rule_memory_bytes_max) {
     return bad("aggregation.rule: keeping every single update takes up to " +
@@ -151,6 +155,7 @@ wire::Hash task_identity(const TaskConfig& config) {
   if (config.aggregation.rule != aggregation::Strategy::mean) {
     hasher.update(std::string_view(aggregation::traits(config.aggregation.rule).name));
   }
+  if (config.privacy.dp.on()) hasher.update(std::string_view("central differential privacy"));
   return hasher.update(encode_values(config.initial)).finish().bytes;
 }
 

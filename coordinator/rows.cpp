@@ -78,6 +78,7 @@ wire::Hash chain_hash(const wire::Hash& previous, const VersionRow& row) {
 }  // namespace covey::coordinator
 
 COVEY_WIRE_RECORD(covey::coordinator::VersionRow);
+COVEY_WIRE_RECORD(covey::coordinator::PrivacyRow);
 COVEY_WIRE_RECORD(covey::coordinator::RoundRow);
 COVEY_WIRE_RECORD(covey::coordinator::CohortRow);
 COVEY_WIRE_RECORD(covey::coordinator::ReceiptRow);

@@ -7,6 +7,7 @@
 ///   task       "paused"        one byte
 ///   versions   version         VersionRow          adapters   version   P little-endian f32
 ///   optimizer  "state"         server optimizer after the newest version
+///   privacy    "state"         PrivacyRow, under differential privacy
 ///   rounds     round           RoundRow            sums       round     running sum, erased when the round ends
 ///   updates    round, device   encoded ClearUpdate, where the rule looks at single updates; erased when the round ends
 ///   contributors round         ContributorsRow     (same commit as the sum or the updates it belongs to)
@@ -176,6 +177,19 @@ struct DeviceRow {
   void serialize(Archive& a) {
     a(capabilities, tokens_per_s, bytes_per_s, round_ms_mean, invited, contributed, refused, failed, late,
       first_seen_ms, last_seen_ms, history);
+  }
+};
+
+/// Written with the round's charge before its noised sum is used, and again, without the seed, when the round ends.
+struct PrivacyRow {
+  Bytes ledger;          ///< aggregation::dp::Ledger
+  double clip_norm = 0;  ///< of rounds that start from now on
+  RoundId charged;       ///< newest round that is paid for
+  Bytes seed;            ///< of its noise; empty once the round has ended: who has it can take the noise off
+
+  template <class Archive>
+  void serialize(Archive& a) {
+    a(ledger, clip_norm, charged, seed);
   }
 };
 

@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "core/base/log.h"
+#include "core/crypto/random.h"
+#include "core/crypto/stream.h"
 #include "core/wire/message.h"
 #include "core/wire/signing.h"
 
@@ -158,6 +160,11 @@ void Service::perform(CancelTimer& effect) {
 }
 void Service::perform(Evaluate& effect) {
   seams_.evaluator.evaluate(std::move(effect));
+}
+
+void Service::perform(DrawNoise& effect) {
+  events_.emplace_back(NoiseDrawn{
+      effect.round, seams_.noise_seed ? seams_.noise_seed() : crypto::random_bytes(crypto::kStreamSeedBytes)});
 }
 
 void Service::perform(Serve& effect) {

@@ -49,6 +49,8 @@ struct ServiceSeams {
   net::BlobServer& blobs;  ///< serves the base model's files already
   Evaluator& evaluator;
   const Clock& clock;
+  /// 32 secret bytes for the noise of a round; empty: the system generator. A simulator gives its own.
+  std::function<Bytes()> noise_seed = {};
 };
 
 struct ServiceStats {
@@ -109,6 +111,7 @@ class Service {
   void perform(SetTimer& effect);
   void perform(CancelTimer& effect);
   void perform(Evaluate& effect);
+  void perform(DrawNoise& effect);
   void perform(Serve& effect);
   void perform(RoundEnded& effect);
   void perform(Incident& effect);

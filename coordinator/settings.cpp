@@ -48,6 +48,15 @@ void read_server_optimizer(config::Section section, aggregation::ServerOptimizer
   out.tau = section.real("tau", out.tau, 1e-12, 1'000);
 }
 
+void read_dp(config::Section section, aggregation::dp::CentralConfig& out) {
+  const std::string mechanism = section.choice("mechanism", {"none", "central_gaussian"}, "none");
+  const double noise = section.real("noise_multiplier", 1.0, 1e-3, 1e3);
+  out.noise_multiplier = mechanism == "none" ? 0 : noise;
+  out.budget.delta = section.real("delta", 1e-6, 1e-300, 0.5);
+  out.budget.epsilon_max = section.real("epsilon_max", 8, 1e-6, 1e6);
+  out.adaptive_clip = section.boolean("adaptive_clip", false);
+}
+
 void read_privacy(config::Section section, Privacy& out) {
   const std::string mode = section.choice("mode", {"robust", "grouped", "secure"}, "robust");
   if (mode != "robust") {
@@ -58,6 +67,7 @@ void read_privacy(config::Section section, Privacy& out) {
   out.clip_norm = section.real("clip_norm", out.clip_norm, 1e-9, 1e9);
   out.value_bits = count(section, "value_bits", out.value_bits, 4, 24);
   out.weight_max = count(section, "weight_max", out.weight_max, 1, 1'000'000);
+  read_dp(section.section("dp"), out.dp);
 }
 
 void read_aggregation(config::Section section, TaskConfig& task) {
@@ -252,6 +262,11 @@ server_optimizer: {name: fedavg, lr: 1.0}
 # robust: the coordinator is trusted and sees each update. Deltas are clipped to clip_norm (L2) and rounded to
 # value_bits; a device counts for up to weight_max examples (1: all devices count the same).
 privacy: {mode: robust, clip_norm: 10, value_bits: 16, weight_max: 1}
+
+# privacy.dp adds noise to each round's sum, so that the published adapters tell little of any one device; the
+# coordinator still sees updates. noise_multiplier = deviation / clip_norm; the task ends before epsilon passes
+# epsilon_max (at delta); needs weight_max 1 and rule mean. adaptive_clip moves clip_norm to the median norm.
+#   dp: {mechanism: central_gaussian, noise_multiplier: 1.0, delta: 1e-6, epsilon_max: 8, adaptive_clip: false}
 
 # How updates become one. mean: only their sum is kept. median, trimmed_mean, krum, multi_krum, geometric_median,
 # norm_bound, centred_clipping (`robust` mode only) withstand a share `byzantine` of bad devices, count every device

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "aggregation/dp_central.h"
 #include "aggregation/server_optimizer.h"
 #include "aggregation/strategy.h"
 #include "core/base/result.h"
@@ -33,6 +34,7 @@ struct Privacy {
   double clip_norm = 10;          ///< L2 bound of a delta
   std::uint32_t value_bits = 16;  ///< of one quantized value
   std::uint32_t weight_max = 1;   ///< 1 = every device counts the same
+  aggregation::dp::CentralConfig dp;
 };
 
 struct TaskConfig {

@@ -68,6 +68,7 @@ void World::restart() {
   timers.clear();
   inbox_.clear();
   evaluated_.clear();
+  noise_wanted_.clear();
   for (ScriptedDevice& device : devices) {
     // Its connection broke: what was under way is announced again, a question without an answer is asked again.
     const bool waiting = device.wake_ms == INT64_MAX && !device.finished;
@@ -108,6 +109,8 @@ void World::execute(Effect& effect) {
     double loss = 0;
     for (const float value : evaluate->adapter) loss += value * value;
     evaluated_.push_back({evaluate->version, loss, 0.5, 100});
+  } else if (auto* noise = std::get_if<DrawNoise>(&effect)) {
+    noise_wanted_.push_back(noise->round);
   } else if (auto* round = std::get_if<RoundEnded>(&effect)) {
     ended.push_back(*round);
   } else if (auto* incident = std::get_if<Incident>(&effect)) {
@@ -172,6 +175,12 @@ bool World::run(std::int64_t until_ms) {
     if (crashed_) {
       crashed_ = false;
       restart();
+      continue;
+    }
+    if (!noise_wanted_.empty()) {
+      const RoundId round = noise_wanted_.front();
+      noise_wanted_.pop_front();
+      step(NoiseDrawn{round, Bytes(32, static_cast<std::uint8_t>(round.value))});
       continue;
     }
     if (!evaluated_.empty()) {

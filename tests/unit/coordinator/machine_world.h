@@ -80,6 +80,7 @@ class World {
   std::optional<RoundMachine> machine_;
   std::deque<std::pair<int, wire::Message>> inbox_;
   std::deque<Evaluated> evaluated_;
+  std::deque<RoundId> noise_wanted_;
   std::uint64_t executed_ = 0;
   std::optional<std::uint64_t> crash_at_;
   bool crashed_ = false;
