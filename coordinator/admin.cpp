@@ -94,8 +94,7 @@ Result<Json> status(AdminContext& context) {
     dp.set("rounds_charged", privacy->rounds_charged).set("clip_norm", privacy->clip_norm);
     dp.set("mechanism", privacy->mechanism).set("unit", privacy->unit);
     dp.set("protects_from", privacy->protects_from).set("assumptions", privacy->assumptions);
-    dp.set("words", privacy->words());
-    out.set("differential_privacy", dp);
+    out.set("differential_privacy", dp).set("privacy_guarantee", privacy->words());
   }
   if (context.service != nullptr) {
     const ServiceStats& stats = context.service->stats();
