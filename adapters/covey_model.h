@@ -64,12 +64,16 @@ struct EvalOptions {
   std::string data;
   int batch = 16;
   int seq = 256;
+  bool labels = false;  ///< choose each completion among all that occur: accuracy and F1
 };
 struct GenerateOptions {
   CommonOptions common;
   std::string prompt;
   int tokens = 200;
   double temperature = 0;
+  int top_k = 0;
+  double top_p = 1;
+  bool chat = false;  ///< the prompt is a conversation's first message
   std::uint64_t seed = 0;
 };
 struct TrainOptions {

@@ -1,23 +1,19 @@
-// info, plan, tokenize, detokenize, eval, generate: commands that change nothing.
+// info, plan, tokenize, detokenize: commands that look at a model and its tokenizer.
 #include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <cstdio>
 #include <set>
 #include <string_view>
 
-#include "adapters/adapter.h"
 #include "adapters/covey_model.h"
 #include "adapters/describe.h"
-#include "adapters/gguf_adapter.h"
+#include "adapters/layout.h"
 #include "adapters/workbench.h"
 #include "core/base/cpu.h"
 #include "core/base/file.h"
-#include "core/base/rng.h"
 #include "core/formats/llama2c.h"
-#include "core/train/evaluate.h"
 #include "core/train/optimizer.h"
 
 namespace covey::adapters {
@@ -32,37 +28,6 @@ Result<std::shared_ptr<const text::Tokenizer>> tokenizer_of(const CommonOptions&
     vocab = file.header().vocab;
   }
   return open_tokenizer(common.model, common.tokenizer, vocab);
-}
-
-Result<Adapter> adapter_of(const CommonOptions& common, const model::Model& model) {
-  if (common.adapter.empty()) return Adapter();
-  return load_adapter(common.adapter, model);
-}
-
-std::int32_t choose(std::span<const float> logits, double temperature, Rng& rng) {
-  const auto best = std::max_element(logits.begin(), logits.end());
-  if (temperature <= 0) return static_cast<std::int32_t>(best - logits.begin());
-  double total = 0;
-  std::vector<double> weights(logits.size());
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    weights[i] = std::exp(static_cast<double>(logits[i] - *best) / temperature);
-    total += weights[i];
-  }
-  double at = rng.uniform() * total;
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    at -= weights[i];
-    if (at < 0) return static_cast<std::int32_t>(i);
-  }
-  return static_cast<std::int32_t>(best - logits.begin());
-}
-
-/// Tokens that end a text: the model's, and the tokenizer's bos and eos.
-std::set<std::int32_t> stop_tokens(const Workbench& bench) {
-  std::set<std::int32_t> stops(bench.model->config().eos_ids.begin(), bench.model->config().eos_ids.end());
-  stops.insert(bench.tokenizer->bos_id());
-  stops.insert(bench.tokenizer->eos_id());
-  stops.erase(-1);
-  return stops;
 }
 
 }  // namespace
@@ -166,67 +131,6 @@ Status run_detokenize(const TokenizeOptions& options, Console& console) {
     console.result(formats::Json::object({{"text", *decoded}}));
   } else {
     console.write(*decoded);
-  }
-  return {};
-}
-
-Status run_eval(const EvalOptions& options, Console& console) {
-  COVEY_ASSIGN(const Workbench bench, open_workbench(options.common.model, options.common.tokenizer));
-  COVEY_ASSIGN(const Adapter adapter, adapter_of(options.common, *bench.model));
-  COVEY_ASSIGN(const auto examples,
-               read_examples_for({options.common.chat, options.common.model, options.common.tokenizer},
-                                 *bench.tokenizer, options.data));
-  const int seq = std::min(options.seq, bench.model->config().context_max);
-  const auto rows = example_rows(*bench.tokenizer, examples, seq);
-  ThreadPool pool(thread_count(options.common.threads));
-  COVEY_ASSIGN(const train::Evaluation result, train::evaluate(*bench.model, adapter.spec(), adapter.view(), rows,
-                                                               {.batch = options.batch, .seq = seq}, pool));
-  console.result(formats::Json::object({{"loss", result.loss},
-                                        {"perplexity", result.perplexity},
-                                        {"accuracy", result.accuracy},
-                                        {"tokens", result.tokens},
-                                        {"examples", static_cast<std::int64_t>(examples.size())}}));
-  return {};
-}
-
-Status run_generate(const GenerateOptions& options, Console& console) {
-  COVEY_ASSIGN(const Workbench bench, open_workbench(options.common.model, options.common.tokenizer));
-  COVEY_ASSIGN(const Adapter adapter, adapter_of(options.common, *bench.model));
-  ThreadPool pool(thread_count(options.common.threads));
-  std::vector<std::int32_t> prompt = bench.tokenizer->encode(options.prompt, true);
-  if (prompt.empty() && bench.model->config().bos_id >= 0) prompt.push_back(bench.model->config().bos_id);
-  if (prompt.empty()) return Error{ErrorCode::invalid_argument, "generate: this model needs a --prompt"};
-  const std::int64_t context = std::min<std::int64_t>(bench.model->config().context_max,
-                                                      static_cast<std::int64_t>(prompt.size()) + options.tokens);
-  COVEY_ASSIGN(const auto decoder,
-               model::Decoder::create(*bench.model, static_cast<int>(context), adapter.spec(), adapter.view(), pool));
-  const auto stops = stop_tokens(bench);
-  text::StreamDecoder stream(*bench.tokenizer);
-  std::string text;
-  const auto emit = [&](const std::string& piece) {
-    text += piece;
-    if (!console.json()) console.write(piece);
-  };
-  std::span<const float> logits;
-  for (const std::int32_t token : prompt) {
-    COVEY_ASSIGN(logits, decoder->feed(token));
-    emit(stream.feed(token));
-  }
-  Rng rng(options.seed);
-  int made = 0;
-  while (made < options.tokens) {
-    const std::int32_t token = choose(logits, options.temperature, rng);
-    if (stops.contains(token)) break;
-    ++made;
-    emit(stream.feed(token));
-    if (made == options.tokens || static_cast<std::int64_t>(prompt.size()) + made > context - 1) break;
-    COVEY_ASSIGN(logits, decoder->feed(token));
-  }
-  emit(stream.finish());
-  if (console.json()) {
-    console.result(formats::Json::object({{"text", text}, {"tokens", made}}));
-  } else if (isatty(STDOUT_FILENO) == 1) {
-    console.write("\n");
   }
   return {};
 }

@@ -109,6 +109,8 @@ class Program {
     chat_option(eval.app, eval.options->common);
     threads_option(eval.app, eval.options->common);
     batch_options(eval.app, eval.options->batch, eval.options->seq);
+    eval.app->add_flag("--labels", eval.options->labels,
+                       "choose each completion among all of the file's: accuracy and macro F1");
     const auto generate = add<GenerateOptions>(app_, "generate", "Continue a prompt", run_generate);
     model_argument(generate.app, generate.options->common);
     generate.app->add_option("--prompt", generate.options->prompt, "text to continue (default: none)");
@@ -121,6 +123,15 @@ class Program {
     generate.app->add_option("--temperature", generate.options->temperature, "0 takes the likeliest token")
         ->check(CLI::Range(0.0, 10.0))
         ->capture_default_str();
+    generate.app->add_option("--top-k", generate.options->top_k, "draw from the k likeliest tokens only; 0: all")
+        ->check(CLI::Range(0, 1 << 20))
+        ->capture_default_str();
+    generate.app
+        ->add_option("--top-p", generate.options->top_p, "draw from the fewest tokens that hold this probability")
+        ->check(CLI::Range(0.0, 1.0))
+        ->capture_default_str();
+    generate.app->add_flag("--chat", generate.options->chat, "ask the prompt as a conversation's first message");
+    chat_option(generate.app, generate.options->common);
     generate.app->add_option("--seed", generate.options->seed, "for a temperature above 0")->capture_default_str();
   }
 

@@ -126,6 +126,10 @@ Result<std::vector<ChatPart>> ChatTemplate::render(std::span<const ChatMessage> 
   return parts;
 }
 
+std::string ChatTemplate::answer_end(std::string_view eos) const {
+  return answer_mark_ + std::string(eos_ == Eos::after_answer ? eos : "");
+}
+
 Result<ChatTemplate> chat_template_of(const std::string& directory) {
   std::error_code ignored;
   const std::string jinja_path = directory + "/chat_template.jinja";

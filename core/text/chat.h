@@ -48,6 +48,8 @@ class ChatTemplate {
   /// from 1 and never quotes content.
   [[nodiscard]] Result<std::vector<ChatPart>> render(std::span<const ChatMessage> messages, std::string_view bos,
                                                      std::string_view eos, bool generation_prompt = false) const;
+  /// What ends every answer.
+  [[nodiscard]] std::string answer_end(std::string_view eos) const;
   [[nodiscard]] bool needs_bos() const { return bos_; }
   [[nodiscard]] bool needs_eos() const { return eos_ != Eos::none; }
 
@@ -83,6 +85,7 @@ class ChatFormat {
                                                      bool generation_prompt = false) const {
     return chat_.render(messages, bos_, eos_, generation_prompt);
   }
+  [[nodiscard]] std::string answer_end() const { return chat_.answer_end(eos_); }
 
  private:
   ChatTemplate chat_;
