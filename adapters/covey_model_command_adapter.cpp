@@ -16,7 +16,7 @@ namespace {
 struct Input {
   std::shared_ptr<const model::Model> model;  ///< null: none was named
   formats::PeftAdapter file;
-  bool flat = false;
+  bool says_alpha = true;  ///< false: torch's state dict without --alpha
 };
 
 Result<Input> open_input(const AdapterFileOptions& options) {
@@ -33,8 +33,8 @@ Result<Input> open_input(const AdapterFileOptions& options) {
     COVEY_ASSIGN(input.file, peft_of(adapter, options.files.front()));
     return input;
   }
-  COVEY_ASSIGN(input.flat, is_flat(path));
-  if (input.flat && input.model != nullptr) {
+  COVEY_ASSIGN(const bool flat, is_flat(path));
+  if (flat && input.model != nullptr) {
     COVEY_ASSIGN(const Adapter adapter, load_flat(path, *input.model));
     COVEY_ASSIGN(input.file, peft_of(adapter, options.files.front()));
     return input;
@@ -42,6 +42,7 @@ Result<Input> open_input(const AdapterFileOptions& options) {
   COVEY_ASSIGN(input.file, read_adapter(path, {.alpha = options.alpha,
                                                .task_type = options.task,
                                                .base_model_name_or_path = input.model ? options.files.front() : ""}));
+  input.says_alpha = !input.file.config.source.is_null();
   return input;
 }
 
@@ -106,8 +107,7 @@ Status run_adapter_info(const AdapterFileOptions& options, Console& console) {
   COVEY_ASSIGN(const Input input, open_input(described));
   formats::Json out = describe(input.file);
   if (input.file.config.peft_type == "LORA") {
-    const bool says_alpha = options.alpha > 0 || input.flat || !input.file.config.source.is_null();
-    COVEY_TRY(describe_lora(input.file, says_alpha, out));
+    COVEY_TRY(describe_lora(input.file, options.alpha > 0 || input.says_alpha, out));
   }
   const Status computed = check_computed(input.file);
   out.set("computed", computed.ok());
