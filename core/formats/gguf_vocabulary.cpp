@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "core/base/file.h"
+#include "core/formats/gguf_tokenizer.h"
 #include "core/formats/json.h"
 
 namespace covey::formats {
@@ -296,53 +297,13 @@ Status write_sentencepiece(const GgufFile& from, const std::string& directory, J
 }
 
 Result<TokenizerSpec> byte_level_spec(const GgufFile& from, std::vector<std::string>& not_held) {
-  TokenizerSpec spec;
-  spec.byte_level = true;
   COVEY_ASSIGN(const std::string pre, from.get_string("tokenizer.ggml.pre", "default"));
   if (pre != "gpt-2") {
     return Error{ErrorCode::unsupported, from.path() + ": tokenizer.ggml.pre \"" + pre.substr(0, 20) +
                                              "\" is not written as tokenizer.json; only gpt-2 is"};
   }
-  COVEY_ASSIGN(const auto tokens, from.get_strings("tokenizer.ggml.tokens"));
-  COVEY_ASSIGN(const auto kinds, from.get_ints("tokenizer.ggml.token_type"));
-  COVEY_ASSIGN(const auto merges, from.get_strings("tokenizer.ggml.merges"));
-  if (kinds.size() != tokens.size())
-    return from.error_at("tokenizer.ggml.token_type", "has not one item for each token");
-  std::unordered_map<std::string_view, std::int32_t> ids;
-  for (std::size_t i = 0; i < tokens.size(); ++i) {
-    const auto kind = static_cast<TokenKind>(kinds[i]);
-    const auto id = static_cast<std::int32_t>(i);
-    spec.vocab.emplace_back(kind == TokenKind::unused ? std::string_view() : tokens[i]);
-    if (kind == TokenKind::control || kind == TokenKind::user_defined) {
-      spec.added_tokens.push_back({.id = id, .content = std::string(tokens[i]), .special = kind == TokenKind::control});
-    }
-    ids.emplace(tokens[i], id);
-  }
-  for (const std::string_view merge : merges) {
-    const std::size_t space = merge.find(' ', 1);
-    const auto left = ids.find(merge.substr(0, space));
-    const auto right = space == std::string_view::npos ? ids.end() : ids.find(merge.substr(space + 1));
-    if (left == ids.end() || right == ids.end()) {
-      return from.error_at("tokenizer.ggml.merges", "names a token that is not in the vocabulary");
-    }
-    const auto result = ids.find(std::string(left->first) + std::string(right->first));
-    if (result == ids.end())
-      return from.error_at("tokenizer.ggml.merges", "makes a token that is not in the vocabulary");
-    spec.merges.push_back({left->second, right->second, result->second});
-  }
-  const auto id_of = [&](const char* key) -> Result<std::int32_t> {
-    COVEY_ASSIGN(const std::int64_t value, from.get_int(key, -1));
-    const bool known = value >= 0 && static_cast<std::size_t>(value) < tokens.size();
-    return known ? static_cast<std::int32_t>(value) : -1;
-  };
-  COVEY_ASSIGN(spec.bos_id, id_of("tokenizer.ggml.bos_token_id"));
-  COVEY_ASSIGN(spec.eos_id, id_of("tokenizer.ggml.eos_token_id"));
-  COVEY_ASSIGN(const bool bos, from.get_bool("tokenizer.ggml.add_bos_token", false));
-  COVEY_ASSIGN(const bool eos, from.get_bool("tokenizer.ggml.add_eos_token", false));
-  if (bos && spec.bos_id >= 0) spec.prefix_ids = {spec.bos_id};
-  if (eos && spec.eos_id >= 0) spec.suffix_ids = {spec.eos_id};
   if (from.contains("tokenizer.chat_template")) not_held.emplace_back("the chat template");
-  return spec;
+  return gguf_tokenizer(from);
 }
 
 }  // namespace

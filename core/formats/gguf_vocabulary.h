@@ -10,12 +10,10 @@
 #include "core/formats/gguf.h"
 #include "core/formats/gguf_writer.h"
 #include "core/formats/llama2c.h"
+#include "core/formats/sentencepiece.h"
 #include "core/formats/tokenizer_spec.h"
 
 namespace covey::formats {
-
-/// tokenizer.ggml.token_type; sentencepiece numbers its kinds of pieces the same way.
-enum class TokenKind : std::int32_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
 
 /// Every tokenizer.* key as it is.
 void copy_vocabulary(const GgufFile& from, GgufWriter& to);

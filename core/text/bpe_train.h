@@ -3,7 +3,7 @@
 ///
 ///   COVEY_ASSIGN(const auto spec, text::train_bpe(corpus, 1024));
 ///   COVEY_TRY(formats::write_byte_level_tokenizer(dir, spec));
-///   const auto tokenizer = text::make_bpe_tokenizer(spec);
+///   COVEY_ASSIGN(const auto tokenizer, text::make_tokenizer(spec));
 #pragma once
 
 #include <string_view>

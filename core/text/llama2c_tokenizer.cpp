@@ -70,18 +70,19 @@ class Llama2cTokenizer final : public Tokenizer {
     }
   }
 
-  /// run.c looks for the concatenation of two neighbours in the vocabulary: so every way to cut a piece in two pieces
-  /// is a merge, and the piece's score is its rank.
   void fill_merges() {
-    for (const auto& [bytes, id] : index_) {
-      if (at(id).score <= kScoreMin) continue;
-      for (std::size_t cut = 1; cut < bytes.size(); ++cut) {
-        const auto left = index_.find(bytes.substr(0, cut));
-        if (left == index_.end()) continue;
-        const auto right = index_.find(bytes.substr(cut));
-        if (right != index_.end()) merges_.add(left->second, right->second, {-static_cast<double>(at(id).score), id});
-      }
+    std::vector<std::string> vocab;
+    std::vector<double> scores;
+    std::vector<bool> hidden;
+    for (const auto& piece : pieces_) {
+      vocab.push_back(piece.bytes);
+      scores.push_back(static_cast<double>(piece.score));
+      hidden.push_back(piece.score <= kScoreMin);
     }
+    merges_.add_scored(vocab, scores, hidden, [this](std::string_view token) {
+      const auto found = index_.find(std::string(token));
+      return found == index_.end() ? -1 : found->second;
+    });
   }
 
   std::vector<formats::ScoredPiece> pieces_;

@@ -5,20 +5,42 @@
 namespace covey::text {
 namespace {
 
+const std::array<CharClass, 128>& ascii_kinds() {
+  static const std::array<CharClass, 128> kKinds = [] {
+    std::array<CharClass, 128> kinds{};
+    for (std::size_t c = 0; c < kinds.size(); ++c) {
+      const char text = static_cast<char>(c);
+      kinds[c] = character_at({&text, 1}, 0).kind;
+    }
+    return kinds;
+  }();
+  return kKinds;
+}
+
 /// Reads characters of one text; all matchers below return the end of their match, or `at` where there is none.
 class Matcher {
  public:
   explicit Matcher(std::string_view text) : text_(text) {}
 
   [[nodiscard]] bool done(std::size_t at) const { return at >= text_.size(); }
-  [[nodiscard]] bool is(std::size_t at, CharClass kind) const {
-    return !done(at) && character_at(text_, at).kind == kind;
+  [[nodiscard]] bool is(std::size_t at, CharClass kind) const { return !done(at) && kind_at(at) == kind; }
+  [[nodiscard]] CharClass kind_at(std::size_t at) const {
+    const auto byte = static_cast<unsigned char>(text_[at]);
+    return byte < 0x80 ? ascii_kinds()[byte] : character_at(text_, at).kind;
   }
   [[nodiscard]] bool is_byte(std::size_t at, char c) const { return !done(at) && text_[at] == c; }
   [[nodiscard]] bool is_newline(std::size_t at) const { return is_byte(at, '\n') || is_byte(at, '\r'); }
 
   [[nodiscard]] std::size_t run(std::size_t at, CharClass kind, int max = -1) const {
+    const auto& ascii = ascii_kinds();
     while (!done(at) && max != 0) {
+      const auto byte = static_cast<unsigned char>(text_[at]);
+      if (byte < 0x80) {
+        if (ascii[byte] != kind) break;
+        ++at;
+        if (max > 0) --max;
+        continue;
+      }
       const Character c = character_at(text_, at);
       if (c.kind != kind) break;
       at += c.length;
@@ -33,6 +55,7 @@ class Matcher {
       const char c = done(i) ? '\0' : text_[i];
       return any_case && c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
     };
+    if (any_case && text_.substr(at + 1, 2) == "\xC5\xBF") return at + 3;  // U+017F is an s in another case
     const char a = letter(at + 1);
     const char b = letter(at + 2);
     if (a == 's' || a == 't' || a == 'm' || a == 'd') return at + 2;
@@ -64,10 +87,10 @@ class Matcher {
 
 std::size_t match_gpt2(const Matcher& m, std::size_t at) {
   if (const auto end = m.contraction(at, false); end > at) return end;
-  for (const CharClass kind : {CharClass::letter, CharClass::number, CharClass::other}) {
-    if (const auto end = m.spaced_run(at, kind); end > at) return end;
-  }
-  return m.spaces(at);
+  const std::size_t start = m.is_byte(at, ' ') ? at + 1 : at;
+  if (m.done(start)) return start;
+  const CharClass kind = m.kind_at(start);
+  return kind == CharClass::space ? m.spaces(at) : m.run(start, kind);
 }
 
 std::size_t match_llama3(const Matcher& m, std::string_view text, std::size_t at, int digits_max) {
@@ -98,29 +121,6 @@ void split(std::string_view text, Pieces& out, Match match) {
   }
 }
 
-bool is_plain_byte(std::uint32_t b) {
-  return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255);
-}
-
-struct Alphabet {
-  std::array<std::string, 256> text;
-  std::array<std::int16_t, 512> byte;
-  Alphabet() {
-    byte.fill(-1);
-    std::uint32_t next = 256;
-    for (std::uint32_t b = 0; b < 256; ++b) {
-      const std::uint32_t code = is_plain_byte(b) ? b : next++;
-      text[b] = to_utf8(code);
-      byte[code] = static_cast<std::int16_t>(b);
-    }
-  }
-};
-
-const Alphabet& alphabet() {
-  static const Alphabet kAlphabet;
-  return kAlphabet;
-}
-
 }  // namespace
 
 void split_gpt2(std::string_view text, Pieces& out) {
@@ -140,13 +140,15 @@ void split_digits(std::string_view text, bool individual, Pieces& out) {
   });
 }
 
-const std::array<std::string, 256>& byte_alphabet() {
-  return alphabet().text;
-}
-
-std::optional<std::uint8_t> byte_of(std::uint32_t code) {
-  if (code >= 512 || alphabet().byte[code] < 0) return std::nullopt;
-  return static_cast<std::uint8_t>(alphabet().byte[code]);
+std::string replace_all(std::string_view text, std::string_view from, std::string_view to) {
+  std::string out;
+  out.reserve(text.size());
+  std::size_t start = 0;
+  for (std::size_t at = text.find(from); at != std::string_view::npos; at = text.find(from, start)) {
+    out.append(text.substr(start, at - start)).append(to);
+    start = at + from.size();
+  }
+  return out.append(text.substr(start));
 }
 
 }  // namespace covey::text

@@ -1,4 +1,5 @@
-/// How texts are cut into words before BPE: the regular expressions of GPT-2, Llama 3 and Qwen 2, matched by hand, and
+/// How texts are cut into words before BPE: the regular expressions of GPT-2, Llama 3 and Qwen 2, matched by hand (a
+/// test compares them with class Regex; here because most texts go through them), and
 /// ByteLevel's alphabet. Source: openai/gpt-2 encoder.py; the tokenizer.json files of Llama 3 and Qwen 2 (formats.md).
 #pragma once
 
@@ -8,6 +9,8 @@
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "core/formats/byte_alphabet.h"
 
 namespace covey::text {
 
@@ -21,9 +24,9 @@ void split_llama3(std::string_view text, int digits_max, Pieces& out);
 /// Runs of \p{N} apart from the rest; every one by itself with `individual`.
 void split_digits(std::string_view text, bool individual, Pieces& out);
 
-/// ByteLevel: byte -> the UTF-8 of the printable character that stands for it.
-const std::array<std::string, 256>& byte_alphabet();
-/// The byte that a character of that alphabet stands for.
-std::optional<std::uint8_t> byte_of(std::uint32_t code);
+std::string replace_all(std::string_view text, std::string_view from, std::string_view to);
+
+using formats::byte_alphabet;
+using formats::byte_of;
 
 }  // namespace covey::text

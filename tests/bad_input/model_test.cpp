@@ -237,7 +237,7 @@ TEST_CASE("tokenizers that are broken or of a kind we do not have") {
   write(fixture().file("sp/tokenizer.model"), "\x0a\x05");
   write(fixture().file("small-vocabulary/m.bin"), llama2c(16, 32, 1, 4, 2, 100, 8, 100 * 16 + 2336 + 16 + 32));
   expect_refusals(
-      {{"SentencePiece alone", "covey-model tokenize {}/sp --file {}/data.txt", {"tokenizer.model", "tokenizer.json"}},
+      {{"SentencePiece cut off", "covey-model tokenize {}/sp --file {}/data.txt", {"tokenizer.model", "longer than"}},
        {"no tokenizer", "covey-model tokenize {}/adapter --file {}/data.txt", {"adapter", "tokenizer.json"}},
        {"none beside the .bin", "covey-model generate {}/small-vocabulary/m.bin", {"m.bin", "--tokenizer"}},
        {"of a larger model",

@@ -15,7 +15,7 @@
 #include "core/formats/tokenizer_spec.h"
 #include "core/formats/torch_pickle.h"
 #include "core/formats/torch_zip.h"
-#include "core/text/bpe_tokenizer.h"
+#include "core/text/pipeline.h"
 #include "core/text/chat.h"
 #include "core/text/llama2c_tokenizer.h"
 
@@ -110,7 +110,7 @@ void tokenizer_bin(const std::uint8_t* data, std::size_t size) {
 void tokenizer_json(const std::uint8_t* data, std::size_t size) {
   auto spec = formats::parse_tokenizer_json(text_of(data, size), "f");
   if (refused(spec)) return;
-  exercise(*text::make_bpe_tokenizer(*std::move(spec)), text_of(data, size));
+  exercise(**text::make_tokenizer(*std::move(spec)), text_of(data, size));
 }
 
 void peft_config(const std::uint8_t* data, std::size_t size) {

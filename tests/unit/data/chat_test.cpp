@@ -3,7 +3,7 @@
 #include "core/base/file.h"
 #include "core/data/batcher.h"
 #include "core/data/examples.h"
-#include "core/text/bpe_tokenizer.h"
+#include "core/text/pipeline.h"
 #include "core/text/bpe_train.h"
 #include "support/support.h"
 
@@ -20,7 +20,7 @@ std::shared_ptr<const text::Tokenizer> chat_tokenizer() {
     spec->vocab.emplace_back(mark);
     spec->added_tokens.push_back({.id = id, .content = mark, .special = true});
   }
-  return text::make_bpe_tokenizer(*std::move(spec));
+  return *text::make_tokenizer(*std::move(spec));
 }
 
 text::ChatFormat format_of(const char* name, const text::Tokenizer& tokenizer) {
@@ -119,7 +119,7 @@ TEST_CASE("a template whose end token the tokenizer cannot read back is refused"
   auto spec = text::train_bpe("hello", 258);
   REQUIRE_OK(spec);
   spec->added_tokens.clear();  // "</s>" is then plain text
-  const auto tokenizer = text::make_bpe_tokenizer(*std::move(spec));
+  const auto tokenizer = *text::make_tokenizer(*std::move(spec));
   const auto chat = text::ChatTemplate::named("mistral");
   REQUIRE_OK(chat);
   const auto format = text::ChatFormat::create(*chat, *tokenizer);

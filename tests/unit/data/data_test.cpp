@@ -6,7 +6,7 @@
 #include "core/data/batcher.h"
 #include "core/data/examples.h"
 #include "core/data/partition.h"
-#include "core/text/bpe_tokenizer.h"
+#include "core/text/pipeline.h"
 #include "core/text/bpe_train.h"
 #include "support/support.h"
 
@@ -16,7 +16,7 @@ using Ids = std::vector<std::int32_t>;
 
 namespace {
 std::shared_ptr<const text::Tokenizer> byte_tokenizer() {
-  return text::make_bpe_tokenizer(*text::train_bpe("", 258));
+  return *text::make_tokenizer(*text::train_bpe("", 258));
 }
 }  // namespace
 
@@ -97,7 +97,7 @@ TEST_CASE("only the completion is predicted") {
 }
 
 TEST_CASE("a token that joins prompt and completion is predicted") {
-  const auto tokenizer = text::make_bpe_tokenizer(*text::train_bpe("xy xy xy xy", 260));
+  const auto tokenizer = *text::make_tokenizer(*text::train_bpe("xy xy xy xy", 260));
   const auto joined = tokenizer->encode("xy", false);
   REQUIRE(joined.size() == 1);
   const auto row = data::tokenize(*tokenizer, {"x", "y", ""}, 8);

@@ -7,8 +7,8 @@
 #include "core/base/file.h"
 #include "core/formats/json.h"
 #include "core/formats/llama2c.h"
-#include "core/text/bpe_tokenizer.h"
 #include "core/text/llama2c_tokenizer.h"
+#include "core/text/pipeline.h"
 #include "support/support.h"
 
 using namespace covey;  // NOLINT
@@ -78,8 +78,8 @@ formats::TokenizerSpec llama2_spec(const std::vector<formats::ScoredPiece>& piec
   });
   spec.byte_fallback = spec.fuse_unk = true;
   spec.unk_token = "<unk>";
-  spec.normalizers = {{formats::TokenizerSpec::Normalizer::Kind::prepend, "", mark},
-                      {formats::TokenizerSpec::Normalizer::Kind::replace, " ", mark}};
+  spec.normalizers = {{.kind = formats::TokenizerSpec::Normalizer::Kind::prepend, .content = mark},
+                      {.kind = formats::TokenizerSpec::Normalizer::Kind::replace, .pattern = " ", .content = mark}};
   spec.decode_space = mark;
   spec.decode_strip_space = true;
   for (const std::int32_t id : {1, 2}) {
@@ -161,7 +161,7 @@ TEST_CASE("Llama 2's vocabulary gives the golden ids as tokenizer.bin and as byt
   check_cases(**tokenizer, cases);
   const auto pieces = formats::read_llama2c_tokenizer(*path);
   REQUIRE_OK(pieces);
-  const auto as_json = text::make_bpe_tokenizer(llama2_spec(*pieces));
+  const auto as_json = *text::make_tokenizer(llama2_spec(*pieces));
   check_cases(*as_json, cases);
   const std::string broken = "a\xFF\xE4\xB8 b\xF0\x9F";
   CHECK((*tokenizer)->decode((*tokenizer)->encode(broken, true)).value() == broken);
@@ -276,7 +276,7 @@ TEST_CASE("a Llama 3 shaped tokenizer.json is read") {
       "special_tokens": {"<s>": {"id": "<s>", "ids": [4], "tokens": ["<s>"]}}}]}, "decoder": {"type": "ByteLevel"})";
   const auto spec = formats::parse_tokenizer_json(tokenizer_json(kModel, rest), "t");
   REQUIRE_OK(spec);
-  const auto tokenizer = text::make_bpe_tokenizer(*spec);
+  const auto tokenizer = *text::make_tokenizer(*spec);
   CHECK(tokenizer->encode("abcab", true) == Ids{4, 2, 3, 2});
   CHECK(tokenizer->encode("ab<s>c", false) == Ids{2, 4, 3});
   CHECK(tokenizer->bos_id() == 4);
@@ -290,8 +290,10 @@ TEST_CASE("tokenizer.json files that are broken or that we do not compute are re
       {"", "not valid JSON"},
       {"[]", "expected an object"},
       {"{}", "model"},
-      {tokenizer_json(R"({"type": "WordPiece", "vocab": {"a": 0}})"), "WordPiece"},
-      {tokenizer_json(R"({"type": "Unigram", "vocab": [["a", 0.0]]})"), "Unigram"},
+      {tokenizer_json(R"({"type": "WordPiece", "vocab": {"a": 0}})"), "unk_token"},
+      {tokenizer_json(R"({"type": "Unigram", "vocab": [["a"]]})"), "vocab[0]"},
+      {tokenizer_json(R"({"type": "Unigram", "vocab": [["a", 0]], "unk_id": 1})"), "unk_id"},
+      {tokenizer_json(R"({"type": "WordLevel", "vocab": {"a": 0}})"), "WordLevel"},
       {tokenizer_json(R"({"vocab": {"a": 0}})"), "model"},
       {tokenizer_json(bpe + "}"), "merges: is missing"},
       {tokenizer_json(R"({"type": "BPE", "vocab": {}, "merges": []})"), "no tokens"},
@@ -308,18 +310,19 @@ TEST_CASE("tokenizer.json files that are broken or that we do not compute are re
       {tokenizer_json(bpe + R"(, "merges": [], "dropout": 0.1})"), "dropout"},
       {tokenizer_json(bpe + R"(, "merges": [], "end_of_word_suffix": "</w>"})"), "end_of_word_suffix"},
       {tokenizer_json(bpe + R"(, "merges": [], "unk_token": "?"})"), "unk_token"},
-      {tokenizer_json(kModel, R"(, "normalizer": {"type": "BertNormalizer"})"), "BertNormalizer"},
-      {tokenizer_json(kModel, R"(, "normalizer": {"type": "Replace", "pattern": {"Regex": "x"}, "content": ""})"),
-       "pattern"},
+      {tokenizer_json(kModel, R"(, "normalizer": {"type": "ByteLevel"})"), "ByteLevel"},
+      {tokenizer_json(kModel,
+                      R"x(, "normalizer": {"type": "Replace", "pattern": {"Regex": "(?<=x)"}, "content": ""})x"),
+       "this kind of group"},
       {tokenizer_json(kModel, R"(, "normalizer": {"type": "Replace", "pattern": {"String": ""}, "content": ""})"),
        "pattern"},
       {tokenizer_json(kModel, R"(, "normalizer": 5)"), "normalizer"},
-      {tokenizer_json(kModel, R"(, "pre_tokenizer": {"type": "Whitespace"})"), "Whitespace"},
+      {tokenizer_json(kModel, R"(, "pre_tokenizer": {"type": "UnicodeScripts"})"), "UnicodeScripts"},
       {tokenizer_json(
            kModel, R"(, "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated"})"),
        "expression"},
       {tokenizer_json(kModel, R"(, "pre_tokenizer": {"type": "Sequence"})"), "pretokenizers: is missing"},
-      {tokenizer_json(kModel, R"(, "post_processor": {"type": "BertProcessing"})"), "BertProcessing"},
+      {tokenizer_json(kModel, R"(, "post_processor": {"type": "BertProcessing"})"), "cls"},
       {tokenizer_json(kModel,
                       R"(, "post_processor": {"type": "TemplateProcessing", "single": [], "special_tokens": {}})"),
        "does not hold the text"},
@@ -327,16 +330,18 @@ TEST_CASE("tokenizer.json files that are broken or that we do not compute are re
                       R"(, "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "x"}}],
                                  "special_tokens": {"x": {"ids": [99]}}})"),
        "outside the vocabulary"},
-      {tokenizer_json(kModel, R"(, "decoder": {"type": "WordPiece"})"), "WordPiece"},
+      {tokenizer_json(kModel, R"(, "decoder": {"type": "BPEDecoder"})"), "BPEDecoder"},
       {R"({"added_tokens": [{"id": 0, "content": ""}], "model": {}})", "content"},
   };
   for (const auto& [json, expected] : cases) {
     CAPTURE(json);
-    const auto result = formats::parse_tokenizer_json(json, "tokenizer.json");
+    const test::TempDir dir;
+    REQUIRE_OK(write_file_durably(dir.file("tokenizer.json"), std::string_view(json)));
+    const auto result = text::load_tokenizer(dir.path());
     REQUIRE_FALSE(result.ok());
     CAPTURE(result.error().message);
     CHECK(result.error().message.find(expected) != std::string::npos);
-    CHECK(result.error().message.starts_with("tokenizer.json"));
+    CHECK(result.error().message.starts_with(dir.file("tokenizer.json")));
     CHECK(result.error().message.find('\n') == std::string::npos);
     CHECK(exit_code(result.error()) == 2);
   }
@@ -350,7 +355,7 @@ TEST_CASE("a path that is no tokenizer is refused with one line") {
     CHECK(result.error().code == ErrorCode::not_found);
   }
   REQUIRE_OK(write_file_durably(dir.file("tokenizer.model"), std::string_view("x")));
-  CHECK(text::load_tokenizer(dir.path()).error().code == ErrorCode::unsupported);
+  CHECK(text::load_tokenizer(dir.path()).error().code == ErrorCode::corrupt_data);
   REQUIRE_OK(write_file_durably(dir.file("tokenizer.json"), std::string_view(tokenizer_json(kModel))));
   REQUIRE_OK(text::load_tokenizer(dir.path()));
   REQUIRE_OK(write_file_durably(dir.file("tokenizer_config.json"),

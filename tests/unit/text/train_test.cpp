@@ -1,7 +1,7 @@
 #include "core/text/bpe_train.h"
 
 #include "core/base/file.h"
-#include "core/text/bpe_tokenizer.h"
+#include "core/text/pipeline.h"
 #include "core/text/tokenizer.h"
 #include "support/support.h"
 
@@ -27,7 +27,7 @@ TEST_CASE("a trained tokenizer is written, read back, and keeps every byte") {
   REQUIRE_OK(spec);
   const test::TempDir dir;
   REQUIRE_OK(formats::write_byte_level_tokenizer(dir.path(), *spec));
-  const auto made = text::make_bpe_tokenizer(*spec);
+  const auto made = *text::make_tokenizer(*spec);
   const auto read = text::load_tokenizer(dir.path());
   REQUIRE_OK(read);
   CHECK((*read)->vocab_size() == made->vocab_size());
@@ -53,7 +53,7 @@ TEST_CASE("a vocabulary trained on tinyshakespeare shortens it and is the same e
   REQUIRE_OK(spec);
   CHECK(spec->vocab.size() == 1024);
   CHECK(text::train_bpe(*text, 1024)->vocab == spec->vocab);
-  const auto tokenizer = text::make_bpe_tokenizer(*spec);
+  const auto tokenizer = *text::make_tokenizer(*spec);
   const auto ids = tokenizer->encode(*text, false);
   CHECK(ids.size() < text->size() / 2);
   CHECK(tokenizer->decode(ids).value() == *text);

@@ -1,0 +1,148 @@
+// Ids of whole vocabularies as other programs give them: llama.cpp's pairs of texts and ids, Hugging Face's golden
+// encodings; and that files of different kinds that hold one vocabulary agree.
+#include <sstream>
+
+#include "core/base/file.h"
+#include "core/formats/json.h"
+#include "core/text/tokenizer.h"
+#include "support/support.h"
+
+using namespace covey;  // NOLINT
+using formats::Json;
+
+namespace {
+
+using Ids = std::vector<std::int32_t>;
+
+std::shared_ptr<const text::Tokenizer> load(const std::string& path) {
+  auto tokenizer = text::load_tokenizer(path);
+  REQUIRE_OK(tokenizer);
+  return *tokenizer;
+}
+
+/// llama.cpp's .inp: texts with a separator line between them; .out: a line of ids for each.
+struct Pair {
+  std::string text;
+  Ids ids;
+};
+std::vector<Pair> ggml_pairs(const std::string& base) {
+  const std::string separator = "\n__ggml_vocab_test__\n";
+  const auto texts = read_text_file(base + ".inp");
+  const auto answers = read_text_file(base + ".out");
+  REQUIRE_OK(texts);
+  REQUIRE_OK(answers);
+  std::vector<Pair> out;
+  std::istringstream lines(*answers);
+  std::string line;
+  for (std::size_t at = 0; std::getline(lines, line);) {
+    const std::size_t end = texts->find(separator, at);
+    REQUIRE(end != std::string::npos);
+    std::istringstream numbers(line);
+    Pair pair{texts->substr(at, end - at), {}};
+    for (std::int32_t id = 0; numbers >> id;) pair.ids.push_back(id);
+    out.push_back(std::move(pair));
+    at = end + separator.size();
+  }
+  return out;
+}
+
+void check_pairs(const text::Tokenizer& tokenizer, const std::string& base, std::size_t expected) {
+  const auto pairs = ggml_pairs(base);
+  REQUIRE(pairs.size() == expected);
+  for (const Pair& pair : pairs) {
+    CAPTURE(pair.text);
+    CHECK(tokenizer.encode(pair.text, false) == pair.ids);
+  }
+}
+
+Ids ids_of(const Json& object, std::string_view key) {
+  const auto numbers = object.get_ints(key);
+  REQUIRE_OK(numbers);
+  Ids ids;
+  for (const std::int64_t number : *numbers) ids.push_back(static_cast<std::int32_t>(number));
+  return ids;
+}
+
+}  // namespace
+
+TEST_CASE("vocabularies in GGUF give llama.cpp's ids for each of its texts") {
+  for (const char* name : {"gpt-2", "llama-spm", "phi-3", "bert-bge"}) {
+    CAPTURE(name);
+    const auto path = test::data_path(std::string("ggml-vocab/ggml-vocab-") + name + ".gguf");
+    if (!path) return;
+    check_pairs(*load(*path), *path, 46);
+  }
+}
+
+TEST_CASE("tiktoken's ranks of Qwen give llama.cpp's ids for Qwen 2") {
+  const auto ranks = test::data_path("tok-qwen/qwen.tiktoken");
+  const auto pairs = test::data_path("ggml-vocab/ggml-vocab-qwen2.gguf.inp");
+  if (!ranks || !pairs) return;
+  check_pairs(*load(*ranks), pairs->substr(0, pairs->size() - 4), 46);
+}
+
+TEST_CASE("a SentencePiece model gives llama.cpp's ids for the same vocabulary") {
+  const auto model = test::data_path("tok-llama2-spm/tokenizer.model");
+  const auto pairs = test::data_path("ggml-vocab/ggml-vocab-llama-spm.gguf");
+  if (!model || !pairs) return;
+  check_pairs(*load(*model), *pairs, 46);
+}
+
+TEST_CASE("GPT-2's tokenizer.json gives llama.cpp's ids") {
+  const auto json = test::data_path("tok-gpt2/tokenizer.json");
+  const auto pairs = test::data_path("ggml-vocab/ggml-vocab-gpt-2.gguf");
+  if (!json || !pairs) return;
+  check_pairs(*load(*json), *pairs, 46);
+}
+
+TEST_CASE("long texts have Hugging Face's golden ids, and decode to the text") {
+  struct Case {
+    const char* vocabulary;
+    const char* golden;
+    bool special;
+    bool inverts;
+  };
+  for (const Case& c : {Case{"tok-gpt2/tokenizer.json", "gpt2_encoded_tokens.json", false, true},
+                        Case{"tok-llama2-spm/tokenizer.model", "llama_encoded.json", true, true},
+                        Case{"tok-golden-hf/bert-vocab.txt", "bert_uncased_encoded.json", true, false}}) {
+    CAPTURE(c.vocabulary);
+    const auto vocabulary = test::data_path(c.vocabulary);
+    const auto golden = test::data_path(std::string("tok-golden-hf/") + c.golden);
+    if (!vocabulary || !golden) return;
+    const auto json = Json::load(*golden);
+    REQUIRE_OK(json);
+    const std::string text = json->get_string("text").value();
+    const auto tokenizer = load(*vocabulary);
+    const Ids ids = tokenizer->encode(text, c.special);
+    CHECK(ids == ids_of(*json, "token_ids"));
+    if (c.inverts) CHECK(tokenizer->decode(ids).value() == text);
+  }
+}
+
+TEST_CASE("Hugging Face's golden sentences: ids with the frame, and both ways to decode them") {
+  const auto golden = test::data_path("tok-golden-hf/tokenizer_tests.json");
+  const auto bert = test::data_path("tok-golden-hf/bert-vocab.txt");
+  const auto gpt2 = test::data_path("tok-gpt2/tokenizer.json");
+  const auto llama = test::data_path("tok-llama2-spm/tokenizer.model");
+  if (!golden || !bert || !gpt2 || !llama) return;
+  const auto json = Json::load(*golden);
+  REQUIRE_OK(json);
+  const std::pair<const char*, std::string> models[] = {{"bert-base-uncased", *bert},
+                                                        {"google-bert/bert-base-uncased", *bert},
+                                                        {"distilgpt2", *gpt2},
+                                                        {"coreml-projects/Llama-2-7b-chat-coreml", *llama}};
+  for (const auto& [name, path] : models) {
+    CAPTURE(name);
+    const auto tokenizer = load(path);
+    const Json* cases = json->find(name);
+    REQUIRE(cases != nullptr);
+    REQUIRE(cases->size() == 18);
+    for (const Json& item : cases->items()) {
+      const std::string text = item.get_string("input").value();
+      CAPTURE(text);
+      const Ids ids = ids_of(*item.find("encoded"), "input_ids");
+      CHECK(tokenizer->encode(text, true) == ids);
+      CHECK(tokenizer->decode(ids).value() == item.get_string("decoded_without_special").value());
+    }
+  }
+}
