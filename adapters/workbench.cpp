@@ -32,8 +32,8 @@ Result<std::shared_ptr<const text::Tokenizer>> open_tokenizer(const std::string&
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) return text::load_tokenizer(formats::model_directory(path));
   const std::string name = fs::path(path).filename().string();
-  if (name.starts_with("tok") || name.ends_with(".json") || name.ends_with(".gguf")) return text::load_tokenizer(path);
   if (!fs::exists(path, ignored)) return Error{ErrorCode::not_found, path + ": no such model"};
+  if (name.starts_with("tok") || !name.ends_with(".bin")) return text::load_tokenizer(path);
   const fs::path folder = fs::path(path).parent_path();
   for (const std::string& candidate : {std::string("tokenizer.bin"), "tok" + std::to_string(vocab) + ".bin"}) {
     const fs::path file = folder / candidate;

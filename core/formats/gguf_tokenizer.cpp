@@ -9,6 +9,7 @@
 namespace covey::formats {
 namespace {
 
+constexpr std::size_t kPieceBytesMax = 1024;  // all cuts of a piece are looked at
 const std::string kPrefix = "tokenizer.ggml.";
 
 Error unsupported(const GgufFile& file, const std::string& what) {
@@ -83,6 +84,9 @@ Status read_sentencepiece(const GgufFile& file, bool unigram, TokenizerSpec& spe
   COVEY_ASSIGN(spec.scores, file.get_doubles(kPrefix + "scores"));
   if (spec.scores.size() != spec.vocab.size()) {
     return file.error_at(kPrefix + "scores", "has not one item for each token");
+  }
+  for (const std::string& token : spec.vocab) {
+    if (token.size() > kPieceBytesMax) return file.error_at(kPrefix + "tokens", "holds one longer than 1024 bytes");
   }
   for (const double score : spec.scores) {
     if (!(score - score == 0)) return file.error_at(kPrefix + "scores", "holds a number that is not finite");

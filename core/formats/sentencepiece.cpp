@@ -7,7 +7,7 @@ namespace covey::formats {
 namespace {
 
 constexpr std::size_t kPiecesMax = std::size_t{1} << 21;
-constexpr std::size_t kPieceBytesMax = 65536;
+constexpr std::size_t kPieceBytesMax = 1024;  // all cuts of a piece are looked at
 
 /// One field of a message.
 struct Field {
@@ -98,7 +98,7 @@ Status read_piece(std::string_view bytes, const std::string& where, TokenizerSpe
   }
   if (text.empty() || text.size() > kPieceBytesMax || kind < 1 || kind > 6 || !(score - score == 0)) {
     return message.broken("piece " + std::to_string(spec.vocab.size()) +
-                          " is empty, longer than 65536 bytes, of an unknown kind, or its score is not finite");
+                          " is empty, longer than 1024 bytes, of an unknown kind, or its score is not finite");
   }
   spec.vocab.push_back(std::move(text));
   spec.scores.push_back(static_cast<double>(score));

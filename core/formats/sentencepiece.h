@@ -13,7 +13,7 @@ namespace covey::formats {
 /// BPE and Unigram models; the frame is bos before a text, as the models of the Llama family want it, where the file
 /// has a bos piece and it is BPE, and eos after it for Unigram (T5). Control pieces become special added tokens,
 /// user-defined ones plain added tokens.
-/// @errors corrupt_data: not such a message, more than 2^21 pieces, a piece longer than 65536 bytes, ids out of range.
+/// @errors corrupt_data: not such a message, more than 2^21 pieces, a piece longer than 1024 bytes, ids out of range.
 /// unsupported: word and char models, treat_whitespace_as_suffix, spaces that are not escaped.
 Result<TokenizerSpec> parse_sentencepiece(ByteSpan file, const std::string& where);
 

@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::size_t kTokensMax = std::size_t{1} << 21;
 constexpr std::size_t kTokenBytesMax = 65536;
+constexpr std::size_t kRankBytesMax = 1024;  // all cuts of a token are looked at
 
 /// Takes the next line off `text`, without its line end.
 std::string_view next_line(std::string_view& text) {
@@ -131,7 +132,7 @@ Result<TokenizerSpec> parse_tiktoken(std::string_view text, const std::string& w
     std::size_t rank = 0;
     const std::string_view digits = line.substr(std::min(space + 1, line.size()));
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), rank);
-    if (!bytes || bytes->empty() || bytes->size() > kTokenBytesMax || error != std::errc() ||
+    if (!bytes || bytes->empty() || bytes->size() > kRankBytesMax || error != std::errc() ||
         end != digits.data() + digits.size() || rank >= kTokensMax) {
       return corrupt(where, number, "must be base64, a space, and a rank below 2097152");
     }

@@ -1,5 +1,6 @@
 #include "core/text/normalizer.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "core/text/split.h"
@@ -9,6 +10,11 @@ namespace covey::text {
 namespace {
 
 using Spec = formats::TokenizerSpec;
+
+// A stranger's file must not turn a short text into gigabytes.
+constexpr double kGrowthMax = 4096;
+constexpr std::size_t kStepsMax = 64;
+constexpr std::size_t kMappedBytesMax = 128;  // the longest in Unicode's compatibility mappings is 33
 
 bool is_chinese(std::uint32_t c) {
   return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) ||
@@ -135,6 +141,11 @@ Result<Charsmap> Charsmap::parse(std::string_view bytes) {
   std::memcpy(map.units_.data(), bytes.data(), size);
   map.results_ = bytes.substr(size);
   map.results_ += '\0';
+  for (std::size_t at = 0; at < map.results_.size();) {
+    const std::size_t end = map.results_.find('\0', at);
+    if (end - at > kMappedBytesMax) return bad;
+    at = end + 1;
+  }
   return map;
 }
 
@@ -174,7 +185,17 @@ std::string Charsmap::apply(std::string_view text) const {
 
 Result<Normalizer> Normalizer::make(const std::vector<Spec::Normalizer>& steps) {
   Normalizer out;
+  double growth = 1;
   for (const Spec::Normalizer& what : steps) {
+    if (what.kind == Spec::Normalizer::Kind::replace) {
+      const std::size_t replaced = what.is_regex ? 1 : what.pattern.size();
+      growth *= std::max(1.0, static_cast<double>(what.content.size()) / static_cast<double>(replaced));
+    }
+    if (growth > kGrowthMax || out.steps_.size() >= kStepsMax) {
+      return Error{ErrorCode::unsupported,
+                   "normalizer: more than 64 steps, or replacements that could make a text 4096 "
+                   "times as long, are not supported"};
+    }
     Step step{what, std::nullopt, std::nullopt};
     if (what.kind == Spec::Normalizer::Kind::replace && what.is_regex) {
       COVEY_ASSIGN(step.regex, Regex::compile(what.pattern));

@@ -12,12 +12,13 @@
 #include "core/formats/peft.h"
 #include "core/formats/quant_blocks.h"
 #include "core/formats/safetensors.h"
+#include "core/formats/sentencepiece.h"
 #include "core/formats/tokenizer_spec.h"
 #include "core/formats/torch_pickle.h"
 #include "core/formats/torch_zip.h"
-#include "core/text/pipeline.h"
 #include "core/text/chat.h"
 #include "core/text/llama2c_tokenizer.h"
+#include "core/text/pipeline.h"
 
 namespace covey::fuzz {
 namespace {
@@ -43,6 +44,11 @@ void exercise(const text::Tokenizer& tokenizer, std::string_view sample) {
   must(tokenizer.decode(ids, false).ok());
   text::StreamDecoder stream(tokenizer);
   for (const auto id : ids) (void)stream.feed(id);
+}
+
+void exercise_spec(formats::TokenizerSpec spec, std::string_view sample) {
+  const auto tokenizer = text::make_tokenizer(std::move(spec));
+  if (!refused(tokenizer)) exercise(**tokenizer, sample);
 }
 
 }  // namespace
@@ -110,7 +116,13 @@ void tokenizer_bin(const std::uint8_t* data, std::size_t size) {
 void tokenizer_json(const std::uint8_t* data, std::size_t size) {
   auto spec = formats::parse_tokenizer_json(text_of(data, size), "f");
   if (refused(spec)) return;
-  exercise(**text::make_tokenizer(*std::move(spec)), text_of(data, size));
+  exercise_spec(*std::move(spec), text_of(data, size));
+}
+
+void sentencepiece(const std::uint8_t* data, std::size_t size) {
+  auto spec = formats::parse_sentencepiece({data, size}, "f");
+  if (refused(spec)) return;
+  exercise_spec(*std::move(spec), text_of(data, size));
 }
 
 void peft_config(const std::uint8_t* data, std::size_t size) {

@@ -17,5 +17,5 @@ for (let i = 0; i < Number(repeat); ++i) {
   const used = process.cpuUsage(started);
   seconds = Math.min(seconds, (used.user + used.system) / 1e6);
 }
-const decoded = ids.length > 1 ? ids.map((list) => tokenizer.decode(list, { skip_special_tokens: false, clean_up_tokenization_spaces: false })) : [];
+const decoded = ids.length > 1 ? ids.map((list) => list.length === 0 ? "" : tokenizer.decode(list, { skip_special_tokens: false, clean_up_tokenization_spaces: false })) : [];
 process.stdout.write(JSON.stringify({ ids, decoded, seconds }));
