@@ -63,7 +63,8 @@ float* at(const Place& place, const Ground& g, float* input, float* output, floa
 
 SegmentMemory bind(const Segment& segment, const SegmentPlan& plan, const Ground& g) {
   const std::size_t n = segment.slots.size();
-  SegmentMemory m{std::vector<float*>(n), std::vector<float*>(n), std::vector<float*>(n), std::vector<float*>(n)};
+  SegmentMemory m{std::vector<float*>(n), std::vector<float*>(n), std::vector<float*>(n), std::vector<float*>(n),
+                  plan.again_steps};
   Ground tangents = g;
   tangents.arena = g.tangents;
   const auto value = [&](std::size_t i) { return at(plan.value[i], g, g.input, g.output, g.memory); };

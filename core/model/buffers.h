@@ -18,6 +18,7 @@ struct SegmentMemory {
   std::vector<float*> again;  ///< where the backward pass finds it: cheap slots are made again elsewhere
   std::vector<float*> gradient;
   std::vector<float*> tangent;
+  std::vector<std::uint8_t> again_steps;  ///< SegmentPlan's
 };
 
 struct Buffers {

@@ -142,7 +142,7 @@ void Engine::Impl::backward() {
     // Nothing to do where nothing is trained here or below.
     if (!flowing[i].input && !flowing[i].memory && !anything_trained(pass, segment)) continue;
     // The topmost segment's activations are still there; the others' were overwritten by the segment above.
-    if (options.checkpoint && i + 1 < segments()) run_forward(work(i));
+    if (options.checkpoint && i + 1 < segments()) run_again(work(i));
     run_backward(work(i), flowing[i]);
   }
 }

@@ -89,6 +89,7 @@ class Planner {
       plan_.gradient[i] = plan_.gradient[plan_.home[i]];
     }
     find_moves();
+    if (o_.training) find_again();
     for (std::size_t i = 0; i < slots_; ++i) {
       const auto base = static_cast<std::size_t>(s_.root(static_cast<int>(i)));
       plan_.value[i] = plan_.value[base];
@@ -224,6 +225,20 @@ class Planner {
       } else {
         arena_.add(gradient_[i], plan_.gradient[i]);
       }
+    }
+  }
+
+  /// Where nothing was kept: steps that make what the backward pass reads, and what those read. (Not the last matrix of
+  /// a block, whose result only the block above wants.)
+  void find_again() {
+    std::vector<std::uint8_t> wanted(slots_);
+    for (std::size_t i = 0; i < slots_; ++i) wanted[i] = backward_[i].lives() && !s_.slots[i].cheap ? 1 : 0;
+    plan_.again_steps.assign(s_.steps.size(), 0);
+    for (std::size_t i = s_.steps.size(); i-- > 0;) {
+      const Step& step = s_.steps[i];
+      if (wanted[root(step.out)] == 0 && (step.stats < 0 || wanted[root(step.stats)] == 0)) continue;
+      plan_.again_steps[i] = 1;
+      for (const int slot : reads_of(step)) wanted[root(slot)] = 1;
     }
   }
 

@@ -37,8 +37,9 @@ struct SegmentPlan {
   std::uint64_t arena = 0;  ///< floats
   std::uint64_t kept = 0;
   std::uint64_t tangent_arena = 0;
-  bool moves = false;  ///< the output must not lie where the input does
-  bool turns = false;  ///< the gradient of the input must not lie where that of the output does
+  std::vector<std::uint8_t> again_steps;  ///< per step: whether it must run again before the backward pass
+  bool moves = false;                     ///< the output must not lie where the input does
+  bool turns = false;                     ///< the gradient of the input must not lie where that of the output does
 };
 
 SegmentPlan plan_segment(const Segment& segment, const PlanOptions& options);

@@ -250,6 +250,12 @@ void run_forward(const Work& work) {
   for (const Step& step : work.segment.steps) step_forward(work, step);
 }
 
+void run_again(const Work& work) {
+  for (std::size_t i = 0; i < work.segment.steps.size(); ++i) {
+    if (work.memory.again_steps[i] != 0) step_forward(work, work.segment.steps[i]);
+  }
+}
+
 void run_forward_jvp(const Work& work, const Flowing& flowing) {
   find_needs(work, flowing);
   const auto clear = [&](int slot) { std::memset(work.tangent(slot), 0, work.floats(slot) * sizeof(float)); };

@@ -39,6 +39,8 @@ struct Flowing {
 
 /// All steps in order.
 void run_forward(const Work& work);
+/// Those of them that the backward pass needs, where a checkpointed segment's slots were overwritten.
+void run_again(const Work& work);
 /// All steps, each followed by its tangent along pass.direction. `flowing`: the input's, the memory's tangents are not
 /// zero; what does not move gets a tangent of zero.
 void run_forward_jvp(const Work& work, const Flowing& flowing);
