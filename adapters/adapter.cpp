@@ -63,19 +63,22 @@ model::AdapterView Adapter::view() const {
 }
 
 Status merge_into(model::Model& model, const Adapter& adapter) {
-  std::unordered_map<std::string, std::span<float>> weights;
-  for (const auto& tensor : model.parameters()) weights.emplace(tensor.name, tensor.values);
+  std::unordered_map<std::string, model::NamedTensor> weights;
+  for (const auto& tensor : model.parameters()) weights.emplace(tensor.name, tensor);
+  const bool in_out = model.config().linear_in_out;  // as GPT-2's Conv1D
   for (const auto& entry : adapter.layout().lora) {
     const auto found = weights.find(entry.path + ".weight");
-    if (found == weights.end() ||
-        found->second.size() != static_cast<std::size_t>(entry.in) * static_cast<std::size_t>(entry.out)) {
-      return Error{ErrorCode::unsupported,
-                   "merge: " + entry.path + " has no weight of its own (it is shared with another layer)"};
+    const std::vector<std::int64_t> shape =
+        in_out ? std::vector<std::int64_t>{entry.in, entry.out} : std::vector<std::int64_t>{entry.out, entry.in};
+    if (found == weights.end() || found->second.shape != shape) {
+      return Error{
+          ErrorCode::unsupported,
+          "merge: " + entry.path + " has no weight of its own and of its shape (it is shared with another layer)"};
     }
     const float* const a = adapter.values().data() + entry.offset;
     const float* const b = a + entry.a_size();
     const float scale = entry.scale();
-    float* const w = found->second.data();
+    float* const w = found->second.values.data();
     std::vector<float> row(static_cast<std::size_t>(entry.in));
     for (std::int64_t o = 0; o < entry.out; ++o) {
       std::fill(row.begin(), row.end(), 0.0F);
@@ -84,7 +87,9 @@ Status merge_into(model::Model& model, const Adapter& adapter) {
         const float* const line = a + r * entry.in;
         for (std::size_t i = 0; i < row.size(); ++i) row[i] += factor * line[i];
       }
-      for (std::size_t i = 0; i < row.size(); ++i) w[static_cast<std::size_t>(o * entry.in) + i] += scale * row[i];
+      const auto first = static_cast<std::size_t>(in_out ? o : o * entry.in);
+      const auto step = static_cast<std::size_t>(in_out ? entry.out : 1);
+      for (std::size_t i = 0; i < row.size(); ++i) w[first + i * step] += scale * row[i];
     }
   }
   return {};
