@@ -6,6 +6,7 @@
 #include "core/base/file.h"
 #include "core/formats/gguf_vocabulary.h"
 #include "core/formats/hf_directory.h"
+#include "core/formats/sentencepiece.h"
 
 namespace covey::adapters {
 namespace {
@@ -81,12 +82,7 @@ Status tokenizer_to_directory(const std::string& model, const std::string& token
   if (tokenizer.empty() && model.ends_with(".gguf")) {
     COVEY_ASSIGN(const auto file, formats::GgufFile::open(model));
     if (file.contains("tokenizer.ggml.tokens")) {
-      COVEY_TRY(held_or_named(formats::write_hf_tokenizer(file, directory, not_held), not_held));
-      // Beside tokenizer.model, for programs that read no protocol buffers; ours is one of them.
-      std::vector<std::string> only_there;
-      const auto pieces = formats::llama2c_vocabulary(file, only_there);
-      if (!pieces.ok() || !only_there.empty()) return {};
-      return formats::write_llama2c_tokenizer((fs::path(directory) / "tokenizer.bin").string(), *pieces);
+      return held_or_named(formats::write_hf_tokenizer(file, directory, not_held), not_held);
     }
   }
   const auto files = tokenizer_files(model, tokenizer, vocab);
@@ -107,6 +103,13 @@ Status tokenizer_to_gguf(const SourceModel& source, const std::string& tokenizer
   const auto files = tokenizer_files(source.path, tokenizer, rows_of(source));
   const auto rows = static_cast<std::size_t>(rows_of(source));
   const auto write = [&]() -> Status {
+    // Where both are there, tokenizer.json is a translation that lacks the scores.
+    if (const std::string pieces = with_ending(files, "tokenizer.model"); !pieces.empty()) {
+      COVEY_ASSIGN(const Bytes bytes, read_file(pieces, std::uint64_t{256} << 20));
+      COVEY_ASSIGN(const auto spec, formats::parse_sentencepiece(bytes, pieces));
+      COVEY_TRY(formats::write_vocabulary(spec, rows, out, not_held));
+      return chat_template_to_gguf((fs::path(pieces).parent_path() / "tokenizer_config.json").string(), out);
+    }
     if (const std::string json = with_ending(files, ".json"); json.ends_with("tokenizer.json")) {
       COVEY_ASSIGN(const auto spec, formats::read_tokenizer_json(json));
       COVEY_TRY(formats::write_vocabulary(spec, rows, out, not_held));

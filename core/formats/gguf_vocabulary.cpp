@@ -112,9 +112,67 @@ void write_vocabulary(const std::vector<ScoredPiece>& pieces, std::size_t rows, 
   to.set("tokenizer.ggml.add_space_prefix", true);
 }
 
+namespace {
+
+/// SentencePiece's BPE as GGUF's "llama" model.
+void write_scored_vocabulary(const TokenizerSpec& spec, std::size_t rows, GgufWriter& to,
+                             std::vector<std::string>& not_held) {
+  std::unordered_map<std::int32_t, TokenKind> added;
+  for (const auto& token : spec.added_tokens) {
+    added.emplace(token.id, token.special ? TokenKind::control : TokenKind::user_defined);
+  }
+  Table table;
+  std::int32_t unknown = -1;
+  for (std::size_t i = 0; i < spec.vocab.size(); ++i) {
+    const auto id = static_cast<std::int32_t>(i);
+    const std::string& token = spec.vocab[i];
+    const bool hidden = i < spec.hidden.size() && spec.hidden[i];
+    const auto kind = added.find(id);
+    if (token.empty()) {
+      table.fill(i + 1);
+      continue;
+    }
+    const bool is_unknown = token == spec.unk_token;
+    if (is_unknown) unknown = id;
+    table.add(token, static_cast<float>(spec.scores[i]),
+              is_unknown                      ? TokenKind::unknown
+              : kind != added.end()           ? kind->second
+              : hidden && is_byte_name(token) ? TokenKind::byte
+              : hidden                        ? TokenKind::unused
+                                              : TokenKind::normal);
+  }
+  table.fill(rows);
+  bool prefix = false;
+  bool collapse = false;
+  for (const auto& step : spec.normalizers) {
+    prefix = prefix || step.kind == TokenizerSpec::Normalizer::Kind::prepend;
+    collapse = collapse || step.kind == TokenizerSpec::Normalizer::Kind::collapse_spaces;
+    if (step.kind == TokenizerSpec::Normalizer::Kind::charsmap) not_held.emplace_back("SentencePiece's character map");
+  }
+  to.set("tokenizer.ggml.model", "llama");
+  to.set("tokenizer.ggml.pre", "default");
+  to.set("tokenizer.ggml.tokens", table.tokens);
+  to.set("tokenizer.ggml.scores", table.scores);
+  to.set("tokenizer.ggml.token_type", table.kinds);
+  set_id(to, "bos", spec.bos_id);
+  set_id(to, "eos", spec.eos_id);
+  set_id(to, "unknown", unknown);
+  to.set("tokenizer.ggml.add_bos_token", !spec.prefix_ids.empty());
+  to.set("tokenizer.ggml.add_eos_token", !spec.suffix_ids.empty());
+  to.set("tokenizer.ggml.add_space_prefix", prefix);
+  to.set("tokenizer.ggml.remove_extra_whitespaces", collapse);
+}
+
+}  // namespace
+
 Status write_vocabulary(const TokenizerSpec& spec, std::size_t rows, GgufWriter& to,
                         std::vector<std::string>& not_held) {
-  if (!spec.byte_level) return Error{ErrorCode::unsupported, "only byte-level BPE tokenizers are written into GGUF"};
+  if (spec.model == TokenizerSpec::Model::scored_bpe && !spec.byte_level && spec.scores.size() == spec.vocab.size()) {
+    write_scored_vocabulary(spec, rows, to, not_held);
+    return {};
+  }
+  if (spec.model != TokenizerSpec::Model::bpe || !spec.byte_level)
+    return Error{ErrorCode::unsupported, "only byte-level BPE and SentencePiece's BPE are written into GGUF"};
   COVEY_ASSIGN(const char* pre, pre_name(spec));
   if (!spec.normalizers.empty()) not_held.emplace_back("the tokenizer's normalizer");
   const bool bos = !spec.prefix_ids.empty();

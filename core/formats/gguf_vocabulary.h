@@ -22,8 +22,9 @@ void copy_vocabulary(const GgufFile& from, GgufWriter& to);
 /// model's vocabulary: ids above the last piece become unused tokens.
 void write_vocabulary(const std::vector<ScoredPiece>& pieces, std::size_t rows, GgufWriter& to);
 
-/// A byte-level BPE as GGUF's "gpt2" model. Appends to `not_held` what GGUF has no key for (a normalizer, a frame other
-/// than bos and eos). @errors unsupported: another kind of tokenizer, or a pre-tokenizer that GGUF has no name for.
+/// A byte-level BPE as GGUF's "gpt2" model, SentencePiece's BPE as its "llama" model. Appends to `not_held` what GGUF
+/// has no key for (a normalizer, a frame other than bos and eos). @errors unsupported: another kind of tokenizer, or a
+/// pre-tokenizer that GGUF has no name for.
 Status write_vocabulary(const TokenizerSpec& spec, std::size_t rows, GgufWriter& to,
                         std::vector<std::string>& not_held);
 

@@ -323,26 +323,31 @@ TEST_CASE("llama.cpp cuts texts into our ids by the vocabularies that we write")
   const auto shakespeare = test::data_path("tinyshakespeare/input.txt");
   const auto pieces = test::data_path("stories260K/tok512.bin");
   const auto gpt2 = test::data_path("tok-gpt2/tokenizer.json");
+  const auto llama2 = test::data_path("tok-llama2-spm/tokenizer.model");
   const auto path = stories(dir);
-  if (!shakespeare || !pieces || !gpt2 || !path) return;
+  if (!shakespeare || !pieces || !gpt2 || !llama2 || !path) return;
   const auto strings = strings_to_tokenize(read_text_file(*shakespeare).value());
-  model::ModelConfig config;
-  config.vocab_size = 50257;
-  config.hidden_size = 8;
-  config.intermediate_size = 8;
-  config.layers = 1;
-  config.heads = 1;
-  config.kv_heads = 1;
-  config.head_dim = 8;
-  config.context_max = 256;
-  const auto model = model::Model::create(config, 1);
-  REQUIRE_OK(model);
-  REQUIRE_OK((*model)->save(dir.file("gpt2")));
-  REQUIRE_OK(convert_model(dir.file("gpt2"), dir.file("gpt2.gguf"), *gpt2));
-  const auto answers =
-      ask({{.model = *path, .strings = strings}, {.model = dir.file("gpt2.gguf"), .strings = strings}}, dir);
-  const std::string tokenizers[] = {*pieces, *gpt2};
-  for (std::size_t i = 0; i < 2; ++i) {
+  std::vector<Question> questions{{.model = *path, .strings = strings}};
+  const std::string tokenizers[] = {*pieces, *gpt2, *llama2};
+  for (const std::size_t i : {1, 2}) {  // a model of any size goes round the vocabulary
+    model::ModelConfig config;
+    config.vocab_size = i == 1 ? 50257 : 32000;
+    config.hidden_size = 8;
+    config.intermediate_size = 8;
+    config.layers = 1;
+    config.heads = 1;
+    config.kv_heads = 1;
+    config.head_dim = 8;
+    config.context_max = 256;
+    const auto model = model::Model::create(config, 1);
+    REQUIRE_OK(model);
+    const std::string folder = dir.file("model" + std::to_string(i));
+    REQUIRE_OK((*model)->save(folder));
+    REQUIRE_OK(convert_model(folder, folder + ".gguf", tokenizers[i]));
+    questions.push_back({.model = folder + ".gguf", .strings = strings});
+  }
+  const auto answers = ask(questions, dir);
+  for (std::size_t i = 0; i < questions.size(); ++i) {
     const auto tokenizer = text::load_tokenizer(tokenizers[i]);
     REQUIRE_OK(tokenizer);
     const auto theirs = lists_of(answers[i], "ids");
