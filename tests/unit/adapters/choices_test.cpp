@@ -1,7 +1,7 @@
 #include "adapters/choices.h"
 
-#include "core/text/bpe_tokenizer.h"
 #include "core/text/bpe_train.h"
+#include "core/text/pipeline.h"
 #include "core/train/evaluate.h"
 #include "support/support.h"
 
@@ -17,7 +17,7 @@ struct World {
 
 World world() {
   World out;
-  out.tokenizer = text::make_bpe_tokenizer(*text::train_bpe("the lamp is on the lamp is off", 270));
+  out.tokenizer = text::make_tokenizer(*text::train_bpe("the lamp is on the lamp is off", 270)).value();
   model::ModelConfig config;
   config.layers = 2;
   config.hidden_size = 16;
