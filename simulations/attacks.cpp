@@ -96,11 +96,12 @@ AttackVerdict judge(const Attack& attack) {
   return out;
 }
 
-int run_attacks(const std::function<void(const std::string&)>& print) {
+int run_attacks(const std::vector<std::function<AttackVerdict()>>& plays,
+                const std::function<void(const std::string&)>& print) {
   int passed = 0;
   int failed = 0;
-  for (const Attack& attack : secagg_attacks()) {
-    const AttackVerdict verdict = judge(attack);
+  for (const auto& play : plays) {
+    const AttackVerdict verdict = play();
     ++(verdict.passed ? passed : failed);
     print((verdict.passed ? "passed " : "FAILED ") + verdict.line);
   }

@@ -41,7 +41,8 @@ struct AttackVerdict {
 /// Plays an attack and its control.
 AttackVerdict judge(const Attack& attack);
 
-/// Plays all, prints one line each through `print` and a last one "N passed, M failed". @return M.
-int run_attacks(const std::function<void(const std::string&)>& print);
+/// Plays them in this order, prints one line each through `print` and a last one "N passed, M failed". @return M.
+int run_attacks(const std::vector<std::function<AttackVerdict()>>& plays,
+                const std::function<void(const std::string&)>& print);
 
 }  // namespace covey::simulations

@@ -113,6 +113,7 @@ class SecAggWorld {
     return deliver(message, uncounted);
   }
   aggregation::SecAggRoster roster() const;
+  void admit(const wire::Key& identity) { roster_.insert(identity); }
   void revoke(const wire::Key& identity) { roster_.erase(identity); }
 
   SecAggWorldOptions options;
