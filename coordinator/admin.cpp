@@ -103,6 +103,12 @@ Result<Json> status(AdminContext& context) {
             context.service->machine().phase() == Phase::collecting ? context.service->machine().collected() : 0U);
     out.set("bytes_in", stats.bytes_in).set("bytes_out", stats.bytes_out);
     out.set("refused_frames", stats.refused_frames).set("incidents", stats.incidents);
+    if (context.rotation) {
+      out.set("rotation", Json::object({{"endpoint", context.rotation->endpoint},
+                                        {"from_ms", context.rotation->from_ms},
+                                        {"overlap_until_ms", context.rotation->until_ms},
+                                        {"told", context.service->told()}}));
+    }
   }
   return out;
 }
@@ -159,9 +165,10 @@ Result<Json> invite(AdminContext& context, const Json& request) {
     return Error{ErrorCode::invalid_argument, "invite: --expires-hours is above 0, at most ten years"};
   }
   InviteOptions options;
-  COVEY_ASSIGN(options.endpoint, deployment.invite_endpoint(context.endpoint));
+  COVEY_ASSIGN(const net::ServerAddress address, deployment.invite_address(context.endpoint));
+  options.endpoint = address.endpoint;
   options.task = deployment.settings.task.task;
-  options.server_curve = deployment.curve.public_key().bytes;
+  options.server_curve = address.curve;
   options.coordinator = deployment.identity.public_key().bytes;
   options.uses = static_cast<std::uint32_t>(uses);
   options.expires_ms = SystemClock().wall_ms() + static_cast<std::int64_t>(hours * 3'600'000);
@@ -212,24 +219,27 @@ Result<Json> roster_append(AdminContext& context, const Json& request) {
   return Json::object({{"head", context.deployment.registration->roster_epoch()}});
 }
 
-Result<Json> export_adapter(AdminContext& context, const Json& request) {
+/// The newest version and its values are read at once, since the loop may publish the next one; the rest takes its
+/// time.
+Result<AdminWork> export_work(AdminContext& context, const Json& request) {
   COVEY_ASSIGN(const std::string out, request.get_string("out"));
-  const Settings& settings = context.deployment.settings;
   COVEY_ASSIGN(const auto versions, read_versions_table(*context.deployment.store));
   if (versions.empty()) return Error{ErrorCode::not_found, "export: there is no version yet; run `serve` first"};
   const ModelVersion version = versions.back().version;
-  COVEY_ASSIGN(const auto content, context.deployment.store->get("adapters", store::key_of(version)));
+  COVEY_ASSIGN(auto content, context.deployment.store->get("adapters", store::key_of(version)));
   if (!content) return Error{ErrorCode::corrupt_data, "export: the newest adapter is missing; run `verify`"};
-  COVEY_ASSIGN(const auto model, model::Model::load(settings.model));
-  COVEY_ASSIGN(auto layout, adapters::lora_layout(model->linear_sites(), settings.adapter));
-  COVEY_ASSIGN(auto values, decode_values(*content, static_cast<std::size_t>(layout.size)));
-  COVEY_ASSIGN(const auto adapter, adapters::Adapter::create(*model, std::move(layout), std::move(values)));
-  COVEY_TRY(adapters::save_peft(out, adapter, settings.model));
-  return Json::object({{"version", version.value}, {"out", out}});
+  const Settings& settings = context.deployment.settings;
+  return AdminWork([&settings, out, version, content = *std::move(content)]() -> Result<Json> {
+    COVEY_ASSIGN(const auto model, model::Model::load(settings.model));
+    COVEY_ASSIGN(auto layout, adapters::lora_layout(model->linear_sites(), settings.adapter));
+    COVEY_ASSIGN(auto values, decode_values(content, static_cast<std::size_t>(layout.size)));
+    COVEY_ASSIGN(const auto adapter, adapters::Adapter::create(*model, std::move(layout), std::move(values)));
+    COVEY_TRY(adapters::save_peft(out, adapter, settings.model));
+    return Json::object({{"version", version.value}, {"out", out}});
+  });
 }
 
-Result<Json> verify(AdminContext& context) {
-  COVEY_ASSIGN(const auto checks, verify_store(*context.deployment.store, &context.deployment.roster_public));
+Json checks_json(const std::vector<Check>& checks) {
   Json list = Json::array();
   bool good = true;
   for (const Check& check : checks) {
@@ -237,6 +247,31 @@ Result<Json> verify(AdminContext& context) {
     list.push_back(Json::object({{"check", check.name}, {"ok", check.problem.empty()}, {"problem", check.problem}}));
   }
   return Json::object({{"ok", good}, {"checks", std::move(list)}});
+}
+
+AdminWork verify_work(AdminContext& context) {
+  Deployment& deployment = context.deployment;
+  const bool beside = context.service != nullptr;
+  return [&deployment, beside]() -> Result<Json> {
+    const std::string copy = deployment.settings.data_dir + "/verify.db";
+    COVEY_ASSIGN(const auto checks, beside ? verify_copy(*deployment.store, copy, &deployment.roster_public)
+                                           : verify_store(*deployment.store, &deployment.roster_public));
+    return checks_json(checks);
+  };
+}
+
+Result<AdminWork> backup_work(AdminContext& context, const Json& request) {
+  COVEY_ASSIGN(const std::string path, request.get_string("path"));
+  store::Store& store = *context.deployment.store;
+  return AdminWork([&store, path]() -> Result<Json> {
+    COVEY_TRY(store.backup(path));
+    return Json::object({{"backup", path}});
+  });
+}
+
+AdminWork or_error(Result<AdminWork> work) {
+  if (work.ok()) return *std::move(work);
+  return [error = work.error()]() -> Result<Json> { return error; };
 }
 }  // namespace
 
@@ -252,6 +287,15 @@ const char* threat_model(wire::PrivacyMode mode) {
   return "unknown";
 }
 
+std::optional<AdminWork> slow_admin(AdminContext& context, const Json& request) {
+  const auto command = request.get_string("command");
+  if (!command.ok()) return std::nullopt;
+  if (*command == "export") return or_error(export_work(context, request));
+  if (*command == "backup") return or_error(backup_work(context, request));
+  if (*command == "verify") return verify_work(context);
+  return std::nullopt;
+}
+
 Result<Json> run_admin(AdminContext& context, const Json& request) {
   COVEY_ASSIGN(const std::string command, request.get_string("command"));
   if (command == "status") return status(context);
@@ -262,13 +306,7 @@ Result<Json> run_admin(AdminContext& context, const Json& request) {
   if (command == "revoke") return revoke(context, request);
   if (command == "roster_next") return roster_next(context);
   if (command == "roster_append") return roster_append(context, request);
-  if (command == "export") return export_adapter(context, request);
-  if (command == "verify") return verify(context);
-  if (command == "backup") {
-    COVEY_ASSIGN(const std::string path, request.get_string("path"));
-    COVEY_TRY(context.deployment.store->backup(path));
-    return Json::object({{"backup", path}});
-  }
+  if (const auto work = slow_admin(context, request)) return (*work)();
   return Error{ErrorCode::invalid_argument, "admin: there is no command `" + command + "`"};
 }
 

@@ -3,9 +3,12 @@
 #pragma once
 
 #include <functional>
+#include <future>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <variant>
 
 #include "coordinator/deployment.h"
 #include "coordinator/service.h"
@@ -17,17 +20,29 @@ struct AdminContext {
   Deployment& deployment;
   Service* service = nullptr;  ///< where `serve` runs
   std::string endpoint;        ///< as bound
+  std::optional<RotationRow> rotation = {};
 };
+
+/// A command that may take long, ready to run on any thread beside the serve loop.
+using AdminWork = std::function<Result<formats::Json>()>;
 
 /// `request`: {"command": "status" | "devices" | "rounds" | "invite" | "pause" | "resume" | "revoke" | "roster_next" |
 /// "roster_append" | "export" | "backup" | "verify", ...}. @errors what the command reports.
 Result<formats::Json> run_admin(AdminContext& context, const formats::Json& request);
 
+/// `export`, `backup` and `verify` as work for another thread: what must be read at this moment is read here; the store
+/// is shared with the serve loop in short turns. `verify` checks a copy, data_dir/verify.db, which it removes again.
+/// Nothing for other commands, which run_admin() answers at once. `context` outlives the work.
+std::optional<AdminWork> slow_admin(AdminContext& context, const formats::Json& request);
+
+/// An answer, or one that is being worked on.
+using AdminAnswer = std::variant<Result<formats::Json>, std::future<Result<formats::Json>>>;
+
 /// What each privacy mode means, in words.
 const char* threat_model(wire::PrivacyMode mode);
 
 /// The server's end of admin.sock (mode 0600): one JSON request line, one JSON reply line per connection. Driven by the
-/// serve loop; never waits.
+/// serve loop; never waits: an answer that is worked on is sent by the poll() that finds it ready.
 class AdminSocket {
  public:
   /// Takes over the socket file of a process that is gone. @errors io_error, invalid_argument (path too long).
@@ -35,13 +50,18 @@ class AdminSocket {
   ~AdminSocket();
   AdminSocket(const AdminSocket&) = delete;
   AdminSocket& operator=(const AdminSocket&) = delete;
-  void poll(const std::function<Result<formats::Json>(const formats::Json&)>& answer);
+  void poll(const std::function<AdminAnswer(const formats::Json&)>& answer);
 
  private:
   AdminSocket(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
+  struct Client {
+    std::string text;                                           ///< what it has sent so far
+    std::optional<std::future<Result<formats::Json>>> working;  ///< on its answer
+  };
+  bool serve(int fd, Client& client, const std::function<AdminAnswer(const formats::Json&)>& answer);
   int fd_ = -1;
   std::string path_;
-  std::map<int, std::string> clients_;  ///< descriptor -> what it has sent so far
+  std::map<int, Client> clients_;  ///< by descriptor
 };
 
 /// Asks the serving process. @errors unavailable: nobody serves here; else the command's own error.

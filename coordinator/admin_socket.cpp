@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
-#include <vector>
 
 #include "coordinator/admin.h"
 
@@ -45,6 +45,14 @@ void write_all(int fd, std::string_view text) {
   }
 }
 
+void write_answer(int fd, const Result<Json>& result) {
+  const Json reply =
+      result.ok() ? Json::object({{"ok", true}, {"result", *result}})
+                  : Json::object(
+                        {{"ok", false}, {"code", to_string(result.error().code)}, {"message", result.error().message}});
+  write_all(fd, reply.dump() + "\n");
+}
+
 ErrorCode code_of(const std::string& name) {
   for (int i = 0; i <= static_cast<int>(ErrorCode::internal); ++i) {
     if (name == to_string(static_cast<ErrorCode>(i))) return static_cast<ErrorCode>(i);
@@ -67,12 +75,12 @@ Result<std::unique_ptr<AdminSocket>> AdminSocket::listen(const std::string& path
 }
 
 AdminSocket::~AdminSocket() {
-  for (const auto& [client, text] : clients_) ::close(client);
+  for (const auto& [descriptor, client] : clients_) ::close(descriptor);
   ::close(fd_);
   ::unlink(path_.c_str());
 }
 
-void AdminSocket::poll(const std::function<Result<Json>(const Json&)>& answer) {
+void AdminSocket::poll(const std::function<AdminAnswer(const Json&)>& answer) {
   for (;;) {
     const int client = ::accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (client < 0) break;
@@ -82,32 +90,41 @@ void AdminSocket::poll(const std::function<Result<Json>(const Json&)>& answer) {
       clients_[client];
     }
   }
-  std::vector<int> done;
-  for (auto& [client, text] : clients_) {
-    char buffer[4096];
-    ssize_t got = 0;
-    while ((got = ::recv(client, buffer, sizeof buffer, 0)) > 0) {
-      text.append(buffer, static_cast<std::size_t>(got));
-      if (text.size() > kRequestMax || text.find('\n') != std::string::npos) break;
+  for (auto at = clients_.begin(); at != clients_.end();) {
+    if (!serve(at->first, at->second, answer)) {
+      ++at;
+      continue;
     }
-    const std::size_t end = text.find('\n');
-    const bool gone = got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR) || text.size() > kRequestMax;
-    if (end != std::string::npos) {
-      const auto request = Json::parse(std::string_view(text).substr(0, end), "admin request");
-      const auto result = request.ok() ? answer(*request) : Result<Json>(request.error());
-      Json reply =
-          result.ok()
-              ? Json::object({{"ok", true}, {"result", *result}})
-              : Json::object(
-                    {{"ok", false}, {"code", to_string(result.error().code)}, {"message", result.error().message}});
-      write_all(client, reply.dump() + "\n");
-    }
-    if (end != std::string::npos || gone) done.push_back(client);
+    ::close(at->first);
+    at = clients_.erase(at);
   }
-  for (const int client : done) {
-    ::close(client);
-    clients_.erase(client);
+}
+
+/// True: the connection is done with.
+bool AdminSocket::serve(int fd, Client& client, const std::function<AdminAnswer(const Json&)>& answer) {
+  if (client.working) {
+    if (client.working->wait_for(std::chrono::seconds(0)) != std::future_status::ready) return false;
+    write_answer(fd, client.working->get());
+    return true;
   }
+  char buffer[4096];
+  ssize_t got = 0;
+  while ((got = ::recv(fd, buffer, sizeof buffer, 0)) > 0) {
+    client.text.append(buffer, static_cast<std::size_t>(got));
+    if (client.text.size() > kRequestMax || client.text.find('\n') != std::string::npos) break;
+  }
+  const std::size_t end = client.text.find('\n');
+  if (end == std::string::npos) {
+    return got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR) || client.text.size() > kRequestMax;
+  }
+  const auto request = Json::parse(std::string_view(client.text).substr(0, end), "admin request");
+  AdminAnswer given = request.ok() ? answer(*request) : AdminAnswer(Result<Json>(request.error()));
+  if (auto* later = std::get_if<std::future<Result<Json>>>(&given)) {
+    client.working = std::move(*later);
+    return false;
+  }
+  write_answer(fd, std::get<Result<Json>>(given));
+  return true;
 }
 
 Result<Json> ask_admin(const std::string& path, const Json& request) {

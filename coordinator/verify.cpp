@@ -1,10 +1,14 @@
 #include "coordinator/verify.h"
 
+#include <filesystem>
 #include <map>
 #include <set>
 
+#include "adapters/layout.h"
+#include "aggregation/running_sum.h"
 #include "coordinator/round_planner.h"
 #include "coordinator/rows.h"
+#include "core/store/sqlite_store.h"
 #include "core/wire/codec.h"
 #include "core/wire/signing.h"
 
@@ -25,6 +29,13 @@ struct Tables {
   DevicesByRound accepted;
   std::map<std::uint64_t, std::uint64_t> accepted_weight;  ///< of a round's acknowledged receipts
   DevicesByRound cohort;
+  std::map<std::uint64_t, Bytes> sums;
+  std::map<std::uint64_t, std::map<DeviceId, wire::Hash>> accepted_content;
+  struct Kept {
+    wire::Hash content{};
+    std::string problem;  ///< why it is no update of its round
+  };
+  std::map<std::uint64_t, std::map<DeviceId, Kept>> updates;  ///< of rules that look at single updates
 };
 
 Status read_tables(store::Store& store, Tables& out) {
@@ -43,6 +54,18 @@ Status read_tables(store::Store& store, Tables& out) {
     COVEY_ASSIGN(out.contributors[id], wire::decode<ContributorsRow>(value));
     return {};
   }));
+  COVEY_TRY(store.scan("sums", {}, [&](ByteSpan key, ByteSpan value) -> Status {
+    COVEY_ASSIGN(const auto id, store::number_in_key(key));
+    out.sums[id] = Bytes(value.begin(), value.end());
+    return {};
+  }));
+  COVEY_TRY(store.scan("updates", {}, [&](ByteSpan key, ByteSpan value) -> Status {
+    COVEY_ASSIGN(const auto id, store::number_in_key(key));
+    COVEY_ASSIGN(const DeviceId device, store::device_in_key(key, 8));
+    const auto update = wire::decode<wire::ClearUpdate>(value);
+    out.updates[id][device] = {wire::content_hash(value), update.ok() ? "" : update.error().message};
+    return {};
+  }));
   COVEY_TRY(store.scan("receipts", {}, [&](ByteSpan key, ByteSpan value) -> Status {
     COVEY_ASSIGN(const auto id, store::number_in_key(key));
     COVEY_ASSIGN(const DeviceId device, store::device_in_key(key, 8));
@@ -50,6 +73,7 @@ Status read_tables(store::Store& store, Tables& out) {
     if (row.status == wire::ReceiptStatus::accepted) {
       out.accepted[id].insert(device);
       out.accepted_weight[id] += row.weight;
+      out.accepted_content[id][device] = row.content;
     }
     return {};
   }));
@@ -141,6 +165,73 @@ std::string rounds_count_contributors(const Tables& tables) {
   return {};
 }
 
+/// What the sum of a round in progress must be, as far as that is known without the updates in it.
+std::string sum_of(const RoundRow& round, const Bytes& stored, const ContributorsRow& contributors) {
+  const auto plan = wire::decode<wire::RoundPlan>(round.plan);
+  if (!plan.ok()) return "the plan cannot be read: " + plan.error().message;
+  if (plan->mode != wire::PrivacyMode::robust) return {};  // masked words: nothing can be said of them
+  const auto layout = adapters::AdapterLayout::parse(plan->adapter_layout);
+  if (!layout.ok()) return layout.error().message;
+  const auto spec = aggregation::UpdateSpec::of(*plan, static_cast<std::size_t>(layout->size));
+  const auto sum = aggregation::RunningSum::restore(spec, stored);
+  if (!sum.ok()) return sum.error().message;
+  if (sum->contributors() != contributors.devices.size()) {
+    return "it counts " + number(sum->contributors()) + " contributors, their list " +
+           number(contributors.devices.size());
+  }
+  if (sum->weight() != contributors.weight) {
+    return "it has weight " + number(sum->weight()) + ", its contributors " + number(contributors.weight);
+  }
+  return {};
+}
+
+std::string running_sums(const Tables& tables) {
+  for (const auto& [id, stored] : tables.sums) {
+    const auto round = tables.rounds.find(id);
+    if (round == tables.rounds.end()) return "there is a sum of round " + number(id) + ", but no such round";
+    if (round->second.state == RoundState::published || round->second.state == RoundState::aborted) {
+      return "the sum of round " + number(id) + " outlived the round";
+    }
+    const auto contributors = tables.contributors.find(id);
+    if (contributors == tables.contributors.end()) return "the sum of round " + number(id) + " has no contributors";
+    const std::string problem = sum_of(round->second, stored, contributors->second);
+    if (!problem.empty()) return "the sum of round " + number(id) + ": " + problem;
+  }
+  for (const auto& [id, round] : tables.rounds) {
+    const bool in_progress = round.state == RoundState::open || round.state == RoundState::closed;
+    const auto contributors = tables.contributors.find(id);
+    const bool some = contributors != tables.contributors.end() && !contributors->second.devices.empty();
+    const bool kept = tables.sums.contains(id) || tables.updates.contains(id);
+    if (in_progress && some && !kept) return "the sum of round " + number(id) + " is missing";
+  }
+  return {};
+}
+
+/// Where a rule keeps single updates they are all there is of the sum, and each is what its receipt acknowledged.
+std::string kept_updates(const Tables& tables) {
+  for (const auto& [id, updates] : tables.updates) {
+    const auto round = tables.rounds.find(id);
+    if (round == tables.rounds.end() || round->second.state == RoundState::published ||
+        round->second.state == RoundState::aborted) {
+      return "updates of round " + number(id) + " outlived the round";
+    }
+    const auto receipts = tables.accepted_content.find(id);
+    const std::size_t acknowledged = receipts == tables.accepted_content.end() ? 0 : receipts->second.size();
+    if (acknowledged != updates.size()) {
+      return "round " + number(id) + " keeps " + number(updates.size()) + " updates and has acknowledged " +
+             number(acknowledged);
+    }
+    for (const auto& [device, kept] : updates) {
+      const auto receipt = receipts->second.find(device);
+      if (receipt == receipts->second.end() || receipt->second != kept.content) {
+        return "the update that round " + number(id) + " keeps of " + device.brief() + " is not the one acknowledged";
+      }
+      if (!kept.problem.empty()) return "the update of " + device.brief() + ": " + kept.problem;
+    }
+  }
+  return {};
+}
+
 std::string newest_adapter(store::Store& store, const Tables& tables) {
   if (tables.versions.empty()) return {};
   const auto& [id, version] = *tables.versions.rbegin();
@@ -183,8 +274,29 @@ Result<std::vector<Check>> verify_store(store::Store& store, const wire::Key* ro
   out.push_back({"newest adapter", newest_adapter(store, tables)});
   out.push_back({"contributors are the acknowledged receipts, each once", contributors_are_receipts(tables)});
   out.push_back({"rounds count their contributors", rounds_count_contributors(tables)});
+  out.push_back({"running sum fits its contributors (its words cannot be recomputed)", running_sums(tables)});
+  out.push_back({"kept updates are the acknowledged ones", kept_updates(tables)});
   if (roster_public != nullptr) out.push_back({"roster chain", roster_chain(store, *roster_public)});
   return out;
+}
+
+Result<std::vector<Check>> verify_copy(store::Store& store, const std::string& path, const wire::Key* roster_public) {
+  const auto remove = [&path] {
+    for (const char* ending : {"", "-wal", "-shm", "-journal"}) {
+      std::error_code ignored;
+      std::filesystem::remove(path + ending, ignored);
+    }
+  };
+  remove();  // of a process that was killed
+  COVEY_TRY(store.backup(path));
+  Result<std::vector<Check>> checks = [&]() -> Result<std::vector<Check>> {
+    const auto copy = store::SqliteStore::open({path, "", false});
+    if (copy.ok()) return verify_store(**copy, roster_public);
+    if (copy.error().code != ErrorCode::corrupt_data) return copy.error();
+    return std::vector<Check>{{"database integrity", copy.error().message}};
+  }();
+  remove();
+  return checks;
 }
 
 }  // namespace covey::coordinator

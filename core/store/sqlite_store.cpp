@@ -19,6 +19,7 @@ namespace {
 
 constexpr std::int64_t kSchemaVersion = 1;
 constexpr int kBusyTimeoutMs = 5000;
+constexpr int kBackupPages = 256;  ///< 1 MiB: how much of a backup is copied before others get their turn
 
 std::string folder_of(const std::string& path) {
   const auto parent = std::filesystem::path(path).parent_path().string();
@@ -132,11 +133,12 @@ class SqliteStore::Connection {
   Result<std::optional<Bytes>> get(std::string_view table, ByteSpan key);
   Status scan(std::string_view table, ByteSpan key_prefix, const Visitor& visit);
   Status check(const char* pragma);
-  Status backup(const std::string& path);
+  Status backup(const std::string& path);  ///< the one that its caller does not hold `mutex` for
 
   std::mutex mutex;
 
  private:
+  int copy_pages(sqlite3* copy);
   struct Statements {
     Statement put, erase, get, scan_from, scan_range;
   };
@@ -360,6 +362,26 @@ Status SqliteStore::Connection::scan(std::string_view table, ByteSpan key_prefix
   return {};
 }
 
+/// Copies all pages in turns of kBackupPages. Commits between two turns come through the same connection, and SQLite
+/// carries them over into the pages that are copied already: the copy is the database as it is at the last turn.
+int SqliteStore::Connection::copy_pages(sqlite3* copy) {
+  sqlite3_backup* job = nullptr;
+  {
+    const std::scoped_lock lock(mutex);
+    job = sqlite3_backup_init(copy, "main", db_.get(), "main");
+  }
+  if (job == nullptr) return sqlite3_errcode(copy);
+  for (int code = SQLITE_OK; code == SQLITE_OK;) {
+    {
+      const std::scoped_lock lock(mutex);
+      code = sqlite3_backup_step(job, kBackupPages);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));  // a mutex is not fair: who waits shall get it
+  }
+  const std::scoped_lock lock(mutex);
+  return sqlite3_backup_finish(job);
+}
+
 Status SqliteStore::Connection::backup(const std::string& path) {
   if (std::filesystem::exists(path)) {
     return Error{ErrorCode::already_exists, path + ": exists already; give a path that is free"};
@@ -373,13 +395,7 @@ Status SqliteStore::Connection::backup(const std::string& path) {
   Database copy(raw);
   std::string detail = code == SQLITE_OK ? "" : sqlite3_errstr(code);
   if (code == SQLITE_OK) {
-    sqlite3_backup* job = sqlite3_backup_init(copy.get(), "main", db_.get(), "main");
-    if (job != nullptr) {
-      sqlite3_backup_step(job, -1);
-      code = sqlite3_backup_finish(job);
-    } else {
-      code = sqlite3_errcode(copy.get());
-    }
+    code = copy_pages(copy.get());
     if (code != SQLITE_OK) detail = sqlite3_errmsg(copy.get());
   }
   copy.reset();
@@ -424,7 +440,6 @@ Status SqliteStore::verify() {
 }
 
 Status SqliteStore::backup(const std::string& path) {
-  const std::scoped_lock lock(connection_->mutex);
   return connection_->backup(path);
 }
 

@@ -50,8 +50,9 @@ class Store {
   virtual Status scan(std::string_view table, ByteSpan key_prefix, const Visitor& visit) = 0;
   /// Reads everything and checks it against its own structure. @errors corrupt_data names the first damage.
   virtual Status verify() = 0;
-  /// Writes a consistent copy as a SQLite database while the store stays open. @errors already_exists: `path` is
-  /// taken. The copy appears under its name only when it is complete and on disk.
+  /// Writes a consistent copy as a SQLite database while the store stays open and in use: other calls get their turn
+  /// between small parts of it. The copy holds what was committed when the call returns, or a little before. @errors
+  /// already_exists: `path` is taken. The copy appears under its name only when it is complete and on disk.
   virtual Status backup(const std::string& path) = 0;
 
   /// A commit of one write.
