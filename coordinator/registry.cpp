@@ -61,8 +61,9 @@ void Registry::failed(const DeviceId& device, RoundId round, CohortState state) 
   note(row, {.round = round, .state = state});
 }
 
-void Registry::late(const DeviceId& device, RoundId round) {
+void Registry::late(const DeviceId& device, RoundId round, bool was_failed) {
   DeviceRow& row = change(device);
+  if (was_failed && row.failed > 0) --row.failed;
   ++row.late;
   note(row, {.round = round, .state = CohortState::late});
 }

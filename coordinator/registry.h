@@ -23,7 +23,8 @@ class Registry {
   void contributed(const DeviceId& device, const DeviceRound& entry, const wire::TrainingReport& report);
   /// Its update broke the plan, or nothing came by the deadline.
   void failed(const DeviceId& device, RoundId round, CohortState state);
-  void late(const DeviceId& device, RoundId round);
+  /// Its update came after the round. @param was_failed  the round's end had booked it as failed: that is taken back.
+  void late(const DeviceId& device, RoundId round, bool was_failed);
 
   [[nodiscard]] const std::map<DeviceId, DeviceRow>& rows() const { return rows_; }
   [[nodiscard]] const DeviceRow* find(const DeviceId& device) const;

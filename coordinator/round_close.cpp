@@ -52,12 +52,16 @@ void RoundMachine::Impl::on_deadline() {
   abort_round(got + ", fewer than the minimum of " + std::to_string(plan.min_count));
 }
 
-/// Devices that were invited and brought nothing usable in time.
+/// Devices that were invited and brought nothing usable in time are booked as failed, once, and their row says so. An
+/// upload under way is left to end_uploads(), which books it as late.
 void RoundMachine::Impl::finish_cohort() {
-  for (const auto& [device, row] : cohort) {
-    if (row.state == CohortState::invited || row.state == CohortState::accepted) {
-      registry.failed(device, round.round, row.state);
-    }
+  for (auto& [device, row] : cohort) {
+    const bool in_play = row.state == CohortState::invited || row.state == CohortState::accepted;
+    if (!in_play || assemblies.contains(device)) continue;
+    row.state = CohortState::silent;
+    row.at_ms = now;
+    registry.failed(device, round.round, row.state);
+    store_cohort(device);
   }
 }
 

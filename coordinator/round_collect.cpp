@@ -156,10 +156,11 @@ bool RoundMachine::Impl::answer_known(const DeviceId& device, RoundId of, const 
 
 void RoundMachine::Impl::answer_late(const DeviceId& device, RoundId of, const wire::Hash& content) {
   const auto at = cohort.find(device);
-  if (of == round.round && at != cohort.end() && in_play(at->second.state)) {
+  const bool silent = at != cohort.end() && at->second.state == CohortState::silent;
+  if (of == round.round && at != cohort.end() && (silent || in_play(at->second.state))) {
     at->second.state = CohortState::late;
     at->second.at_ms = now;
-    registry.late(device, of);
+    registry.late(device, of, silent);
     store_cohort(device);
     commit_within(config.group_commit_ms);
   }

@@ -37,6 +37,8 @@ const char* to_string(CohortState state) {
       return "rejected";
     case CohortState::late:
       return "late";
+    case CohortState::silent:
+      return "silent";
   }
   return "unknown";
 }

@@ -102,6 +102,7 @@ enum class CohortState : std::uint8_t {
   contributed = 4,
   rejected = 5,  ///< its update broke the plan
   late = 6,
+  silent = 7,  ///< nothing usable by the round's end; becomes `late` where its update still comes
 };
 const char* to_string(CohortState state);
 
@@ -114,7 +115,7 @@ struct CohortRow {
 
   template <class Archive>
   void serialize(Archive& a) {
-    a(wire::up_to(state, CohortState::late), wire::up_to(refusal, wire::RefusalReason::failed), at_ms, invited_ms,
+    a(wire::up_to(state, CohortState::silent), wire::up_to(refusal, wire::RefusalReason::failed), at_ms, invited_ms,
       reason);
   }
 };
@@ -154,7 +155,7 @@ struct DeviceRound {
 
   template <class Archive>
   void serialize(Archive& a) {
-    a(round, wire::up_to(state, CohortState::late), took_ms, train_ms, bytes);
+    a(round, wire::up_to(state, CohortState::silent), took_ms, train_ms, bytes);
   }
 };
 inline constexpr std::size_t kHistoryMax = 16;

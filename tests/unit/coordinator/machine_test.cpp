@@ -188,6 +188,45 @@ TEST_CASE("a device that comes after the round is told that it is late") {
   CHECK(world.machine().registry().find(device_number(3))->late == 1);
 }
 
+TEST_CASE("a device is booked as failed or as late in a round, never as both") {
+  ManualWorld world;
+  const auto config = small_task();
+  for (int i = 1; i <= 4; ++i) invite(world, i);
+  const Bytes plan = world.machine().round_row().plan;
+  bool enough = false;
+  SUBCASE("the round closes with its minimum") {
+    enough = true;
+  }
+  SUBCASE("the round is aborted") {}
+  submit(world, 1);
+  if (enough) submit(world, 2);
+  // Device 3 is in the middle of its upload, device 4 brings its update later, device 2 (where silent) never does.
+  const Bytes update = update_of(3, plan);
+  world.deliver(3,
+                wire::SubmitBegin{RoundId{1}, wire::UpdateKind::clear, wire::content_hash(update), update.size(), {}});
+  world.now += config.deadline_ms;
+  world.step(TimerFired{TimerId::round_deadline});
+  const auto booked = [&](int number) {
+    const DeviceRow& row = *world.machine().registry().find(device_number(number));
+    return std::pair(row.failed, row.late);
+  };
+  CHECK(booked(3) == std::pair(0U, 1U));
+  CHECK(booked(4) == std::pair(1U, 0U));
+  CHECK(booked(2) == (enough ? std::pair(0U, 0U) : std::pair(1U, 0U)));
+
+  world.step(TimerFired{TimerId::group_commit});
+  world.restart();  // what was booked is known to the next process
+  world.step(Started{});
+  const Bytes late = update_of(4, plan);
+  const wire::SubmitBegin begin{RoundId{1}, wire::UpdateKind::clear, wire::content_hash(late), late.size(), {}};
+  for (int times = 0; times < 2; ++times) {
+    world.deliver(4, begin);
+    CHECK(all_sent<wire::Receipt>(world).back().status == wire::ReceiptStatus::late);
+    CHECK(booked(4) == std::pair(0U, 1U));
+  }
+  CHECK(booked(3) == std::pair(0U, 1U));
+}
+
 TEST_CASE("a refusal gives its place to another device") {
   auto config = small_task();
   config.goal_count = 2;
