@@ -11,6 +11,8 @@ namespace covey::client {
 namespace {
 
 constexpr std::string_view kLog = "agent";
+/// From so many attempts in a row on, the owner is told what may be wrong.
+constexpr int kUnreachedTold = 3;
 
 RoundId round_of(const wire::Message& message) {
   return std::visit(
@@ -33,7 +35,10 @@ AgentConfig with_own_keys(AgentConfig config) {
 }  // namespace
 
 Agent::Agent(AgentConfig config, AgentSeams seams)
-    : config_(with_own_keys(std::move(config))), seams_(std::move(seams)), session_(config_.session) {
+    : config_(with_own_keys(std::move(config))),
+      seams_(std::move(seams)),
+      session_(config_.session),
+      endpoints_(config_.server) {
   anchor_ms_ = seams_.clock.wall_ms() - seams_.clock.monotonic_ms();
   net::ClientTransport::Handlers handlers;
   handlers.on_frame = [this](ByteSpan frame) { on_frame(frame); };
@@ -51,6 +56,7 @@ std::int64_t Agent::now_ms() const {
 
 Status Agent::start(const wire::Capabilities& capabilities) {
   COVEY_TRY(session_.restore(seams_.store));
+  COVEY_TRY(endpoints_.restore(seams_.store));
   events_.emplace_back(CapabilitiesChanged{capabilities});
   events_.emplace_back(Started{});
   return pump();
@@ -134,6 +140,8 @@ Status Agent::perform(Connect) {
   welcomed_ = false;
   sequence_ = 0;
   linked_ = true;
+  heard_.here = server();
+  if (!heard_.here.endpoint.empty()) seams_.transport.set_server(heard_.here);
   if (auto done = seams_.transport.connect(); !done.ok()) {
     lose_link(done.error().message);
     return {};
@@ -150,6 +158,7 @@ Status Agent::perform(Connect) {
 }
 
 Status Agent::perform(Disconnect) {
+  if (linked_ && !welcomed_) endpoints_.failed();
   linked_ = false;
   if (fetching_) seams_.downloads.abandon();
   fetching_.reset();
@@ -202,19 +211,47 @@ void Agent::send(const wire::Message& message) {
 void Agent::lose_link(const std::string& why) {
   if (!linked_) return;
   log_warning(kLog, "connection ended: " + why);
+  if (!welcomed_) endpoints_.failed();
   linked_ = false;
   if (fetching_) seams_.downloads.abandon();
   fetching_.reset();
   seams_.transport.disconnect();
-  events_.emplace_back(ConnectionLost{});
+  events_.emplace_back(ConnectionLost{why});
+}
+
+/// The connection ended. Empty: there is nothing to tell but that.
+std::string Agent::unreached() {
+  if (welcomed_) return {};
+  const std::string& endpoint = heard_.here.endpoint;
+  endpoints_.failed();
+  if (endpoints_.failures() < kUnreachedTold || endpoint.empty()) return {};
+  std::string line = "no answer from the coordinator at " + endpoint + " (" + std::to_string(endpoints_.failures()) +
+                     " tries in a row); if it has moved meanwhile, enrol with a new invite";
+  if (endpoints_.failures() == kUnreachedTold) log_warning(kLog, line);
+  return line;
+}
+
+/// The coordinator moves: durable before anything is made of it. From the next connection on it is tried first.
+void Agent::learn_endpoint(const wire::SignedEndpoint& document) {
+  const auto notice = wire::open_endpoint(document, config_.session.coordinator);
+  if (!notice.ok()) return lose_link(notice.error().message);
+  const auto news = endpoints_.learn(*notice, config_.session.task, heard_);
+  if (!news.ok()) return lose_link(news.error().message);
+  if (!*news) return;
+  if (auto stored = save_endpoints(seams_.store, endpoints_.row()); !stored.ok()) {
+    failure_ = stored.error();
+    return;
+  }
+  log_info(kLog, "the coordinator moves to " + notice->endpoint + " (notice " + std::to_string(notice->number) + ")");
 }
 
 void Agent::on_closed() {
   if (!linked_) return;
+  std::string why = unreached();
   linked_ = false;
   if (fetching_) seams_.downloads.abandon();
   fetching_.reset();
-  events_.emplace_back(ConnectionLost{});
+  events_.emplace_back(ConnectionLost{std::move(why)});
   static_cast<void>(pump());  // a failure is kept and comes out of run_due
 }
 
@@ -227,10 +264,15 @@ void Agent::on_frame(ByteSpan frame) {
   } else if (auto* welcome = std::get_if<wire::Welcome>(&envelope->message); welcome != nullptr && !welcomed_) {
     welcomed_ = wire::signature_ok(*welcome, nonce_, config_.session.coordinator);
     if (welcomed_) {
+      endpoints_.reached();
+      heard_.server_ms = welcome->server_ms;
+      heard_.now_ms = now_ms();
       events_.emplace_back(MessageReceived{std::move(envelope->message)});
     } else {
       lose_link("whoever answers is not the coordinator that this device enrolled with");
     }
+  } else if (const auto* moved = std::get_if<wire::SignedEndpoint>(&envelope->message)) {
+    if (welcomed_) learn_endpoint(*moved);
   } else {
     const auto* error = std::get_if<wire::ErrorReply>(&envelope->message);
     const bool about_blob = std::holds_alternative<wire::ManifestReply>(envelope->message) ||

@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "client/endpoints.h"
 #include "client/session.h"
 #include "core/base/clock.h"
 #include "core/crypto/identity.h"
@@ -63,7 +64,8 @@ class Downloads {
 struct AgentConfig {
   SessionConfig session;  ///< identity and curve in it are set from those below
   crypto::IdentityKey identity;
-  wire::Key curve{};  ///< public key the transport connects with
+  wire::Key curve{};            ///< public key the transport connects with
+  net::ServerAddress server{};  ///< pinned at enrolment; empty where the transport knows one server only
 };
 
 /// Borrowed; must outlive the agent.
@@ -100,6 +102,8 @@ class Agent {
   [[nodiscard]] const Session& session() const { return session_; }
   /// The session's time: wall clock at construction plus monotonic time since.
   [[nodiscard]] std::int64_t now_ms() const;
+  /// Where it connects next: the invite's endpoint, or one the coordinator has announced since.
+  [[nodiscard]] const net::ServerAddress& server() const { return endpoints_.choose(now_ms()); }
   [[nodiscard]] std::uint64_t bytes_sent() const { return bytes_sent_; }  ///< frames, this process
   [[nodiscard]] std::uint64_t bytes_received() const { return bytes_received_; }
 
@@ -120,11 +124,14 @@ class Agent {
   void follow(Downloads::Step step);
   void send(const wire::Message& message);
   void lose_link(const std::string& why);
+  void learn_endpoint(const wire::SignedEndpoint& document);
+  std::string unreached();
   void poll_trainer();
 
   AgentConfig config_;
   AgentSeams seams_;
   Session session_;
+  EndpointBook endpoints_;
   std::int64_t anchor_ms_ = 0;  ///< now_ms() minus the monotonic clock
 
   std::deque<Event> events_;
@@ -133,6 +140,7 @@ class Agent {
   std::map<SessionTimer, std::int64_t> timers_;
   bool linked_ = false;
   bool welcomed_ = false;
+  EndpointBook::Heard heard_;  ///< of this connection: its server, and the Welcome's time
   wire::Nonce nonce_{};
   std::uint64_t sequence_ = 0;
   std::optional<wire::FileBlob> fetching_;

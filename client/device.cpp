@@ -29,7 +29,7 @@ AgentConfig agent_config(const DeviceConfig& config, const Enrolment& enrolment,
   session.rest_ms = config.rest_ms;
   session.backoff_max_ms = config.backoff_max_ms;
   session.jitter_seed = crypto::random_u64();
-  return AgentConfig{std::move(session), std::move(identity), curve};
+  return AgentConfig{std::move(session), std::move(identity), curve, {enrolment.endpoint, enrolment.server_curve}};
 }
 
 }  // namespace
@@ -106,7 +106,7 @@ Result<RunEnd> Device::loop(Running& running, const RunOptions& options) {
   if (!running.eligibility.eligible) COVEY_TRY(agent.handle(EligibilityChanged{false, running.eligibility.reason}));
   COVEY_TRY(agent.start(capabilities()));
   const std::uint64_t receipts_before = agent.session().receipts_accepted();
-  log_info(kLog, "task " + enrolment_.task + " at " + enrolment_.endpoint);
+  log_info(kLog, "task " + enrolment_.task + " at " + agent.server().endpoint);
   for (;;) {
     if (options.stop != nullptr && options.stop->load()) return RunEnd::stopped;
     if (agent.session().finished()) return RunEnd::finished;

@@ -3,6 +3,7 @@
 
 #include "adapters/workbench.h"
 #include "client/device_running.h"
+#include "client/endpoints.h"
 #include "client/session_rows.h"
 
 namespace covey::client {
@@ -35,7 +36,9 @@ Result<Json> Device::dispatch(const Json& request) {
 Result<Json> Device::status() {
   Json out = Json::object();
   out.set("running", running_ != nullptr);
-  out.set("task", enrolment_.task).set("endpoint", enrolment_.endpoint);
+  EndpointBook endpoints({enrolment_.endpoint, enrolment_.server_curve});
+  COVEY_TRY(endpoints.restore(*store_));
+  out.set("task", enrolment_.task).set("endpoint", endpoints.choose(SystemClock().wall_ms()).endpoint);
   out.set("weakest_mode", wire::to_string(config_.policy.weakest_mode));
   out.set("paused", paused_);
   const Eligibility eligible =

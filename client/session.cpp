@@ -395,12 +395,12 @@ struct Session::Machine {
     if (following && !waits) return;
     std::visit([this](const auto& message) { on(message); }, e.message);
   }
-  void handle(const ConnectionLost&) {
+  void handle(const ConnectionLost& e) {
     if (link == Link::down) return;
     link_is_down();
     emit(CancelTimer{SessionTimer::reply});
     if (!eligible || training) return;  // training goes on without a link and connects when it has something to say
-    note("the connection was lost");
+    note(e.why.empty() ? "the connection was lost" : e.why);
     back_off();
   }
   void handle(const TimerFired& e) {

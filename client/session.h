@@ -62,7 +62,9 @@ struct Started {};
 struct MessageReceived {
   wire::Message message;
 };
-struct ConnectionLost {};
+struct ConnectionLost {
+  std::string why = {};  ///< for `status`; empty: nothing is known
+};
 struct TimerFired {
   SessionTimer timer{};
 };
@@ -165,8 +167,8 @@ struct PlanVerdict {
 /// suffices is found out by the trainer, which sees the model's files.
 PlanVerdict check_plan(const wire::RoundPlan& plan, const SessionPolicy& policy);
 
-/// Tables it writes: "session" (open round, its protected update, counters, the roster's head), "roster" (who is active)
-/// and "journal" (number -> ms, text).
+/// Tables it writes: "session" (open round, its protected update, counters, the roster's head), "roster" (who is
+/// active) and "journal" (number -> ms, text).
 inline constexpr const char* kSessionTable = "session";
 inline constexpr const char* kRosterTable = "roster";
 inline constexpr const char* kJournalTable = "journal";

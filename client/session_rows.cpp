@@ -1,5 +1,6 @@
 #include "client/session_rows.h"
 
+#include "client/endpoints.h"
 #include "client/roster.h"
 #include "core/wire/codec_impl.h"
 
@@ -8,6 +9,7 @@ COVEY_WIRE_RECORD(covey::client::Ledger);
 COVEY_WIRE_RECORD(covey::client::RosterHead);
 COVEY_WIRE_RECORD(covey::client::JournalEntry);
 COVEY_WIRE_RECORD(covey::client::ExampleRow);
+COVEY_WIRE_RECORD(covey::client::EndpointRow);
 
 namespace covey::client {
 

@@ -61,6 +61,17 @@ int main(int argc, char** argv) {
     chosen = [&] { return serve(options.config); };
   });
 
+  std::string next_key;
+  auto* rotate_key = app.add_subcommand("rotate-key", "make the next transport key, for `rotate` in the configuration");
+  rotate_key->add_option("FILE", next_key)->required();
+  rotate_key->add_flag("--json", options.json);
+  rotate_key->callback([&] {
+    chosen = [&]() -> Status {
+      COVEY_TRY(make_transport_key(next_key));
+      return print_result(options, "rotate-key", Json::object({{"key", next_key}}));
+    };
+  });
+
   std::int64_t uses = 1;
   double hours = 24;
   auto* invite = add(app, "invite", "print an invite for devices, one line");

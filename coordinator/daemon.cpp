@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <csignal>
+#include <utility>
 
 #include "coordinator/admin.h"
+#include "coordinator/admin_worker.h"
 #include "coordinator/dashboard.h"
 #include "coordinator/deployment.h"
 #include "coordinator/evaluation.h"
@@ -28,24 +30,74 @@ std::int64_t farewell_ms(const Settings& settings) {
 }
 constexpr std::int64_t kSnapshotMs = 1'000;
 
-Result<std::unique_ptr<net::ZmqServer>> open_server(const Deployment& deployment) {
+/// The listening server, and the rotation it is in.
+struct Door {
+  std::unique_ptr<net::ZmqServer> server;
+  std::optional<RotationRow> rotation;
+  std::string first;  ///< the endpoint that ends with the overlap; empty: it has ended, or nothing rotates
+};
+
+Result<Door> open_door(const Deployment& deployment, const Clock& clock) {
+  const Settings& settings = deployment.settings;
+  Door out;
+  if (deployment.next_curve) {
+    COVEY_ASSIGN(out.rotation, find_rotation(*deployment.store, deployment.next_curve->public_key().bytes));
+  }
+  const bool moved = out.rotation && out.rotation->over(clock.wall_ms());
   net::ZmqServerOptions options;
-  options.endpoint = deployment.settings.listen;
-  options.public_key = deployment.curve.public_key().bytes;
-  options.secret_key = deployment.curve.secret_copy();
-  return net::ZmqServer::create(std::move(options), *deployment.registration);
+  options.endpoint = moved ? settings.rotate->listen : settings.listen;
+  const auto& pair = moved ? *deployment.next_curve : deployment.curve;
+  options.public_key = pair.public_key().bytes;
+  options.secret_key = pair.secret_copy();
+  COVEY_ASSIGN(out.server, net::ZmqServer::create(std::move(options), *deployment.registration));
+  if (!deployment.next_curve) return out;
+  std::string bound = out.server->endpoint();
+  if (!moved) {
+    out.first = bound;
+    COVEY_ASSIGN(bound, out.server->listen_also(settings.rotate->listen, deployment.next_curve->secret_copy()));
+  }
+  // Devices are told only of an endpoint that listens already.
+  NextEndpoint next;
+  COVEY_ASSIGN(next.endpoint, told_endpoint(settings.rotate->advertise, bound, "rotate"));
+  next.curve = deployment.next_curve->public_key().bytes;
+  next.overlap_ms = settings.rotate->overlap_ms;
+  COVEY_ASSIGN(out.rotation, begin_rotation(*deployment.store, next, clock.wall_ms()));
+  return out;
 }
 
-Status run_loop(Service& service, net::ZmqServer& server, EvaluationWorker& evaluation, AdminSocket& admin,
-                AdminContext& context, Dashboard* dashboard, const Clock& clock) {
+/// The first endpoint is given up when the overlap is over.
+Status end_overlap(Door& door, const Clock& clock) {
+  if (door.first.empty() || !door.rotation->over(clock.wall_ms())) return {};
+  const std::string endpoint = std::exchange(door.first, {});
+  log_info("coordinator",
+           "the overlap is over: " + endpoint + " is given up, devices come to " + door.rotation->endpoint);
+  return door.server->stop_listening(endpoint);
+}
+
+struct Parts {
+  Service& service;
+  Door& door;
+  EvaluationWorker& evaluation;
+  AdminSocket& admin;
+  AdminWorker& slow;
+  AdminContext& context;
+  Dashboard* dashboard = nullptr;
+};
+
+Status run_loop(const Parts& parts, const Clock& clock) {
+  auto& [service, door, evaluation, admin, slow, context, dashboard] = parts;
   const bool leaves = context.deployment.settings.exit_when_finished;
   std::int64_t finished_at = -1;
   std::int64_t snapshot_at = 0;
   while (stop_requested == 0) {
-    COVEY_TRY(server.poll(service.wait_ms(kTickMs)));
+    COVEY_TRY(door.server->poll(service.wait_ms(kTickMs)));
+    COVEY_TRY(end_overlap(door, clock));
     while (auto answer = evaluation.take()) COVEY_TRY(service.evaluated(*answer));
     COVEY_TRY(service.run_due());
-    admin.poll([&](const formats::Json& request) { return run_admin(context, request); });
+    admin.poll([&](const formats::Json& request) -> AdminAnswer {
+      if (auto work = slow_admin(context, request)) return slow.run(*std::move(work));
+      return run_admin(context, request);
+    });
     const std::int64_t now = clock.monotonic_ms();
     if (dashboard != nullptr && now >= snapshot_at) {
       snapshot_at = now + kSnapshotMs;
@@ -80,21 +132,27 @@ Status serve(const std::string& config_path) {
   COVEY_ASSIGN(auto layout, adapters::AdapterLayout::parse(task.adapter_layout));
   COVEY_ASSIGN(auto evaluation, EvaluationWorker::create(bench, std::move(layout), config.held_out));
   COVEY_ASSIGN(auto identity, crypto::IdentityKey::from_seed(deployment.identity.seed().span()));
-  COVEY_ASSIGN(auto server, open_server(deployment));
+  COVEY_ASSIGN(auto door, open_door(deployment, clock));
   COVEY_ASSIGN(auto service,
                Service::create(std::move(task), std::move(identity),
-                               {*deployment.store, *server, *deployment.registration, blobs, *evaluation, clock}));
+                               {*deployment.store, *door.server, *deployment.registration, blobs, *evaluation, clock}));
+  if (door.rotation) service->announce(notice_of(*door.rotation, config.task.task));
   COVEY_ASSIGN(auto admin, AdminSocket::listen(deployment.socket_path()));
-  AdminContext context{deployment, service.get(), server->endpoint()};
+  AdminContext context{deployment, service.get(), door.server->endpoint(), door.rotation};
+  AdminWorker slow;  // ends, with the command it is at, before what its commands look at
   std::unique_ptr<Dashboard> dashboard;
   if (config.dashboard_port > 0) {
     COVEY_ASSIGN(dashboard, Dashboard::start(config.dashboard_port));
     log_info("coordinator", "dashboard: http://127.0.0.1:" + std::to_string(config.dashboard_port) + "/");
   }
   COVEY_TRY(service->start());
-  log_info("coordinator", "serving task " + config.task.task + " on " + server->endpoint() + " (" +
+  log_info("coordinator", "serving task " + config.task.task + " on " + door.server->endpoint() + " (" +
                               threat_model(config.task.privacy.mode) + ")");
-  const Status ended = run_loop(*service, *server, *evaluation, *admin, context, dashboard.get(), clock);
+  if (door.rotation) {
+    log_info("coordinator", "devices are told to come to " + door.rotation->endpoint +
+                                (door.first.empty() ? "; the overlap is over" : ", which is served beside it"));
+  }
+  const Status ended = run_loop({*service, door, *evaluation, *admin, slow, context, dashboard.get()}, clock);
   log_info("coordinator", ended.ok() ? "stopped" : "stopped: " + ended.error().message);
   return ended;
 }

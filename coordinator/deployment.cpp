@@ -54,9 +54,28 @@ Status init_deployment(const std::string& directory, const std::string& task) {
   return write_file_durably(config, std::string_view(settings_template(task)));
 }
 
+Status make_transport_key(const std::string& path) {
+  return crypto::save_curve(path, crypto::CurveKeyPair::generate());
+}
+
 Result<Deployment> open_deployment(Settings settings, const Clock& clock, int lock_wait_ms) {
   COVEY_ASSIGN(auto identity, crypto::load_identity(settings.home + "/identity.key"));
   COVEY_ASSIGN(auto curve, crypto::load_curve(settings.home + "/curve.key"));
+  std::optional<crypto::CurveKeyPair> next_curve;
+  if (settings.rotate) {
+    auto next = crypto::load_curve(settings.rotate->key);
+    if (!next.ok() && next.error().code == ErrorCode::not_found) {
+      return Error{ErrorCode::not_found, settings.rotate->key +
+                                             ": the key to rotate to is not there; make it with `covey-coordinator "
+                                             "rotate-key FILE`"};
+    }
+    COVEY_ASSIGN(next_curve, std::move(next));
+    if (next_curve->public_key() == curve.public_key()) {
+      return Error{ErrorCode::invalid_argument, settings.rotate->key +
+                                                    ": is the key in use already; delete `rotate` from the "
+                                                    "configuration, or make another key"};
+    }
+  }
   COVEY_ASSIGN(const wire::Key roster_public, read_public(settings.home + "/roster.pub"));
   std::optional<crypto::IdentityKey> roster_key;
   if (!settings.roster_key.empty()) {
@@ -71,18 +90,27 @@ Result<Deployment> open_deployment(Settings settings, const Clock& clock, int lo
   COVEY_TRY(make_folders(settings.data_dir));
   COVEY_ASSIGN(auto store, store::SqliteStore::open({settings.data_dir + "/coordinator.db", "", true, lock_wait_ms}));
   COVEY_ASSIGN(auto registration, Registration::open(*store, roster_public, std::move(roster_key), clock));
-  return Deployment{std::move(settings), std::move(identity), std::move(curve),
+  return Deployment{std::move(settings), std::move(identity), std::move(curve),       std::move(next_curve),
                     roster_public,       std::move(store),    std::move(registration)};
 }
 
-Result<std::string> Deployment::invite_endpoint(const std::string& bound) const {
-  if (!settings.advertise.empty()) return settings.advertise;
-  const std::string& endpoint = bound.empty() ? settings.listen : bound;
-  if (endpoint.find('*') != std::string::npos || endpoint.find("//0.0.0.0") != std::string::npos) {
+Result<std::string> told_endpoint(const std::string& advertise, const std::string& bound, const std::string& where) {
+  if (!advertise.empty()) return advertise;
+  if (bound.find('*') != std::string::npos || bound.find("//0.0.0.0") != std::string::npos) {
     return Error{ErrorCode::invalid_argument,
-                 "invite: devices cannot connect to " + endpoint + "; set `advertise` in the configuration"};
+                 where + ": devices cannot connect to " + bound + "; set `advertise` in the configuration"};
   }
-  return endpoint;
+  return bound;
+}
+
+Result<net::ServerAddress> Deployment::invite_address(const std::string& bound) const {
+  if (next_curve) {
+    COVEY_ASSIGN(const auto rotation, find_rotation(*store, next_curve->public_key().bytes));
+    if (rotation) return net::ServerAddress{rotation->endpoint, rotation->curve};
+  }
+  COVEY_ASSIGN(std::string endpoint,
+               told_endpoint(settings.advertise, bound.empty() ? settings.listen : bound, "invite"));
+  return net::ServerAddress{std::move(endpoint), curve.public_key().bytes};
 }
 
 }  // namespace covey::coordinator

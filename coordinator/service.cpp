@@ -106,6 +106,11 @@ Status Service::resume() {
   return handle(Resume{});
 }
 
+void Service::announce(const wire::EndpointNotice& notice) {
+  moving_ = wire::sign_endpoint(notice, identity_);
+  told_.clear();
+}
+
 Status Service::revoke(const DeviceId& device) {
   return seams_.registration.revoke(device);
 }
@@ -279,6 +284,9 @@ void Service::on_hello(net::ConnectionId id, const wire::Key& curve, const wire:
   welcome.roster_epoch = seams_.registration.roster_epoch();
   wire::sign(welcome, message.nonce, identity_);
   reply(id, welcome);
+  if (!moving_) return;
+  reply(id, *moving_);
+  told_.insert(device);
 }
 
 void Service::on_authenticated(net::ConnectionId id, const DeviceId& device, wire::Message message) {

@@ -21,6 +21,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "coordinator/registration.h"
@@ -83,6 +84,10 @@ class Service {
   [[nodiscard]] Status evaluated(Evaluated answer);
   [[nodiscard]] Status pause();
   [[nodiscard]] Status resume();
+  /// From now on every device that says hello is told of this endpoint, signed.
+  void announce(const wire::EndpointNotice& notice);
+  /// Devices that were told, by this process.
+  [[nodiscard]] std::size_t told() const { return told_.size(); }
   /// @errors not_found.
   [[nodiscard]] Status revoke(const DeviceId& device);
 
@@ -135,6 +140,8 @@ class Service {
   std::map<TimerId, std::int64_t> timers_;  ///< on the scale of now_ms()
   std::map<net::ConnectionId, Connection> connections_;
   std::map<DeviceId, net::ConnectionId> by_device_;
+  std::optional<wire::SignedEndpoint> moving_;
+  std::set<DeviceId> told_;
   std::deque<wire::Hash> served_;  ///< adapters, newest last
   std::function<void(const RoundEnded&)> on_round_;
   ServiceStats stats_;

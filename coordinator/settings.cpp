@@ -141,6 +141,7 @@ Result<Settings> load_settings(const std::string& path) {
   out.listen = root.text("listen", "tcp://127.0.0.1:7400");
   if (!out.listen.starts_with("tcp://")) root.problem("listen", "is no endpoint; write tcp://ADDRESS:PORT");
   out.advertise = root.text("advertise", "");
+  out.rotate = read_rotation(root, folder.string());
   out.data_dir = beside(folder, root.text("data_dir", "."));
   if (out.data_dir.empty()) out.data_dir = ".";
   out.model = beside(folder, root.text("model", config::required));
@@ -216,6 +217,10 @@ std::string settings_template(const std::string& task) {
 # Where devices connect, and what invites tell them (default: `listen` as bound).
 listen: tcp://127.0.0.1:7400
 # advertise: tcp://coordinator.example.org:7400
+
+# A new transport key (`covey-coordinator rotate-key next.key`): devices that come within the overlap are told of the
+# second endpoint and use it from then on; then the first one is given up.
+# rotate: {listen: tcp://127.0.0.1:7401, key: next.key, overlap_h: 168}   # advertise: as above
 
 # Base model: a Hugging Face directory or a llama2.c .bin. Devices download its files.
 model: model

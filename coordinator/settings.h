@@ -9,6 +9,7 @@
 
 #include "adapters/layout.h"
 #include "adapters/workbench.h"
+#include "coordinator/rotation.h"
 #include "coordinator/task.h"
 #include "core/config/reader.h"
 #include "core/net/blobs.h"
@@ -27,6 +28,7 @@ struct Settings {
   std::string home;       ///< the configuration file's folder: keys lie here
   std::string listen;     ///< ZeroMQ endpoint
   std::string advertise;  ///< what invites say; empty: `listen` as bound
+  std::optional<RotationSettings> rotate;
   std::string data_dir;
   std::string model;
   std::string tokenizer;

@@ -52,6 +52,13 @@ class KeyDirectory {
   }
 };
 
+/// Whom a device connects to.
+struct ServerAddress {
+  std::string endpoint;  ///< "tcp://host:7400"
+  wire::Key curve{};     ///< the transport key it must have
+  bool operator==(const ServerAddress&) const = default;
+};
+
 /// Device side: one connection at a time. Calls come from one thread; handlers run inside poll().
 class ClientTransport {
  public:
@@ -61,6 +68,8 @@ class ClientTransport {
   };
   virtual ~ClientTransport() = default;
   virtual void set_handlers(Handlers handlers) = 0;
+  /// Where connect() goes from its next call on. Transports that know one server only ignore it.
+  virtual void set_server(const ServerAddress& server) { static_cast<void>(server); }
   /// Starts connecting; frames sent before it is up are queued. Ends an existing connection first.
   virtual Status connect() = 0;
   virtual void disconnect() = 0;

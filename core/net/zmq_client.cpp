@@ -34,6 +34,7 @@ class ZmqClient::Impl {
   [[nodiscard]] bool connected() const { return state_ == State::up; }
 
   Handlers handlers_;
+  ZmqClientOptions options_;
 
  private:
   enum class State { idle, waiting, dialling, up };
@@ -48,7 +49,6 @@ class ZmqClient::Impl {
   std::int64_t bounded_wait(std::int64_t wait_ms) const;
   std::int64_t backoff();
 
-  ZmqClientOptions options_;
   Rng jitter_;
   SystemClock clock_;
   State state_ = State::idle;
@@ -262,6 +262,11 @@ Result<std::unique_ptr<ZmqClient>> ZmqClient::create(ZmqClientOptions options) {
 
 void ZmqClient::set_handlers(Handlers handlers) {
   impl_->handlers_ = std::move(handlers);
+}
+
+void ZmqClient::set_server(const ServerAddress& server) {
+  impl_->options_.endpoint = server.endpoint;
+  impl_->options_.server_key = server.curve;
 }
 
 Status ZmqClient::connect() {

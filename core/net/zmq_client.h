@@ -38,6 +38,7 @@ class ZmqClient final : public ClientTransport {
   ~ZmqClient() override;
 
   void set_handlers(Handlers handlers) override;
+  void set_server(const ServerAddress& server) override;
   Status connect() override;
   /// Frames already handed to ZeroMQ still leave, for at most linger_ms. on_closed is not called.
   void disconnect() override;

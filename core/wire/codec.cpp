@@ -9,6 +9,8 @@ COVEY_WIRE_RECORD(covey::wire::RosterRequest);
 COVEY_WIRE_RECORD(covey::wire::RosterReply);
 COVEY_WIRE_RECORD(covey::wire::Hello);
 COVEY_WIRE_RECORD(covey::wire::Welcome);
+COVEY_WIRE_RECORD(covey::wire::EndpointNotice);
+COVEY_WIRE_RECORD(covey::wire::SignedEndpoint);
 COVEY_WIRE_RECORD(covey::wire::FileBlob);
 COVEY_WIRE_RECORD(covey::wire::RoundPlan);
 COVEY_WIRE_RECORD(covey::wire::CheckIn);

@@ -68,6 +68,17 @@ void serialize(A& a, Welcome& m) {
 }
 
 template <class A>
+void serialize(A& a, EndpointNotice& m) {
+  a(m.number, bounded(m.task, kNameBytesMax), bounded(m.endpoint, kEndpointBytesMax), m.curve, m.from_ms,
+    m.overlap_until_ms);
+}
+
+template <class A>
+void serialize(A& a, SignedEndpoint& m) {
+  a(bounded(m.notice, kNoticeBytesMax), m.signature);
+}
+
+template <class A>
 void serialize(A& a, FileBlob& m) {
   a(bounded(m.name, kFileNameBytesMax), m.blob, m.bytes);
   if constexpr (A::kReading) a.require(is_file_name(m.name), "a file name is empty or a path");

@@ -12,16 +12,36 @@ namespace {
 
 /// In the order of the variant.
 constexpr std::array<MessageType, std::variant_size_v<Message>> kTypes = {
-    MessageType::enroll,           MessageType::enrolled,       MessageType::roster_request,
-    MessageType::roster_reply,     MessageType::hello,          MessageType::welcome,
-    MessageType::check_in,         MessageType::check_back,     MessageType::task_offer,
-    MessageType::task_answer,      MessageType::progress,       MessageType::submit_begin,
-    MessageType::submit_next,      MessageType::submit_chunk,   MessageType::receipt,
-    MessageType::manifest_request, MessageType::manifest_reply, MessageType::chunk_request,
-    MessageType::chunk_reply,      MessageType::error_reply,    MessageType::secure_advertise,
-    MessageType::secure_list,      MessageType::secure_boxes,   MessageType::secure_inbox,
-    MessageType::secure_survivors, MessageType::secure_agree,   MessageType::secure_unmask,
-    MessageType::secure_shares,    MessageType::secure_abort,
+    MessageType::enroll,
+    MessageType::enrolled,
+    MessageType::roster_request,
+    MessageType::roster_reply,
+    MessageType::hello,
+    MessageType::welcome,
+    MessageType::signed_endpoint,
+    MessageType::check_in,
+    MessageType::check_back,
+    MessageType::task_offer,
+    MessageType::task_answer,
+    MessageType::progress,
+    MessageType::submit_begin,
+    MessageType::submit_next,
+    MessageType::submit_chunk,
+    MessageType::receipt,
+    MessageType::manifest_request,
+    MessageType::manifest_reply,
+    MessageType::chunk_request,
+    MessageType::chunk_reply,
+    MessageType::error_reply,
+    MessageType::secure_advertise,
+    MessageType::secure_list,
+    MessageType::secure_boxes,
+    MessageType::secure_inbox,
+    MessageType::secure_survivors,
+    MessageType::secure_agree,
+    MessageType::secure_unmask,
+    MessageType::secure_shares,
+    MessageType::secure_abort,
 };
 
 template <class T>
@@ -96,6 +116,8 @@ const char* to_string(MessageType type) {
       return "hello";
     case MessageType::welcome:
       return "welcome";
+    case MessageType::signed_endpoint:
+      return "signed_endpoint";
     case MessageType::check_in:
       return "check_in";
     case MessageType::check_back:

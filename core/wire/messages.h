@@ -3,7 +3,7 @@
 ///
 /// A device speaks first, always:
 ///   1  Enroll -> Enrolled                      once, on a connection keyed by the invite
-///   2  Hello -> Welcome                        on every connection, signed; nothing else is served before
+///   2  Hello -> Welcome [, SignedEndpoint]     on every connection, signed; nothing else is served before
 ///   3  CheckIn -> TaskOffer | CheckBack        CheckBack: disconnect and come back later
 ///   4  TaskAnswer                              may refuse
 ///   5  ManifestRequest/ChunkRequest -> Manifest/Chunk     base model and adapter, resumable
@@ -104,6 +104,23 @@ struct Welcome {
   std::int64_t server_ms = 0;
   std::uint64_t roster_epoch = 0;
   Signature signature{};  ///< by the coordinator's identity over (device's nonce, fields above): proves who answers
+};
+
+/// Where the coordinator can be reached from now on, and with which transport key: how a server key is rotated. The
+/// endpoint before it is served beside it for a while, so that devices hear of it in time.
+struct EndpointNotice {
+  std::uint64_t number = 0;  ///< 1, 2, ...: a device follows a higher one than it knows
+  std::string task;
+  std::string endpoint;  ///< as in an invite
+  Key curve{};
+  std::int64_t from_ms = 0;           ///< served from then on; the coordinator's wall clock, as Welcome::server_ms
+  std::int64_t overlap_until_ms = 0;  ///< the endpoint before it is served until then
+};
+
+/// May follow any Welcome.
+struct SignedEndpoint {
+  Bytes notice;           ///< encoded EndpointNotice
+  Signature signature{};  ///< by the coordinator's identity
 };
 
 // ---- a round -------------------------------------------------------------------------------------------------------
@@ -460,6 +477,7 @@ enum class MessageType : std::uint16_t {
   roster_reply = 4,
   hello = 5,
   welcome = 6,
+  signed_endpoint = 7,
   check_in = 16,
   check_back = 17,
   task_offer = 18,
@@ -488,9 +506,9 @@ constexpr std::uint16_t kSecureFirst = 64;
 constexpr std::uint16_t kSecureLast = 95;
 
 using Message =
-    std::variant<Enroll, Enrolled, RosterRequest, RosterReply, Hello, Welcome, CheckIn, CheckBack, TaskOffer,
-                 TaskAnswer, Progress, SubmitBegin, SubmitNext, SubmitChunk, Receipt, ManifestRequest, ManifestReply,
-                 ChunkRequest, ChunkReply, ErrorReply, SecureAdvertise, SecureList, SecureBoxes, SecureInbox,
-                 SecureSurvivors, SecureAgree, SecureUnmask, SecureShares, SecureAbort>;
+    std::variant<Enroll, Enrolled, RosterRequest, RosterReply, Hello, Welcome, SignedEndpoint, CheckIn, CheckBack,
+                 TaskOffer, TaskAnswer, Progress, SubmitBegin, SubmitNext, SubmitChunk, Receipt, ManifestRequest,
+                 ManifestReply, ChunkRequest, ChunkReply, ErrorReply, SecureAdvertise, SecureList, SecureBoxes,
+                 SecureInbox, SecureSurvivors, SecureAgree, SecureUnmask, SecureShares, SecureAbort>;
 
 }  // namespace covey::wire

@@ -89,6 +89,23 @@ Hash hash_of(const SignedRosterEpoch& document) {
   return crypto::hash(encode(document)).bytes;
 }
 
+SignedEndpoint sign_endpoint(const EndpointNotice& notice, const crypto::IdentityKey& coordinator) {
+  SignedEndpoint out;
+  out.notice = encode(notice);
+  out.signature = coordinator.sign_in(kEndpointDomain, out.notice).bytes;
+  return out;
+}
+
+Result<EndpointNotice> open_endpoint(const SignedEndpoint& document, const Key& coordinator) {
+  if (!crypto::verify_in(kEndpointDomain, crypto::PublicKey{coordinator}, document.notice,
+                         crypto::Signature{document.signature})) {
+    return Error{ErrorCode::permission_denied, "endpoint notice: not signed by the pinned coordinator key"};
+  }
+  auto notice = decode<EndpointNotice>(document.notice);
+  if (!notice.ok()) return notice.error().in("endpoint notice");
+  return notice;
+}
+
 TaskOffer sign_plan(Bytes encoded_plan, const crypto::IdentityKey& coordinator) {
   TaskOffer out;
   out.signature = coordinator.sign_in(kPlanDomain, encoded_plan).bytes;

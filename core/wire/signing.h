@@ -21,6 +21,7 @@ inline constexpr std::string_view kHelloDomain = "covey hello 1";
 inline constexpr std::string_view kWelcomeDomain = "covey welcome 1";
 inline constexpr std::string_view kPlanDomain = "covey plan 1";
 inline constexpr std::string_view kRosterDomain = "covey roster 1";
+inline constexpr std::string_view kEndpointDomain = "covey endpoint 1";
 
 /// Every field but the signature: keys, hashes and nonces as they are, numbers as 8 bytes little-endian, a text last.
 Bytes signed_part(const Enroll& message);
@@ -42,6 +43,10 @@ SignedRosterEpoch sign_epoch(const RosterEpoch& epoch, const crypto::IdentityKey
 Result<RosterEpoch> open_epoch(const SignedRosterEpoch& document, const Key& roster);
 /// What the next epoch's `previous` must hold.
 Hash hash_of(const SignedRosterEpoch& document);
+
+SignedEndpoint sign_endpoint(const EndpointNotice& notice, const crypto::IdentityKey& coordinator);
+/// @errors permission_denied: not signed by `coordinator`; corrupt_data: no EndpointNotice.
+Result<EndpointNotice> open_endpoint(const SignedEndpoint& document, const Key& coordinator);
 
 /// Takes the plan's bytes as they are stored; left_ms is the caller's to set, and not signed.
 TaskOffer sign_plan(Bytes encoded_plan, const crypto::IdentityKey& coordinator);

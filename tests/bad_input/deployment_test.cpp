@@ -75,6 +75,7 @@ TEST_CASE("a coordinator's directory is not made over another one, nor below a f
       {{"made twice", "covey-coordinator init {}/co", {"co/coordinator.yaml", "exists"}},
        {"below a file", "covey-coordinator init {}/data.txt/co", {"data.txt/co"}},
        {"a task of two lines", "covey-coordinator init {}/co2 --task \"$(printf 'a\\nrounds: 0')\"", {"--task"}},
+       {"a transport key made twice", "covey-coordinator rotate-key {}/co/curve.key", {"co/curve.key", "exists"}},
        {"a task without a name", "covey-coordinator init {}/co3 --task ''", {"--task"}}},
       fixture().path());
   CHECK(slurp(fixture().file("co/identity.key")) == before);
@@ -97,6 +98,15 @@ TEST_CASE("a coordinator's configuration that cannot be served") {
   refuse_settings("a layer that the model lacks", "[q_proj, v_proj]", "[q_projection]", {"q_projection"});
   refuse_settings("more wanted than asked for", "min: 4 ", "min: 9 ", {"`min`", "goal"});
   refuse_settings("rounds below 1", "rounds: 20 ", "rounds: 0 ", {"`rounds`", "0"});
+  const std::string rotate = "exit_when_finished: false\nrotate: {listen: 'tcp://127.0.0.1:2', ";
+  refuse_settings("a rotation without a key", "exit_when_finished: false", rotate + "overlap_h: 1}",
+                  {"key", "missing"});
+  refuse_settings("a next key that is not there", "exit_when_finished: false", rotate + "key: next.key}",
+                  {"next.key", "rotate-key"});
+  refuse_settings("a rotation to the key in use", "exit_when_finished: false", rotate + "key: curve.key}",
+                  {"curve.key", "in use already"});
+  refuse_settings("an overlap of no time", "exit_when_finished: false", rotate + "key: next.key, overlap_s: 0}",
+                  {"overlap_s", "0"});
   refuse_settings("no such dashboard port", "{port: 0}", "{port: 70000}", {"port", "70000"});
   refuse_settings("no such roster key", "roster_key: roster.key", "roster_key: other.key", {"other.key", "roster_key"});
 }

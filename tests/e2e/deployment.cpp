@@ -128,16 +128,22 @@ void Deployment::write_settings() {
   y << "task: e2e\nlisten: tcp://127.0.0.1:" << port_ << "\n"
     << "model: " << (o.model.empty() ? base_model().model : o.model) << "\n";
   if (!o.tokenizer.empty()) y << "tokenizer: " << o.tokenizer << "\n";
-  y << "adapter: {rank: 4, alpha: 8, targets: [all-linear]}\n";
+  y << "adapter: {rank: " << o.rank << ", alpha: 8, targets: [all-linear]}\n";
   if (!held_out.empty()) {
     y << "held_out: {file: " << held_out << ", examples_max: 1000000, batch: 16, seq: " << o.seq << "}\n";
   }
   y << "rounds: " << o.rounds << "\ngoal: " << o.goal << "\nmin: " << o.min << "\ndeadline_ms: " << o.deadline_ms
     << "\nround_pause_ms: " << o.round_pause_ms << "\ncheck_back_ms: 100\n"
     << "local: {steps: " << o.local_steps << ", batch: 4, seq: " << o.seq << ", learning_rate: " << o.learning_rate
-    << "}\n"
+    << o.local_more << "}\n"
     << (o.roster_key_apart ? "" : "roster_key: roster.key\n") << o.more;
   write_file(coordinator_dir_ + "/coordinator.yaml", y.str());
+}
+
+void Deployment::reconfigure(const std::string& more, int port) {
+  options_.more = more;
+  if (port != 0) port_ = port;
+  write_settings();
 }
 
 // ---- the coordinator -----------------------------------------------------------------------------------------------

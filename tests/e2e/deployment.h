@@ -25,6 +25,7 @@ struct TaskOptions {
   int deadline_ms = 60'000;
   int round_pause_ms = 0;
   int local_steps = 20;
+  int rank = 4;  ///< of the adapter
   double learning_rate = 0.01;
   int held_out_lines = 40;     ///< the more, the longer each evaluation; 0: none
   int checkpoint_ms = 100;     ///< of the devices
@@ -34,6 +35,7 @@ struct TaskOptions {
   int seq = 32;
   bool roster_key_apart = false;  ///< the coordinator cannot sign its roster by itself
   std::string more = {};          ///< further lines of coordinator.yaml
+  std::string local_more = {};    ///< further keys of `local`: ", prox_mu: 1"
 };
 
 /// What the household corpus and the base model are made from once per process; empty strings on failure (REQUIREd).
@@ -57,6 +59,8 @@ class Deployment {
   /// One command; nothing where it fails.
   std::optional<formats::Json> ask(const std::string& command);
   std::string invite(const std::string& options = "");
+  /// Other further lines of coordinator.yaml, and another port to listen on; for the next serve().
+  void reconfigure(const std::string& more, int port = 0);
   CommandResult coordinator_command(const std::string& arguments);
   std::string coordinator_log() const;
   [[nodiscard]] int port() const { return port_; }

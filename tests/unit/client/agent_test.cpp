@@ -1,5 +1,8 @@
 #include "client/agent.h"
 
+#include <algorithm>
+#include <set>
+
 #include "client/plan_files.h"
 #include "core/base/file.h"
 #include "core/net/blobs.h"
@@ -68,6 +71,7 @@ struct Coordinator {
   wire::ReceiptStatus verdict = wire::ReceiptStatus::accepted;
   Bytes upload;
   wire::SubmitBegin begin;
+  std::optional<wire::SignedEndpoint> moving;  ///< said behind each Welcome
 
   Coordinator() {
     roster.add(1);
@@ -114,6 +118,7 @@ struct Coordinator {
     hello_epochs.push_back(m.roster_epoch);
     wire::sign(welcome, m.nonce, identity);
     say(c, welcome);
+    if (moving) say(c, *moving);
   }
   void answer(net::ConnectionId c, const wire::RosterRequest& m) { say(c, roster.after(m.after_epoch)); }
   void answer(net::ConnectionId c, const wire::CheckIn& m) {
@@ -136,6 +141,32 @@ struct Coordinator {
   void answer(net::ConnectionId, const Other&) {}
 };
 
+/// The in-memory connection, but with endpoints: those in `dead` do not answer.
+struct EndpointTransport final : net::ClientTransport {
+  std::unique_ptr<net::ClientTransport> inner;
+  std::set<std::string> dead;
+  std::vector<std::string> tried;
+  net::ServerAddress server;
+  Handlers handlers;
+  bool refused = false;
+  void set_handlers(Handlers given) override {
+    handlers = given;
+    inner->set_handlers(std::move(given));
+  }
+  void set_server(const net::ServerAddress& to) override { server = to; }
+  Status connect() override {
+    tried.push_back(server.endpoint);
+    refused = dead.contains(server.endpoint);
+    return refused ? Status() : inner->connect();
+  }
+  void disconnect() override { inner->disconnect(); }
+  Status send(Bytes frame) override { return refused ? Status() : inner->send(std::move(frame)); }
+  Status poll(std::int64_t wait_ms) override {
+    if (std::exchange(refused, false) && handlers.on_closed) handlers.on_closed();
+    return inner->poll(wait_ms);
+  }
+};
+
 struct Rig {
   test::TempDir dir;
   Coordinator coordinator;
@@ -143,17 +174,18 @@ struct Rig {
   ManualClock clock{1'700'000'000'000};
   std::unique_ptr<DiskPlanFiles> files;
   InstantTrainer trainer;
-  std::unique_ptr<net::ClientTransport> transport = coordinator.network.make_client(wire::Key{}, 1);
+  std::unique_ptr<EndpointTransport> transport = std::make_unique<EndpointTransport>();
   Rng entropy{4};
   std::unique_ptr<Agent> agent;
 
+  Rig() { transport->inner = coordinator.network.make_client(wire::Key{}, 1); }
   void boot() {
     agent.reset();
     auto opened = DiskPlanFiles::open(dir.path(), 1 << 24);
     REQUIRE_OK(opened);
     files = *std::move(opened);
     trainer.files = files.get();
-    AgentConfig config{test::session_config(), test::key_of_seed(1), wire::Key{}};
+    AgentConfig config{test::session_config(), test::key_of_seed(1), wire::Key{}, {"tcp://first:1", wire::Key{1}}};
     AgentSeams seams{disk, *transport, *files, trainer, clock, [this](std::span<std::uint8_t> out) {
                        for (auto& byte : out) byte = static_cast<std::uint8_t>(entropy.next_u32());
                      }};
@@ -241,4 +273,88 @@ TEST_CASE("an agent whose disk fails sends nothing after the failed commit, and 
     REQUIRE_OK(rig.run());
     CHECK(rig.agent->session().receipts_accepted() == 1);
   }
+}
+
+namespace {
+
+wire::SignedEndpoint move_to(const std::string& endpoint, int signer = 7) {
+  wire::EndpointNotice notice;
+  notice.number = 1;
+  notice.task = test::session_config().task;
+  notice.endpoint = endpoint;
+  notice.from_ms = 1;  // the coordinator's clock, as its Welcome says
+  notice.overlap_until_ms = 3'600'000;
+  return wire::sign_endpoint(notice, test::key_of_seed(static_cast<std::uint8_t>(signer)));
+}
+
+}  // namespace
+
+TEST_CASE("a device that was told where the coordinator moves uses that endpoint from then on, also after a restart") {
+  Rig rig;
+  rig.coordinator.moving = move_to("tcp://second:2");
+  rig.boot();
+  REQUIRE_OK(rig.agent->start(test::capable()));
+  REQUIRE_OK(rig.run());
+  REQUIRE(rig.transport->tried.size() >= 2);
+  CHECK(rig.transport->tried.front() == "tcp://first:1");
+  CHECK(rig.transport->tried.back() == "tcp://second:2");
+  CHECK(rig.agent->session().receipts_accepted() == 1);
+
+  rig.transport->dead.insert("tcp://first:1");
+  rig.transport->tried.clear();
+  rig.boot();
+  REQUIRE_OK(rig.agent->start(test::capable()));
+  CHECK(rig.agent->server().endpoint == "tcp://second:2");
+  REQUIRE_OK(rig.run(100));
+  REQUIRE_FALSE(rig.transport->tried.empty());
+  CHECK(rig.transport->tried.front() == "tcp://second:2");
+  CHECK(rig.agent->session().finished());
+}
+
+TEST_CASE("while the new endpoint does not answer, a device goes on through the old one") {
+  Rig rig;
+  rig.coordinator.moving = move_to("tcp://second:2");
+  rig.transport->dead.insert("tcp://second:2");
+  rig.coordinator.frames_until_break = 4;  // a second connection within the round
+  rig.boot();
+  REQUIRE_OK(rig.agent->start(test::capable()));
+  REQUIRE_OK(rig.run());
+  CHECK(rig.agent->session().receipts_accepted() == 1);
+  CHECK(std::ranges::count(rig.transport->tried, "tcp://second:2") >= 1);
+  CHECK(std::ranges::count(rig.transport->tried, "tcp://first:1") >= 2);
+}
+
+TEST_CASE("an announcement that the pinned coordinator did not sign ends the connection and moves nobody") {
+  Rig rig;
+  rig.coordinator.moving = move_to("tcp://thief:3", 8);
+  rig.boot();
+  REQUIRE_OK(rig.agent->start(test::capable()));
+  REQUIRE_OK(rig.run(60));
+  CHECK(rig.agent->session().receipts_accepted() == 0);
+  REQUIRE(rig.transport->tried.size() >= 2);
+  for (const auto& endpoint : rig.transport->tried) CHECK(endpoint == "tcp://first:1");
+  CHECK(rig.agent->session().last_problem().find("not signed by the pinned coordinator") != std::string::npos);
+}
+
+TEST_CASE("an announcement is on disk before the device goes by it") {
+  Rig rig;
+  rig.coordinator.moving = move_to("tcp://second:2");
+  rig.disk.commits_left = 0;
+  rig.boot();
+  REQUIRE_OK(rig.agent->start(test::capable()));
+  const auto ran = rig.run();
+  REQUIRE_FALSE(ran.ok());
+  for (const auto& endpoint : rig.transport->tried) CHECK(endpoint == "tcp://first:1");
+}
+
+TEST_CASE("a device that was never told of a move says in one line where nobody answers and what to do") {
+  Rig rig;
+  rig.transport->dead.insert("tcp://first:1");
+  rig.boot();
+  REQUIRE_OK(rig.agent->start(test::capable()));
+  REQUIRE_OK(rig.run(100));
+  CHECK(rig.transport->tried.size() >= 3);
+  const std::string& problem = rig.agent->session().last_problem();
+  CHECK(problem.find("no answer from the coordinator at tcp://first:1") == 0);
+  CHECK(problem.find("enrol with a new invite") != std::string::npos);
 }

@@ -224,6 +224,34 @@ TEST_CASE("a device enrols with an invite, says hello, is offered the round, upl
   for (const Check& check : *checks) CHECK_MESSAGE(check.problem.empty(), (check.name + ": " + check.problem));
 }
 
+TEST_CASE("while the coordinator moves, every device that says hello is told so under the coordinator's identity") {
+  Bench bench;
+  enroll(bench, 1);
+  Link before(bench, 1);
+  before.hello();
+  CHECK(before.last<wire::Welcome>() != nullptr);
+  wire::EndpointNotice notice;
+  notice.number = 4;
+  notice.task = "test";
+  notice.endpoint = "tcp://192.0.2.1:7401";
+  bench.service->announce(notice);
+  for (int times = 0; times < 2; ++times) {
+    Link link(bench, 1);
+    link.hello();
+    REQUIRE(link.heard.size() == 2);
+    CHECK(std::holds_alternative<wire::Welcome>(link.heard[0]));
+    const auto* document = link.last<wire::SignedEndpoint>();
+    REQUIRE(document != nullptr);
+    const auto opened = wire::open_endpoint(*document, key_of(91).public_key().bytes);
+    REQUIRE_OK(opened);
+    CHECK(opened->endpoint == notice.endpoint);
+  }
+  CHECK(bench.service->told() == 1);
+  Link stranger(bench, 5);
+  stranger.hello();
+  CHECK(stranger.last<wire::SignedEndpoint>() == nullptr);
+}
+
 TEST_CASE("without a valid signed hello nothing is served and the connection ends") {
   Bench bench;
   enroll(bench, 1);

@@ -110,3 +110,39 @@ TEST_CASE("signatures and hashes have the same bits on every machine") {
   CHECK(to_hex(offer.signature).substr(0, 32) == "9e983324b17cc41b2455edeb414a6224");
   CHECK(to_hex(plan_hash(offer.plan)) == "4f6528fda84a9944d9f3e34b22d65bd56a312e4a26d696ef57e669520d563c9d");
 }
+
+TEST_CASE("an endpoint notice opens under the coordinator's key alone, and only as it was signed") {
+  EndpointNotice notice;
+  notice.number = 2;
+  notice.task = "home";
+  notice.endpoint = "tcp://192.0.2.7:7401";
+  notice.curve[3] = 9;
+  notice.from_ms = 1'700'000'000'000;
+  notice.overlap_until_ms = notice.from_ms + 86'400'000;
+  SignedEndpoint document = sign_endpoint(notice, key_of(1));
+  const auto opened = open_endpoint(document, key_of(1).public_key().bytes);
+  REQUIRE_OK(opened);
+  CHECK(encode(*opened) == encode(notice));
+  CHECK(open_endpoint(document, key_of(2).public_key().bytes).error().code == ErrorCode::permission_denied);
+  document.notice.back() ^= 1;
+  CHECK(open_endpoint(document, key_of(1).public_key().bytes).error().code == ErrorCode::permission_denied);
+  // A signature for something else, and signed rubbish.
+  SignedEndpoint other;
+  other.notice = encode(notice);
+  other.signature = key_of(1).sign_in(kPlanDomain, other.notice).bytes;
+  CHECK(open_endpoint(other, key_of(1).public_key().bytes).error().code == ErrorCode::permission_denied);
+  other.notice = Bytes(5, 1);
+  other.signature = key_of(1).sign_in(kEndpointDomain, other.notice).bytes;
+  CHECK(open_endpoint(other, key_of(1).public_key().bytes).error().code == ErrorCode::corrupt_data);
+}
+
+TEST_CASE("an endpoint notice with a text above its bound is refused before it is believed") {
+  EndpointNotice notice;
+  notice.endpoint = std::string(255, 'x');
+  REQUIRE_OK(decode<EndpointNotice>(encode(notice)));
+  notice.endpoint += 'x';
+  CHECK(decode<EndpointNotice>(encode(notice)).error().code == ErrorCode::resource_exhausted);
+  SignedEndpoint document;
+  document.notice = Bytes(1025);
+  CHECK(decode<SignedEndpoint>(encode(document)).error().code == ErrorCode::resource_exhausted);
+}
