@@ -81,6 +81,28 @@ TEST_CASE("with learning rate 0 the held-out loss stays what it was") {
   CHECK(real_of(**newest, "loss") == real_of(**first, "loss"));
 }
 
+TEST_CASE("FedProx: prox_mu of coordinator.yaml reaches the devices and keeps their updates near the start") {
+  const auto norm = [](const std::string& prox) {
+    Deployment run({.devices = 2, .rounds = 1, .goal = 2, .local_steps = 60, .local_more = prox});
+    run.serve();
+    run.enroll_all();
+    run.run_all();
+    REQUIRE_MESSAGE(run.wait_until_finished(60'000), run.diary());
+    run.check_ledger();
+    const auto rounds = run.ask("rounds");
+    REQUIRE(rounds.has_value());
+    const auto list = rounds->get_array("rounds");
+    REQUIRE_OK(list);
+    return real_of((*list)->items()[0], "delta_norm");
+  };
+  const double without = norm("");
+  const double with = norm(", prox_mu: 10");
+  MESSAGE("norm of the mean delta without FedProx ", without, ", with mu = 10 ", with);
+  CHECK(without > 0);
+  CHECK(with > 0);
+  CHECK(with < 0.5 * without);
+}
+
 TEST_CASE("a round below its minimum at the deadline is aborted, and the next one starts from the same version") {
   Deployment run({.devices = 2,
                   .rounds = 1,

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "deployment.h"
+#include "proxy.h"
 
 using namespace covey;
 using namespace covey::test;
@@ -82,6 +83,58 @@ TEST_CASE("a device killed in its upload sends the same update again and is coun
   REQUIRE_MESSAGE(run.wait_until_finished(60'000), run.diary());
   run.check_ledger();
   for (int i = 0; i < 4; ++i) CHECK_MESSAGE(run.receipts(i).size() == 2, run.diary());
+}
+
+TEST_CASE(
+    "a device killed between two chunks of its upload goes on with the next chunk, a killed coordinator starts over") {
+  // Four chunks of 256 KiB, and a relay that stops the device's bytes in the middle of the second one.
+  constexpr std::uint64_t kChunk = 256 * 1024;
+  constexpr std::uint64_t kHeld = kChunk + kChunk / 2;
+  Proxy proxy;
+  Deployment run({.devices = 1,
+                  .rounds = 2,
+                  .goal = 1,
+                  .round_pause_ms = 3'000,
+                  .local_steps = 5,
+                  .rank = 256,
+                  .more = "advertise: tcp://127.0.0.1:" + std::to_string(proxy.port()) +
+                          "\nprivacy: {value_bits: 24, clip_norm: 10}\n"});
+  proxy.set_target(run.port());
+  run.serve();
+  run.enroll_all();
+  REQUIRE_MESSAGE(run.wait_for_phase("collecting"), run.diary());
+  proxy.hold_after(kHeld);
+  run.run(0);
+  REQUIRE_MESSAGE(eventually(30'000, [&] { return proxy.holds(); }), run.diary());
+  REQUIRE(run.device_phase(0) == "submitting");
+  REQUIRE_MESSAGE(eventually(5'000, [&] { return run.number("bytes_in") > static_cast<std::int64_t>(kChunk); }),
+                  run.diary());
+  CHECK(run.number("bytes_in") < static_cast<std::int64_t>(2 * kChunk));  // one chunk has come, the second has not
+  CHECK(run.number("collected") == 0);
+  run.kill_device(0);
+  proxy.release();
+  const std::uint64_t before = proxy.sent();
+  run.run(0);
+  REQUIRE_MESSAGE(eventually(20'000, [&] { return receipts_told(run, 0) == 1; }), run.diary());
+  const std::uint64_t resumed = proxy.sent() - before;
+  const auto rounds = run.ask("rounds");
+  REQUIRE(rounds.has_value());
+  const auto update_bytes =
+      static_cast<std::uint64_t>(int_of((*rounds->get_array("rounds"))->items()[0], "update_bytes"));
+  CHECK(update_bytes > 3 * kChunk);
+  CHECK(resumed >= update_bytes - kChunk);
+  CHECK(resumed < update_bytes - kChunk / 2);  // the first chunk did not travel again
+
+  INFO("round 2: the coordinator dies between two chunks; what it had of them was in memory only");
+  proxy.hold_after(kHeld);
+  REQUIRE_MESSAGE(eventually(30'000, [&] { return proxy.holds(); }), run.diary());
+  CHECK(run.number("collected") == 0);
+  run.kill_coordinator();
+  proxy.release();
+  run.serve();
+  REQUIRE_MESSAGE(run.wait_until_finished(60'000), run.diary());
+  run.check_ledger();
+  CHECK_MESSAGE(run.receipts(0).size() == 2, run.diary());
 }
 
 TEST_CASE("a coordinator killed in every phase of a round goes on where it was") {
