@@ -1,5 +1,5 @@
 /// SentencePiece's tokenizer.model: a protocol-buffer message. Source: google/sentencepiece, sentencepiece_model.proto.
-/// Read by hand: six fields of three messages do not need a library on a device.
+/// Read by hand: a dozen fields of three messages do not need a library on a device.
 #pragma once
 
 #include <string>
