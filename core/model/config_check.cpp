@@ -84,7 +84,8 @@ Status check_parts(const ModelConfig& c) {
   }
   if (c.task == Task::classification) COVEY_TRY(within("classes (num_labels)", c.classes, 2, 1 << 16));
   if (c.type_vocab != 0) COVEY_TRY(within("type_vocab_size", c.type_vocab, 1, 1 << 16));
-  if (c.pad_id >= c.vocab_size) return bad("pad_token_id is outside the vocabulary");
+  if (c.trigram && c.pad_id >= c.vocab_size) return bad("pad_token_id is outside the vocabulary");
+  if (c.qk_norm == QkNorm::own_head && c.layers * c.heads > 1 << 16) return bad("more than 65536 norms of heads");
   for (const double positive : {c.attention_scale, c.attention_cap, c.logit_cap, c.clip_qkv}) {
     if (!(positive >= 0 && std::isfinite(positive))) return bad("a scale, cap or clip is negative or not finite");
   }

@@ -28,6 +28,7 @@ Status whole_rotation(Fields& f) {
 
 Status partial_rotation(Fields& f, const char* key, double partial, ModelConfig& c) {
   COVEY_TRY(f.number(key, partial));
+  if (!(partial > 0 && partial <= 1)) return f.json().error_at(key, "must lie between 0 and 1");
   c.rope.rotary_dim = static_cast<int>(c.head_dim * partial);
   return {};
 }
@@ -226,7 +227,7 @@ Status read_gpt_neox(Fields& f, ModelConfig& c) {
   double same = partial;
   COVEY_TRY(f.number("partial_rotary_factor", same));
   if (same != partial) return f.unsupported("partial_rotary_factor differs from rotary_pct");
-  c.rope.rotary_dim = static_cast<int>(c.head_dim * partial);
+  COVEY_TRY(partial_rotation(f, "rotary_pct", partial, c));
   COVEY_TRY(f.number("rotary_emb_base", c.rope.theta));
   const double base = c.rope.theta;
   COVEY_TRY(read_rope(f, c));

@@ -323,6 +323,12 @@ TEST_CASE("Fields that we do not compute are refused by their names, family by f
       {"t5", "T5ForConditionalGeneration", R"("relative_attention_num_buckets": 2)", "relative_attention_num_buckets"},
       {"bart", "BartForConditionalGeneration", R"("normalize_before": true)", "normalize_before"},
       {"bart", "BartForConditionalGeneration", R"("decoder_attention_heads": 5)", "heads"},
+      {"phi", "PhiForCausalLM", R"("partial_rotary_factor": 1e300)", "partial_rotary_factor"},
+      {"gpt_neox", "GPTNeoXForCausalLM", R"("rotary_pct": -1.0, "partial_rotary_factor": -1.0)", "rotary_pct"},
+      {"stablelm", "StableLmForCausalLM",
+       R"("qk_layernorm": true, "num_hidden_layers": 1024, "num_attention_heads": 128, "hidden_size": 1024)", "norms of heads"},
+      {"mobilebert", "MobileBertForMaskedLM", R"("pad_token_id": 19)", "pad_token_id"},
+      {"openelm", "OpenELMForCausalLM", R"("ffn_multipliers": [1e300, 1.0])", "ffn_multipliers"},
       {"rwkv", "RwkvForCausalLM", R"("head_size": 64)", "head_size"},
       {"gemma2", "Gemma2ForCausalLM", R"("layer_types": ["full_attention", "full_attention"])", "layer_types"},
   };
