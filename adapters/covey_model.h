@@ -17,6 +17,8 @@ class Console {
  public:
   explicit Console(bool json);
   [[nodiscard]] bool json() const { return json_; }
+  /// Whether someone watches stderr.
+  [[nodiscard]] bool terminal() const { return terminal_; }
   /// stdout as it is.
   void write(const std::string& text) const;
   void line(const std::string& text) const { write(text + "\n"); }
@@ -81,6 +83,7 @@ struct TrainOptions {
   std::string data;
   std::string config;
   std::string out;
+  bool resume = false;
 };
 struct PretrainOptions {
   CommonOptions common;

@@ -143,6 +143,7 @@ class Program {
         ->required();
     train.app->add_option("--out", train.options->out, "PEFT directory to write")->required();
     train.app->add_option("--adapter", train.options->common.adapter, "PEFT directory to go on from");
+    train.app->add_flag("--resume", train.options->resume, "go on from the checkpoint in the --out directory");
     tokenizer_option(train.app, train.options->common);
     chat_option(train.app, train.options->common);
     threads_option(train.app, train.options->common);
