@@ -16,6 +16,7 @@
 #include "core/formats/tokenizer_spec.h"
 #include "core/formats/torch_pickle.h"
 #include "core/formats/torch_zip.h"
+#include "core/model/engine.h"
 #include "core/text/chat.h"
 #include "core/text/llama2c_tokenizer.h"
 #include "core/text/pipeline.h"
@@ -131,6 +132,19 @@ void peft_config(const std::uint8_t* data, std::size_t size) {
   const std::string text = formats::peft_config_text(*config);
   const auto again = formats::parse_peft_config(text, "f");
   must(again.ok() && formats::peft_config_text(*again) == text);
+}
+
+/// Whatever is accepted must have a program and a memory plan.
+void model_config(const std::uint8_t* data, std::size_t size) {
+  const auto config = model::config_from_hf(text_of(data, size), "f");
+  if (refused(config)) return;
+  const model::EngineOptions options{.batch_max = 2,
+                                     .seq_max = 3,
+                                     .training = true,
+                                     .checkpoint = true,
+                                     .tangent = true,
+                                     .target_seq_max = config->two_stacks() ? 3 : 0};
+  must(model::plan_memory(*config, {}, {}, options, 2).total() > 0);
 }
 
 void torch_pickle(const std::uint8_t* data, std::size_t size) {

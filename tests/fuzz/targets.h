@@ -15,6 +15,7 @@ void sentencepiece(const std::uint8_t* data, std::size_t size);
 void tokenizer_bin(const std::uint8_t* data, std::size_t size);
 void tokenizer_json(const std::uint8_t* data, std::size_t size);
 void peft_config(const std::uint8_t* data, std::size_t size);
+void model_config(const std::uint8_t* data, std::size_t size);
 void torch_pickle(const std::uint8_t* data, std::size_t size);
 void torch_zip(const std::uint8_t* data, std::size_t size);
 void chat_template(const std::uint8_t* data, std::size_t size);
