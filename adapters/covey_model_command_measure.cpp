@@ -14,7 +14,7 @@
 #include "adapters/golden.h"
 #include "core/base/rng.h"
 #include "core/model/engine.h"
-#include "core/train/flat_view.h"
+#include "core/train/gradient.h"
 #include "core/train/optimizer.h"
 
 namespace covey::adapters {
@@ -107,7 +107,8 @@ Status run_golden(const GoldenOptions& options, Console& console) {
 
 Status run_bench(const BenchOptions& options, Console& console) {
   const Shape& shape = shapes().at(options.shape);
-  const bool training = options.method == "backprop";
+  const auto method = train::method_named(options.method);  // none: forward and loss alone
+  const bool training = method == train::Method::backprop;
   const int threads = thread_count(options.common.threads);
   COVEY_ASSIGN(const auto model, model::Model::create(config_of(shape, options.seq), 0));
   LoraOptions lora;
@@ -116,12 +117,10 @@ Status run_bench(const BenchOptions& options, Console& console) {
   lora.target_modules = {"all-linear"};
   COVEY_ASSIGN(Adapter adapter, Adapter::create_lora(*model, lora, 0));
   ThreadPool pool(threads);
-  COVEY_ASSIGN(const auto engine, model::Engine::create(*model,
-                                                        {.batch_max = options.batch,
-                                                         .seq_max = options.seq,
-                                                         .training = training,
-                                                         .checkpoint = training && options.checkpoint},
-                                                        pool));
+  std::unique_ptr<model::Engine> engine;
+  if (!method) {
+    COVEY_ASSIGN(engine, model::Engine::create(*model, {.batch_max = options.batch, .seq_max = options.seq}, pool));
+  }
   const auto positions = static_cast<std::size_t>(options.batch) * static_cast<std::size_t>(options.seq);
   std::vector<std::int32_t> ids(positions);
   std::vector<std::int32_t> targets(positions);
@@ -130,22 +129,31 @@ Status run_bench(const BenchOptions& options, Console& console) {
     for (auto& token : *tokens) token = static_cast<std::int32_t>(rng.below(static_cast<std::uint64_t>(shape.vocab)));
   }
   const model::TokenBatch batch{.B = options.batch, .T = options.seq, .ids = ids, .targets = targets, .lengths = {}};
-  std::vector<float> gradient(training ? adapter.values().size() : 0);
-  train::Optimizer optimizer({.weight_decay = 0.01}, static_cast<std::int64_t>(gradient.size()));
-  const auto& sites = model->linear_sites();
+  COVEY_ASSIGN(auto parameters, train::Parameters::of_adapter(*model, adapter.spec(),
+                                                              {adapter.values().begin(), adapter.values().end()}));
+  train::GradientConfig how;
+  how.method = method.value_or(how.method);
+  how.directions = method && !training ? 1 : 0;
+  how.checkpoint_activations = training && options.checkpoint;
+  std::unique_ptr<train::GradientSource> source;
+  if (method) {
+    COVEY_ASSIGN(source,
+                 train::GradientSource::create(parameters, how, {.rows = options.batch, .seq = options.seq}, pool));
+  }
+  train::Optimizer optimizer({.weight_decay = 0.01}, training ? parameters.size() : 0);
   const double before = rss_mib();
   formats::Json step_s = formats::Json::array({});
   std::vector<double> times;
   double loss = 0;
   for (int step = 0; step < options.steps; ++step) {
     const auto started = std::chrono::steady_clock::now();
-    if (training) {
-      std::fill(gradient.begin(), gradient.end(), 0.0F);
-      COVEY_ASSIGN(const auto result,
-                   engine->gradient(batch, adapter.spec(), adapter.view(),
-                                    train::flat_grad_view(adapter.spec(), sites, shape.dim, gradient)));
-      optimizer.step(adapter.values(), gradient, 1e-4);
-      loss = result.mean();
+    if (method) {
+      COVEY_ASSIGN(const auto estimate, source->estimate(batch, static_cast<std::uint64_t>(step)));
+      if (training) optimizer.step(parameters.pieces().front().values, estimate.dense, 1e-4);
+      for (const auto& term : estimate.terms) {  // plain SGD, as MeZO
+        train::add_direction(pool, parameters.pieces(), term.seed, -1e-6F * term.weight);
+      }
+      loss = estimate.loss.mean();
     } else {
       COVEY_ASSIGN(const auto result, engine->loss(batch, adapter.spec(), adapter.view()));
       loss = result.mean();
@@ -164,7 +172,8 @@ Status run_bench(const BenchOptions& options, Console& console) {
                              {"seq", options.seq},
                              {"rank", options.rank},
                              {"threads", threads},
-                             {"grad", training ? "lora" : "none"},
+                             {"grad", method ? "lora" : "none"},
+                             {"method", options.method},
                              {"checkpoint", options.checkpoint},
                              {"tokens_per_s", rounded(static_cast<double>(positions) / typical, 1)},
                              {"step_s", step_s},
