@@ -97,7 +97,8 @@ Result<RunningSum> RunningSum::from_parts(const UpdateSpec& spec, std::vector<st
                                           std::uint32_t contributors) {
   COVEY_TRY(spec.check());
   COVEY_ASSERT(words.size() == spec.values);
-  RunningSum sum(spec);
+  RunningSum sum{UpdateSpec{}};  // not of `spec`: P zeros would be made beside the words
+  sum.spec_ = spec;
   sum.words_ = std::move(words);
   sum.weight_ = weight;
   sum.contributors_ = contributors;
