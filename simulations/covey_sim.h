@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/base/result.h"
 
@@ -21,6 +22,17 @@ struct RunOptions {
 /// Runs an experiment and writes config.yaml, metrics.jsonl, summary.json, report.html and adapter/ (PEFT).
 /// @errors already_exists: `out` holds a run; what load_experiment and run_world report; io_error.
 Status run_command(const RunOptions& options);
+
+struct PoisonOptions {
+  std::string experiment;          ///< YAML file with `adversaries`
+  std::vector<std::string> rules;  ///< empty: all
+  std::optional<int> threads;
+  bool all_attacks = false;  ///< instead of the file's
+};
+
+/// Runs the experiment under each rule with 0, 10, 20 and 30% bad devices; prints final losses and attack success.
+/// @errors what load_experiment and run_world report; invalid_argument: a rule that the experiment is too small for.
+Status poison_command(const PoisonOptions& options);
 
 /// Plays the attacks of attacks.h; one line each, and "N passed, M failed".
 /// @errors internal: M > 0.

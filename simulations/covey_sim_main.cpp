@@ -25,7 +25,15 @@ int main(int argc, char** argv) {
   const CLI::App* attack = app.add_subcommand(
       "attack",
       "Play attacks on secure aggregation against the real machines; each once more without the check that stops it.");
+  simulations::PoisonOptions poison;
+  CLI::App* poisoning = app.add_subcommand(
+      "poison", "Run an experiment under each aggregation rule with 0, 10, 20 and 30% bad devices; print the losses.");
+  poisoning->add_option("EXPERIMENT", poison.experiment, "YAML file with `adversaries`")->required();
+  poisoning->add_option("--rules", poison.rules, "some rules only")->delimiter(',');
+  poisoning->add_option("--threads", poison.threads, "devices trained at the same time")->check(CLI::Range(1, 1024));
+  poisoning->add_flag("--all-attacks", poison.all_attacks, "sign flip, scaled noise, label flip and backdoor in turn");
   if (const auto code = parse_command_line(app, argc, argv)) return *code;
   set_log_level(LogLevel::warning);  // the coordinator's line per round is in metrics.jsonl
+  if (poisoning->parsed()) return report_outcome(app, simulations::poison_command(poison));
   return report_outcome(app, attack->parsed() ? simulations::attack_command() : simulations::run_command(run));
 }

@@ -55,6 +55,15 @@ void read_fleet(config::Section section, Experiment& experiment) {
   experiment.away_ms = section.duration_ms("away", 600'000, 0, 30LL * 86'400'000);
 }
 
+void read_adversaries(config::Section section, Adversaries& out) {
+  out.share = section.real("share", 0.0, 0.0, 1.0);
+  const std::string attack = section.choice("attack", attack_names(), attack_names().front());
+  for (std::size_t i = 0; i < attack_names().size(); ++i) {
+    if (attack == attack_names()[i]) out.attack = static_cast<Attack>(i);
+  }
+  out.scale = section.real("scale", out.scale, 0.0, 1e6);
+}
+
 }  // namespace
 
 Result<Experiment> load_experiment(const std::string& path) {
@@ -74,6 +83,7 @@ Result<Experiment> load_experiment(const std::string& path) {
   experiment.task.task = experiment.name;
   experiment.adapter = coordinator::read_adapter(root.section("adapter"));
   read_fleet(root.section("fleet"), experiment);
+  read_adversaries(root.section("adversaries"), experiment.adversaries);
   experiment.virtual_ms_max = root.duration_ms("virtual_time_max", 365LL * 86'400'000, 1'000, 3650LL * 86'400'000);
   COVEY_TRY(document.finish());
   experiment.resolved = document.resolved();

@@ -9,6 +9,7 @@
 #include "adapters/layout.h"
 #include "coordinator/task.h"
 #include "core/base/result.h"
+#include "simulations/adversary.h"
 #include "simulations/device_data.h"
 #include "simulations/fleet.h"
 
@@ -24,6 +25,7 @@ struct Experiment {
   coordinator::TaskConfig task;  ///< rounds, cohort, deadline, local training, server optimizer, privacy, seed
   adapters::LoraOptions adapter;
   std::vector<DeviceClass> classes;
+  Adversaries adversaries;
   double dropout = 0;               ///< chance that a device dies while it trains for a round
   std::int64_t away_ms = 600'000;   ///< how long a dead device stays away
   std::int64_t virtual_ms_max = 0;  ///< the world ends there at the latest

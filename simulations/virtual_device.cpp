@@ -158,6 +158,7 @@ std::optional<client::Event> VirtualTrainer::poll() {
   client::TrainingOutcome outcome = *std::move(result);
   outcome.report.train_ms = static_cast<std::uint32_t>(took_ms);
   outcome.report.tokens_per_s = static_cast<double>(outcome.report.tokens) * 1000.0 / static_cast<double>(took_ms);
+  if (hooks_.on_delta) hooks_.on_delta(done.round, outcome.delta);
   return client::TrainingDone{done.round, std::move(outcome), {}};
 }
 

@@ -56,7 +56,8 @@ class VirtualTrainer final : public client::Trainer {
  public:
   struct Hooks {
     std::function<void(const wire::RoundPlan&, std::int64_t modelled_ms)> on_start;
-    std::function<void()> on_ready;  ///< at virtual time, when poll() has news
+    std::function<void()> on_ready;                                 ///< at virtual time, when poll() has news
+    std::function<void(RoundId, std::span<float> delta)> on_delta;  ///< a bad device's: changes it; may be empty
   };
   VirtualTrainer(SharedWorld shared, const DeviceClass& device, const std::vector<train::TokenRow>& rows,
                  const MemoryDownloads& downloads, Hooks hooks);

@@ -9,6 +9,7 @@
 
 #include "adapters/adapter.h"
 #include "client/agent.h"
+#include "coordinator/privacy_report.h"
 #include "coordinator/registration.h"
 #include "coordinator/service.h"
 #include "coordinator/settings.h"
@@ -16,6 +17,7 @@
 #include "core/base/rng.h"
 #include "core/crypto/curve.h"
 #include "core/crypto/hash.h"
+#include "core/crypto/stream.h"
 #include "core/net/memory_network.h"
 #include "core/store/memory_store.h"
 #include "core/train/evaluate.h"
@@ -30,7 +32,7 @@ constexpr std::int64_t kWallStartMs = 1'767'225'600'000;  // 2026-01-01T00:00:00
 constexpr double kMillisecond = 1e-3;
 
 // Purposes of the seeds derived from the experiment's seed.
-enum Purpose : std::uint64_t { kFleet = 11, kKeys, kRandom, kJitter, kStart, kDropout, kData };
+enum Purpose : std::uint64_t { kFleet = 11, kKeys, kRandom, kJitter, kStart, kDropout, kData, kAdversary, kNoise };
 
 crypto::IdentityKey identity_from(std::uint64_t seed, std::uint64_t index) {
   Bytes bytes(32);
@@ -57,6 +59,7 @@ struct Device {
 
   // One life, from start to crash.
   std::unique_ptr<MemoryDownloads> downloads;
+  bool bad = false;
   std::unique_ptr<VirtualTrainer> trainer;
   std::unique_ptr<net::ClientTransport> transport;
   std::unique_ptr<client::Agent> agent;
@@ -90,6 +93,9 @@ class World final : public coordinator::Evaluator {
 
  private:
   Status make_devices();
+  [[nodiscard]] Bytes noise_seed();
+  void poison(RoundId round, std::span<float> delta, std::size_t device) const;
+  Result<train::Evaluation> measure(std::vector<float> adapter, std::span<const train::TokenRow> rows);
   void start_life(Device& device);
   void crash(Device& device);
   void training_begins(Device& device, const wire::RoundPlan& plan, std::int64_t modelled_ms);
@@ -118,6 +124,7 @@ class World final : public coordinator::Evaluator {
   std::vector<std::unique_ptr<Device>> devices_;
   std::optional<Error> failure_;
   std::vector<Json> rounds_;
+  std::uint64_t noise_seeds_ = 0;
   Json base_ = Json::object();
   Json last_ = Json::object();
   std::uint64_t crashes_ = 0;
@@ -150,9 +157,9 @@ Status World::prepare() {
   COVEY_TRY(make_devices());
   // All devices in few epochs: each device verifies the chain, and its bytes are part of what the world measures.
   COVEY_TRY(registration_->sign_pending(roster_key));
-  COVEY_ASSIGN(service_, coordinator::Service::create(
-                             task_, identity_from(task_.seed, 0),
-                             {store_, network_->server(), *registration_, blobs_, *this, queue_.clock()}));
+  COVEY_ASSIGN(service_, coordinator::Service::create(task_, identity_from(task_.seed, 0),
+                                                      {store_, network_->server(), *registration_, blobs_, *this,
+                                                       queue_.clock(), [this] { return noise_seed(); }}));
   service_->on_round([this](const coordinator::RoundEnded& ended) { round_ended(ended); });
   return {};
 }
@@ -160,10 +167,13 @@ Status World::prepare() {
 Status World::make_devices() {
   const auto kinds = draw_classes(experiment_.classes, experiment_.devices, derive_seed(task_.seed, kFleet));
   Rng starts(derive_seed(task_.seed, kStart));
+  const auto bad = draw_adversaries(experiment_.adversaries, experiment_.devices, derive_seed(task_.seed, kAdversary));
   for (std::size_t i = 0; i < experiment_.devices; ++i) {
     auto device = std::make_unique<Device>();
     device->index = i;
     device->kind = &experiment_.classes[kinds[i]];
+    device->bad = bad[i];
+    if (bad[i]) poison_rows(experiment_.adversaries.attack, data_.devices[i].rows, bench_.model->config().vocab_size);
     device->rows = &data_.devices[i].rows;
     device->curve = curve_from(task_.seed, i);
     device->random = Rng(derive_seed(task_.seed, kRandom), i);
@@ -182,9 +192,13 @@ void World::start_life(Device& device) {
   device.downloads = std::make_unique<MemoryDownloads>(std::move(preinstalled));
   device.trainer = std::make_unique<VirtualTrainer>(
       SharedWorld{queue_, training_, bench_}, *device.kind, *device.rows, *device.downloads,
-      VirtualTrainer::Hooks{.on_start = [this, &device](const wire::RoundPlan& plan,
-                                                        std::int64_t ms) { training_begins(device, plan, ms); },
-                            .on_ready = [this, &device] { pump(device); }});
+      VirtualTrainer::Hooks{
+          .on_start = [this, &device](const wire::RoundPlan& plan,
+                                      std::int64_t ms) { training_begins(device, plan, ms); },
+          .on_ready = [this, &device] { pump(device); },
+          .on_delta = device.bad ? [this, &device](RoundId round,
+                                                   std::span<float> delta) { poison(round, delta, device.index); }
+                                 : std::function<void(RoundId, std::span<float>)>()});
   device.transport = network_->make_client(device.curve, device.index);
 
   client::SessionConfig session;
@@ -208,6 +222,19 @@ void World::start_life(Device& device) {
   capabilities.weakest_mode = task_.privacy.mode;
   note(device.agent->start(capabilities));
   pump(device);
+}
+
+void World::poison(RoundId round, std::span<float> delta, std::size_t device) const {
+  poison_delta(experiment_.adversaries, delta,
+               derive_seed(derive_seed(task_.seed, kAdversary), round.value << 32 | device));
+}
+
+/// Of the simulated system generator: a world repeats, noise included.
+Bytes World::noise_seed() {
+  Bytes out(crypto::kStreamSeedBytes);
+  Rng rng(derive_seed(task_.seed, kNoise), noise_seeds_++);
+  for (auto& byte : out) byte = static_cast<std::uint8_t>(rng.next_u32());
+  return out;
 }
 
 void World::crash(Device& device) {
@@ -281,19 +308,19 @@ void World::deliver(net::MemoryNetwork::Delivery delivery) {
   });
 }
 
+Result<train::Evaluation> World::measure(std::vector<float> values, std::span<const train::TokenRow> rows) {
+  COVEY_ASSIGN(auto layout, adapters::AdapterLayout::parse(task_.adapter_layout));
+  COVEY_ASSIGN(const auto adapter, adapters::Adapter::create(*bench_.model, std::move(layout), std::move(values)));
+  train::EvaluateOptions options;
+  options.seq = static_cast<int>(task_.local.seq);
+  return train::evaluate(*bench_.model, adapter.spec(), adapter.view(), rows, options, evaluation_pool_);
+}
+
 void World::evaluate(coordinator::Evaluate request) {
   coordinator::Evaluated answer;
   answer.version = request.version;
   if (!data_.held_out.empty()) {
-    const auto measure = [&]() -> Result<train::Evaluation> {
-      COVEY_ASSIGN(auto layout, adapters::AdapterLayout::parse(task_.adapter_layout));
-      COVEY_ASSIGN(const auto adapter,
-                   adapters::Adapter::create(*bench_.model, std::move(layout), std::move(request.adapter)));
-      train::EvaluateOptions options;
-      options.seq = static_cast<int>(task_.local.seq);
-      return train::evaluate(*bench_.model, adapter.spec(), adapter.view(), data_.held_out, options, evaluation_pool_);
-    };
-    const auto measured = measure();
+    const auto measured = measure(std::move(request.adapter), data_.held_out);
     if (measured.ok()) {
       answer.loss = measured->loss;
       answer.accuracy = measured->accuracy;
@@ -426,6 +453,21 @@ Result<WorldResult> World::result() {
   out.adapter_layout = task_.adapter_layout;
   const auto values = service_->machine().values();
   out.adapter.assign(values.begin(), values.end());
+  const auto attacked =
+      attacked_rows(experiment_.adversaries.attack, data_.held_out, bench_.model->config().vocab_size);
+  if (experiment_.adversaries.share > 0) {
+    out.summary.set("bad_devices", std::ranges::count_if(devices_, [](const auto& device) { return device->bad; }));
+    out.summary.set("attack", attack_names()[static_cast<std::size_t>(experiment_.adversaries.attack)]);
+  }
+  if (!attacked.empty()) {
+    COVEY_ASSIGN(const auto success, measure(out.adapter, attacked));
+    out.summary.set("attack_success", success.accuracy);
+  }
+  COVEY_ASSIGN(const auto privacy, coordinator::read_privacy_report(task_, store_));
+  if (privacy) {
+    out.summary.set("epsilon", privacy->epsilon).set("delta", privacy->delta);
+    out.summary.set("privacy_claim", *out.summary.get_string("privacy_claim") + "; " + privacy->words());
+  }
   return out;
 }
 
