@@ -46,22 +46,24 @@ Result<Strategy> strategy_of(std::string_view name) {
 }
 
 std::size_t RuleConfig::bad_among(std::size_t n) const {
-  return static_cast<std::size_t>(std::ceil(byzantine * static_cast<double>(n) - 1e-9));
+  return static_cast<std::size_t>(std::floor(byzantine * static_cast<double>(n) + 1e-9));
 }
 
-Status RuleConfig::check(std::size_t min_count) const {
+Status RuleConfig::check(std::size_t min_count, std::size_t max_count) const {
   if (!(byzantine >= 0 && byzantine < 0.5)) return bad("byzantine: write a share from 0 to below 0.5");
   if (!(bound >= 0) || !std::isfinite(bound)) return bad("bound: write a norm above 0, or 0 for the round's median");
   if (iterations < 1 || iterations > 100) return bad("iterations: write 1 to 100");
   if (rule != Strategy::krum && rule != Strategy::multi_krum) return {};
-  const std::size_t f = bad_among(min_count);
-  if (min_count < 2 * f + 3) {
-    return bad("rule: " + std::string(traits(rule).name) + " against " + std::to_string(f) + " bad among `min` " +
-               std::to_string(min_count) + " updates needs at least " + std::to_string(2 * f + 3) +
-               "; raise `min` or lower `byzantine`");
-  }
-  if (rule == Strategy::multi_krum && select > min_count - f) {
-    return bad("select: at most " + std::to_string(min_count - f) + " of `min` updates can be kept");
+  for (std::size_t n = min_count; n <= max_count; ++n) {  // f grows in steps, so a larger n may be the one too small
+    const std::size_t f = bad_among(n);
+    if (n < 2 * f + 3) {
+      return bad("rule: " + std::string(traits(rule).name) + " against " + std::to_string(f) + " bad among " +
+                 std::to_string(n) + " updates needs at least " + std::to_string(2 * f + 3) +
+                 "; raise `min` or lower `byzantine`");
+    }
+    if (rule == Strategy::multi_krum && select > n - f) {
+      return bad("select: at most " + std::to_string(n - f) + " of " + std::to_string(n) + " updates can be kept");
+    }
   }
   return {};
 }

@@ -39,16 +39,16 @@ Result<Strategy> strategy_of(std::string_view name);
 /// A rule with its settings. Which ones a rule reads is said beside them.
 struct RuleConfig {
   Strategy rule = Strategy::mean;
-  double byzantine = 0.2;    ///< share of bad devices: trimmed_mean cuts it at both ends, Krum's f = ceil(share n)
+  double byzantine = 0.2;    ///< share of bad devices: trimmed_mean cuts it at both ends, Krum's f = floor(share n)
   std::uint32_t select = 0;  ///< multi_krum: updates kept; 0 = n - f
   double bound = 0;          ///< norm_bound, centred_clipping: norm or radius; 0 = the round's median
   int iterations = 3;        ///< centred_clipping
 
   /// Krum's f for n updates.
   [[nodiscard]] std::size_t bad_among(std::size_t n) const;
-  /// @param min_count  the fewest updates a round may close with.
+  /// @param min_count, max_count  the fewest and the most updates a round may close with.
   /// @errors invalid_argument: names the key, what it is and what it may be.
-  [[nodiscard]] Status check(std::size_t min_count) const;
+  [[nodiscard]] Status check(std::size_t min_count, std::size_t max_count) const;
 };
 
 /// Whether this version can aggregate so. @errors unsupported: a mode that is not built, or a rule that needs single

@@ -66,7 +66,7 @@ Status TaskConfig::check() const {
   }
   COVEY_TRY(server_optimizer.check());
   COVEY_TRY(aggregation::check_supported(aggregation.rule, privacy.mode));
-  COVEY_TRY(aggregation.check(min_count));
+  COVEY_TRY(aggregation.check(min_count, std::max(min_count, invited_max())));
   if (loss_growth_max != 0 && !(loss_growth_max >= 1 && loss_growth_max <= 1e6)) {
     return bad("canary.loss_growth_max: write a factor from 1, or 0 for none");
   }

@@ -115,7 +115,8 @@ void read_rounds(config::Section root, TaskConfig& task) {
   read_server_optimizer(root.section("server_optimizer"), task.server_optimizer);
   read_privacy(root.section("privacy"), task.privacy);
   read_aggregation(root.section("aggregation"), task);
-  if (const Status fits = task.aggregation.check(task.min_count); !fits.ok()) {
+  if (const Status fits = task.aggregation.check(task.min_count, std::max(task.min_count, task.invited_max()));
+      !fits.ok()) {
     root.problem("aggregation", "does not fit: " + fits.error().message);
   }
   task.loss_growth_max = root.section("canary").real("loss_growth_max", task.loss_growth_max, 0, 1e6);

@@ -22,7 +22,6 @@ struct Cell {
 Result<Cell> play(Experiment experiment, aggregation::Strategy rule, double share) {
   experiment.task.aggregation.rule = rule;
   experiment.adversaries.share = share;
-  COVEY_TRY(experiment.task.aggregation.check(experiment.task.min_count));
   COVEY_ASSIGN(const WorldResult result, run_world(experiment, {}));
   Cell cell;
   const formats::Json* final = result.summary.find("final");

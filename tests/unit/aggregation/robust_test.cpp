@@ -118,8 +118,11 @@ TEST_CASE("Krum refuses fewer than 2 f + 3 updates, at the start and at the clos
   CHECK(multi_krum(honest(5, 2, 1), 1, 1).ok());
   CHECK_FALSE(multi_krum(honest(5, 2, 1), 1, 5).ok());
   RuleConfig config = rule(Strategy::krum);
-  CHECK(config.check(5).ok());
-  const Status few = config.check(4);
+  CHECK(config.check(5, 12).ok());
+  config.byzantine =
+      0.25;  // one of five, but of eight two, and eight would do for them; of four one, which is too many
+  CHECK(config.check(5, 12).ok());
+  const Status few = config.check(4, 12);
   REQUIRE_FALSE(few.ok());
   CHECK(few.error().message.find("raise `min`") != std::string::npos);
 }

@@ -135,6 +135,7 @@ TEST_CASE("a task whose rule cannot hold its updates in memory, or has too few, 
   CHECK(config.check().error().message.find("memory_mib_max") != std::string::npos);
   config = task_with(aggregation::Strategy::krum);
   config.min_count = 4;
+  config.aggregation.byzantine = 0.25;
   CHECK(config.check().error().message.find("raise `min`") != std::string::npos);
 }
 

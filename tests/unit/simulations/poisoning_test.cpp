@@ -1,5 +1,7 @@
 // Bad devices in small worlds: what each rule survives. The experiment with real text is `covey-sim poison`.
+#include <algorithm>
 #include <cmath>
+#include <cstdio>
 
 #include "aggregation/clip.h"
 #include "aggregation/strategy.h"
