@@ -69,12 +69,33 @@ Status RuleConfig::check(std::size_t min_count, std::size_t max_count) const {
 }
 
 Status check_supported(Strategy strategy, wire::PrivacyMode mode) {
-  if (mode != wire::PrivacyMode::robust) {
-    return Error{ErrorCode::unsupported,
-                 "privacy mode: only `robust` is built in this version (the coordinator is trusted and sees updates)"};
+  if (mode == wire::PrivacyMode::robust) return {};  // single updates are seen, so every rule can work
+  if (mode == wire::PrivacyMode::grouped) {
+    return Error{ErrorCode::unsupported, "privacy mode: `grouped` is not built in this version"};
   }
-  static_cast<void>(strategy);  // in `robust` mode single updates are seen, so every rule can work
-  return {};
+  if (traits(strategy).needs_only_sums) return {};
+  return Error{ErrorCode::invalid_argument, std::string("aggregation.rule: `") + traits(strategy).name +
+                                                "` looks at single updates, which mode secure never shows; write mean, "
+                                                "or privacy.mode robust"};
+}
+
+std::string threat_model(wire::PrivacyMode mode, bool roster_key_apart) {
+  switch (mode) {
+    case wire::PrivacyMode::robust:
+      return "robust: the coordinator is trusted and sees each update";
+    case wire::PrivacyMode::grouped:
+      return "grouped: the coordinator sees sums of random groups";
+    case wire::PrivacyMode::secure:
+      if (roster_key_apart) {
+        return "secure (malicious coordinator): the coordinator sees sums over a round's devices only, even if it "
+               "lies; "
+               "a stuffed cohort is not covered";
+      }
+      return "secure (curious coordinator): the coordinator sees sums over a round's devices only, as long as it "
+             "follows "
+             "the protocol; it holds the roster key, so invented devices are not covered";
+  }
+  return "unknown";
 }
 
 Result<std::vector<float>> aggregate(Strategy strategy, const RunningSum& sum) {

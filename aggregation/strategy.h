@@ -55,6 +55,10 @@ struct RuleConfig {
 /// updates in a mode that shows none.
 Status check_supported(Strategy strategy, wire::PrivacyMode mode);
 
+/// What a mode claims, in words, for status pages and reports; no document claims more.
+/// @param roster_key_apart  secure: the coordinator's process does not hold the key that signs the roster.
+[[nodiscard]] std::string threat_model(wire::PrivacyMode mode, bool roster_key_apart);
+
 /// The aggregate of a closed round of the rule `mean`, shape (P). @errors those of RunningSum::mean().
 Result<std::vector<float>> aggregate(Strategy strategy, const RunningSum& sum);
 /// Of any other rule, from single updates. @errors invalid_argument: too few updates for the rule.

@@ -37,7 +37,10 @@ AgentConfig with_own_keys(AgentConfig config) {
 Agent::Agent(AgentConfig config, AgentSeams seams)
     : config_(with_own_keys(std::move(config))),
       seams_(std::move(seams)),
-      session_(config_.session),
+      session_([this] {
+        config_.session.identity_key = &config_.identity;
+        return config_.session;
+      }()),
       endpoints_(config_.server) {
   anchor_ms_ = seams_.clock.wall_ms() - seams_.clock.monotonic_ms();
   net::ClientTransport::Handlers handlers;
@@ -103,7 +106,10 @@ std::int64_t Agent::wait_ms(std::int64_t max_ms) const {
 
 void Agent::poll_trainer() {
   while (auto event = seams_.trainer.poll()) {
-    if (auto* done = std::get_if<TrainingDone>(&*event)) seams_.random(done->seed);
+    if (auto* done = std::get_if<TrainingDone>(&*event)) {
+      seams_.random(done->seed);
+      seams_.random(done->session_seed);
+    }
     events_.push_back(*std::move(event));
   }
 }

@@ -83,6 +83,9 @@ class Program {
     sub->add_option("--name", name_, "How the operator sees this device");
     sub->add_option("--weakest-mode", mode_, "Weakest privacy mode to accept: secure, grouped or robust")
         ->check(CLI::IsMember({"secure", "grouped", "robust"}));
+    sub->add_option("--survivors-min", survivors_min_, "In secure mode: devices that a sum must have at least")
+        ->check(CLI::Range(2, 1'000'000))
+        ->capture_default_str();
     sub->add_option("--timeout-s", timeout_s_, "How long to wait for the coordinator")->check(CLI::Range(1, 3600));
   }
   void add_run() {
@@ -131,6 +134,7 @@ class Program {
     }
     options.directory = directory_;
     options.name = name_;
+    options.survivors_min = survivors_min_;
     options.weakest_mode = mode_ == "robust"    ? wire::PrivacyMode::robust
                            : mode_ == "grouped" ? wire::PrivacyMode::grouped
                                                 : wire::PrivacyMode::secure;
@@ -230,6 +234,7 @@ class Program {
   bool all_ = false;
   std::string config_path_, directory_, invite_, name_, file_;
   std::string mode_ = "secure";
+  std::uint32_t survivors_min_ = SessionPolicy{}.survivors_min;
   int timeout_s_ = 30;
   std::uint64_t rounds_ = 0;
   std::int64_t last_ = 1000;

@@ -51,6 +51,11 @@ Result<DeviceConfig> load_device_config(const std::string& path) {
 
   auto policy = root.section("policy");
   out.policy.weakest_mode = mode_of(policy.choice("weakest_mode", {"secure", "grouped", "robust"}, "secure"));
+  out.policy.survivors_min =
+      static_cast<std::uint32_t>(policy.int64("survivors_min", out.policy.survivors_min, 2, kMillion));
+  out.policy.corrupt_fraction_min = policy.real("corrupt_fraction_min", out.policy.corrupt_fraction_min, 0, 0.9);
+  out.policy.masked_per_version_max =
+      static_cast<std::uint32_t>(policy.int64("masked_per_version_max", out.policy.masked_per_version_max, 1, 1'000));
   out.eligibility.only_on_ac = policy.boolean("only_on_ac", true);
   out.eligibility.allow_metered = policy.boolean("allow_metered", false);
   out.eligibility.state_file = policy.text("state_file", "");
@@ -74,15 +79,21 @@ Result<DeviceConfig> load_device_config(const std::string& path) {
   return out;
 }
 
-std::string device_config_template(wire::PrivacyMode weakest_mode) {
+std::string device_config_template(wire::PrivacyMode weakest_mode, std::uint32_t survivors_min) {
   return std::string(
              "# What this device allows. Every key may be left out: the values below are the defaults,\n"
-             "# but for `weakest_mode`, which `covey-device enroll --weakest-mode` sets.\n"
+             "# but for `weakest_mode` and `survivors_min`, which options of `covey-device enroll` set.\n"
              "policy:\n"
              "  # secure: the coordinator sees sums only; grouped: sums of groups; robust: it sees your updates\n"
              "  weakest_mode: ") +
          wire::to_string(weakest_mode) +
          "\n"
+         "  # secure mode: updates are only ever summed with those of so many devices, this one counted\n"
+         "  survivors_min: " +
+         std::to_string(survivors_min) +
+         "\n"
+         "  corrupt_fraction_min: 0.05  # share of a round's devices that may collude without learning anything\n"
+         "  masked_per_version_max: 1  # more: a coordinator that repeats a round can single out this device's update\n"
          "  only_on_ac: true\n"
          "  allow_metered: false\n"
          "  rounds_per_day_max: 0  # 0: any number\n"

@@ -26,7 +26,8 @@ struct DeviceConfig {
 /// @errors those of config::Document, with file and line.
 Result<DeviceConfig> load_device_config(const std::string& path);
 /// The file that `enroll` writes: every key with its default and a comment.
-std::string device_config_template(wire::PrivacyMode weakest_mode);
+std::string device_config_template(wire::PrivacyMode weakest_mode,
+                                   std::uint32_t survivors_min = SessionPolicy{}.survivors_min);
 
 /// Whom this device works for; never changed after enrolment.
 struct Enrolment {

@@ -110,7 +110,9 @@ Result<Enrolment> enroll(const EnrollOptions& options) {
     return Error{ErrorCode::corrupt_data, "the coordinator's answer is not one to an enrolment for this task"};
 
   const std::string yaml = options.directory + "/device.yaml";
-  if (!fs::exists(yaml, code)) COVEY_TRY(write_file_durably(yaml, device_config_template(options.weakest_mode)));
+  if (!fs::exists(yaml, code)) {
+    COVEY_TRY(write_file_durably(yaml, device_config_template(options.weakest_mode, options.survivors_min)));
+  }
   const Enrolment out{invite.endpoint,    invite.task,   invite.server_curve,
                       invite.coordinator, invite.roster, enrolled->roster_epoch};
   COVEY_TRY(save_enrolment(options.directory, out));

@@ -14,6 +14,7 @@ struct EnrollOptions {
   std::string directory;  ///< made where missing
   std::string name;       ///< as the operator sees it; at most 128 bytes
   wire::PrivacyMode weakest_mode = wire::PrivacyMode::secure;
+  std::uint32_t survivors_min = SessionPolicy{}.survivors_min;  ///< 2 to 1,000,000
   std::int64_t timeout_ms = 30'000;
 };
 

@@ -5,6 +5,7 @@
 
 #include "aggregation/update.h"
 #include "client/roster.h"
+#include "client/secure_round.h"
 #include "client/session_rows.h"
 #include "core/base/rng.h"
 #include "core/wire/codec.h"
@@ -19,6 +20,7 @@ constexpr std::int64_t kRevokedRest_ms = 3600 * 1000;
 constexpr std::int64_t kRefusalRest_ms = 10'000;
 constexpr std::int64_t kParting_ms = 500;  ///< time for a refusal to leave before the connection ends
 constexpr std::size_t kProblemMax = 200;
+constexpr std::int64_t kSecurePhases = 4;      ///< share, mask, agree, unmask
 constexpr std::uint64_t kJournalMax = 10'000;  ///< entries; the oldest make room
 
 enum class Link : std::uint8_t { down, connecting, up };
@@ -61,6 +63,7 @@ struct Session::Machine {
   int fetch_failures = 0;
   std::uint64_t fetched_bytes = 0;
   std::uint64_t fetched_ms = 0;
+  std::optional<SecureRound> secure;  ///< with RoundState::securing
   std::string problem;
 
   // ---- small effects
@@ -72,7 +75,12 @@ struct Session::Machine {
   void await_reply() { emit(SetTimer{SessionTimer::reply, now + config.reply_ms}); }
   void note(std::string what) { problem = what.substr(0, kProblemMax); }
   [[nodiscard]] std::int64_t limit_ms() const {
-    return open->deadline_ms + (open->state == RoundState::submitting ? config.submit_grace_ms : 0);
+    if (open->state == RoundState::submitting) return open->deadline_ms + config.submit_grace_ms;
+    if (open->state != RoundState::securing) return open->deadline_ms;
+    return open->deadline_ms + kSecurePhases * open->plan.secure.phase_ms + config.submit_grace_ms;
+  }
+  [[nodiscard]] bool uploading() const {
+    return open && (open->state == RoundState::submitting || (secure && secure->uploading()));
   }
 
   // ---- durable changes
@@ -133,6 +141,7 @@ struct Session::Machine {
     if (link == Link::connecting || following) return;
     if (!open) return check_in();
     if (open->state == RoundState::fetching) return fetch_next();
+    if (open->state == RoundState::securing) return say_secure(secure->last());
     submit();
   }
   void check_in() {
@@ -168,6 +177,7 @@ struct Session::Machine {
       training = false;
       emit(StopTraining{false});
     }
+    secure.reset();  // and wipes its keys
     std::vector<store::Write> writes = {{kSessionTable, open_key(), std::nullopt},
                                         {kSessionTable, update_key(), std::nullopt}};
     persist(std::move(writes), journal);
@@ -201,7 +211,7 @@ struct Session::Machine {
   void on(const wire::CheckBack& m) {
     if (parting) return;
     if (open) {  // it has no room for our upload now
-      if (open->state != RoundState::submitting) return;
+      if (!uploading()) return;
       disconnect();
       return rest(std::clamp<std::int64_t>(m.retry_after_ms, 10, kDay_ms));
     }
@@ -273,33 +283,111 @@ struct Session::Machine {
   }
 
   void on(const wire::SubmitNext& m) {
-    if (!open || open->state != RoundState::submitting || m.round != open->plan.round) return;
+    if (!uploading() || m.round != open->plan.round) return;
     failures = 0;
+    const Bytes& update = secure ? secure->update() : open->update;
     const std::uint64_t first = std::uint64_t{m.chunk} * wire::kChunkBytes;
-    if (first >= open->update.size()) return fail_link("the coordinator asks for a chunk beyond the update's end");
-    const ByteSpan piece = ByteSpan(open->update)
-                               .subspan(first)
-                               .first(std::min<std::size_t>(wire::kChunkBytes, open->update.size() - first));
+    if (first >= update.size()) return fail_link("the coordinator asks for a chunk beyond the update's end");
+    const ByteSpan piece =
+        ByteSpan(update).subspan(first).first(std::min<std::size_t>(wire::kChunkBytes, update.size() - first));
     send(wire::SubmitChunk{m.round, m.chunk, Bytes(piece.begin(), piece.end())});
     await_reply();
   }
 
   void on(const wire::Receipt& m) {
-    if (!open || open->state != RoundState::submitting || m.round != open->plan.round) return;
-    const bool ours = m.content == open->content;
+    if (!uploading() || m.round != open->plan.round) return;
+    const bool ours = m.content == (secure ? secure->content() : open->content);
     if (!ours && m.status != wire::ReceiptStatus::conflicting) return;
     failures = 0;
+    const std::size_t bytes = secure ? secure->update().size() : open->update.size();
+    const std::string line = round_text(m.round) + " " + wire::to_string(m.status) + ": " + std::to_string(bytes) +
+                             " bytes of update sent in mode " + wire::to_string(open->plan.mode);
     if (m.status == wire::ReceiptStatus::accepted) {
       ++ledger.accepted;
-      ledger.bytes_submitted += open->update.size();
+      ledger.bytes_submitted += bytes;
       problem.clear();
+      if (secure) {  // it counts; the others still need this device to take the masks off
+        secure->acknowledged();
+        emit(CancelTimer{SessionTimer::reply});
+        return persist({}, line);
+      }
     } else {
       note(round_text(m.round) + ": the coordinator answered " + wire::to_string(m.status));
     }
-    close_round(round_text(m.round) + " " + wire::to_string(m.status) + ": " + std::to_string(open->update.size()) +
-                " bytes of update sent in mode " + wire::to_string(open->plan.mode));
+    close_round(line);
     disconnect();
     rest(config.rest_ms);
+  }
+
+  // ---- secure aggregation
+  /// On a link that may carry it; a new link says it again.
+  void say_secure(const wire::Message& message) {
+    if (link != Link::up || following) return;
+    send(message);
+    if (secure->uploading()) {
+      await_reply();
+    } else {
+      emit(CancelTimer{SessionTimer::reply});
+    }
+  }
+  template <typename Question>
+  void answer_secure(const Question& m) {
+    if (!secure || m.round != open->plan.round) return;
+    failures = 0;
+    const auto before = secure->phase();
+    auto answer = secure->on(m, ledger.secagg);
+    if (!answer.ok()) return end_secure(secure->reason(), answer.error().message);
+    const bool masked = before != secure->phase() && secure->phase() == SessionPhase::secure_mask;
+    if (masked) {
+      persist({}, round_text(m.round) + " masked: " + std::to_string(secure->update().size()) +
+                      " bytes, one of at least " + std::to_string(open->plan.secure.survivors_min) +
+                      " that only a sum of can be read");
+    }
+    say_secure(*answer);
+  }
+  void on(const wire::SecureList& m) { answer_secure(m); }
+  void on(const wire::SecureInbox& m) { answer_secure(m); }
+  void on(const wire::SecureSurvivors& m) { answer_secure(m); }
+  void on(const wire::SecureUnmask& m) { answer_secure(m); }
+  void on(const wire::SecureAbort& m) {
+    if (!secure || m.round != open->plan.round) return;
+    failures = 0;
+    if (m.reason != wire::SecureReason::none) {
+      return drop(std::string("the coordinator ended secure aggregation: ") + wire::to_string(m.reason));
+    }
+    problem.clear();
+    close_round(round_text(m.round) + " done: the coordinator has the sum");
+    disconnect();
+    rest(config.rest_ms);
+  }
+  /// This device goes no further: it says why, and no share, mask or signature after that.
+  void end_secure(wire::SecureReason reason, const std::string& why) {
+    const RoundId round = open->plan.round;
+    note(round_text(round) + " dropped: " + why);
+    close_round(problem);
+    if (link != Link::up) {
+      disconnect();
+      return rest(kRefusalRest_ms);
+    }
+    send(wire::SecureAbort{round, reason});
+    parting = true;
+    emit(SetTimer{SessionTimer::reply, now + kParting_ms});
+  }
+  void begin_secure(const TrainingDone& e) {
+    auto& round = *open;
+    auto begun = SecureRound::begin({.plan = &round.plan,
+                                     .plan_hash = wire::plan_hash(round.plan_bytes),
+                                     .outcome = &e.outcome,
+                                     .rounding_seed = e.seed,
+                                     .session_seed = e.session_seed,
+                                     .identity = config.identity_key,
+                                     .roster = [this](const wire::Key& key) { return roster.active(key); },
+                                     .masked_per_version_max = config.policy.masked_per_version_max},
+                                    ledger.secagg);
+    if (!begun.ok()) return refuse(e.round, wire::RefusalReason::failed, begun.error().message);
+    secure.emplace(*std::move(begun));
+    round.state = RoundState::securing;
+    finish_training(e, {});
   }
 
   void on(const wire::ErrorReply& m) {
@@ -378,6 +466,8 @@ struct Session::Machine {
       // The owner may have changed the policy since the round was accepted: it is asked again before anything goes on.
       const auto verdict = check_plan(open->plan, config.policy);
       if (verdict.reason != wire::RefusalReason::none) return drop("the policy forbids it now: " + verdict.detail);
+      if (open->state == RoundState::securing)
+        return drop("the process ended in secure aggregation, whose keys are never stored");
       emit(SetTimer{SessionTimer::round_deadline, limit_ms()});
     }
     proceed();
@@ -415,7 +505,7 @@ struct Session::Machine {
           return rest(kRefusalRest_ms);
         }
         // While files come in, silence is the fetcher's to notice; while training, nobody owes us an answer.
-        if (link == Link::up && !following && open && open->state != RoundState::submitting) return;
+        if (link == Link::up && !following && open && !uploading()) return;
         return fail_link("the coordinator did not answer in time");
       case SessionTimer::round_deadline:
         if (!open) return;
@@ -445,7 +535,9 @@ struct Session::Machine {
   [[nodiscard]] bool trains(RoundId round) const { return open && training && open->plan.round == round; }
 
   void handle(const TrainingProgressed& e) {
-    if (trains(e.round) && link == Link::up) send(wire::Progress{e.round, e.step, e.steps});
+    // How many steps there are says how many examples this device has: not in modes that promise sums only.
+    const bool may_tell = trains(e.round) && open->plan.mode == wire::PrivacyMode::robust;
+    if (may_tell && link == Link::up) send(wire::Progress{e.round, e.step, e.steps});
   }
   void handle(const TrainingFailed& e) {
     if (!trains(e.round)) return;
@@ -456,6 +548,7 @@ struct Session::Machine {
   void handle(const TrainingDone& e) {
     if (!trains(e.round)) return;
     training = false;
+    if (open->plan.mode != wire::PrivacyMode::robust) return begin_secure(e);
     auto& round = *open;
     const auto plan_hash = wire::plan_hash(round.plan_bytes);
     auto update = aggregation::protect(round.plan, plan_hash, e.outcome.delta, e.outcome.weight,
@@ -465,16 +558,26 @@ struct Session::Machine {
     if (round.update.size() > round.plan.update_bytes_max)
       return refuse(e.round, wire::RefusalReason::bad_plan, "update_bytes_max: below the size of an update");
     round.content = wire::content_hash(round.update);
-    round.report = e.outcome.report;
-    if (fetched_ms > 0)
-      round.report.bytes_per_s = 1000.0 * static_cast<double>(fetched_bytes) / static_cast<double>(fetched_ms);
-    if (round.report.tokens_per_s > 0) capabilities.tokens_per_s = round.report.tokens_per_s;
-    if (round.report.bytes_per_s > 0) capabilities.bytes_per_s = round.report.bytes_per_s;
+    round.report = report_of(e.outcome);
     round.state = RoundState::submitting;
-    persist({{kSessionTable, open_key(), wire::encode(round)}, {kSessionTable, update_key(), round.update}},
-            round_text(e.round) + " trained: " + std::to_string(round.report.steps) + " steps, " +
-                std::to_string(round.report.tokens) + " tokens");
-    emit(StopTraining{false});  // its checkpoint is not needed any more
+    finish_training(e, {{kSessionTable, update_key(), round.update}});
+  }
+  [[nodiscard]] wire::TrainingReport report_of(const TrainingOutcome& outcome) const {
+    wire::TrainingReport report = outcome.report;
+    if (fetched_ms > 0)
+      report.bytes_per_s = 1000.0 * static_cast<double>(fetched_bytes) / static_cast<double>(fetched_ms);
+    return report;
+  }
+  /// The protected update is made, or the session that will make it begun: from here on the checkpoint is not needed.
+  void finish_training(const TrainingDone& e, std::vector<store::Write> writes) {
+    const auto report = report_of(e.outcome);
+    if (report.tokens_per_s > 0) capabilities.tokens_per_s = report.tokens_per_s;
+    if (report.bytes_per_s > 0) capabilities.bytes_per_s = report.bytes_per_s;
+    writes.push_back({kSessionTable, open_key(), wire::encode(*open)});
+    persist(std::move(writes), round_text(e.round) + " trained: " + std::to_string(report.steps) + " steps, " +
+                                   std::to_string(report.tokens) + " tokens");
+    emit(SetTimer{SessionTimer::round_deadline, limit_ms()});
+    emit(StopTraining{false});
     proceed();
   }
   void handle(const EligibilityChanged& e) {
@@ -567,6 +670,8 @@ SessionPhase Session::phase() const {
         return SessionPhase::training;
       case RoundState::submitting:
         return SessionPhase::submitting;
+      case RoundState::securing:
+        return m.secure ? m.secure->phase() : SessionPhase::secure_advertise;
     }
   }
   if (m.link == Link::connecting) return SessionPhase::connecting;

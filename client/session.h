@@ -13,8 +13,8 @@
 /// RosterRequest until the device has verified the epoch that the coordinator speaks of, and the head is a row. A
 /// roster that does not extend the known one ends the connection; nothing is said or trained on it.
 ///
-/// In `secure` and `grouped` mode the phases of secure aggregation stand in place of `submitting`; there is no
-/// transition that emits a ClearUpdate in them.
+/// In `secure` mode the phases of secure aggregation stand in place of `submitting` (secure_round.h); no transition
+/// emits a ClearUpdate in them. Their secrets live in memory only: a process that ends in them has dropped out.
 #pragma once
 
 #include <array>
@@ -28,6 +28,7 @@
 
 #include "core/base/ids.h"
 #include "core/base/result.h"
+#include "core/crypto/identity.h"
 #include "core/store/store.h"
 #include "core/wire/messages.h"
 
@@ -85,7 +86,8 @@ struct TrainingProgressed {
 struct TrainingDone {
   RoundId round;
   TrainingOutcome outcome;
-  std::array<std::uint8_t, 32> seed{};  ///< fresh randomness from the driver: what rounding draws from
+  std::array<std::uint8_t, 32> seed{};          ///< fresh randomness from the driver: what rounding draws from
+  std::array<std::uint8_t, 32> session_seed{};  ///< likewise: keys of a secure aggregation, and nothing else
 };
 struct TrainingFailed {
   RoundId round;
@@ -137,6 +139,11 @@ using Effect = std::variant<Persist, Connect, Disconnect, Send, SetTimer, Cancel
 /// What the owner of the device allows.
 struct SessionPolicy {
   wire::PrivacyMode weakest_mode = wire::PrivacyMode::secure;
+  // Of secure aggregation (security.md section 4); plans that promise less are refused.
+  std::uint32_t survivors_min = 32;    ///< n_min: sums over fewer devices
+  double corrupt_fraction_min = 0.05;  ///< gamma: protection from fewer colluding devices
+  std::uint32_t masked_per_version_max =
+      1;  ///< more than 1 lets a coordinator learn an update by running a round again
   std::uint64_t upload_bytes_max = std::uint64_t{256} << 20;  ///< of one round
   std::uint64_t model_bytes_max = std::uint64_t{8} << 30;     ///< all files of one base model
   std::uint32_t steps_max = 100'000;                          ///< of one round
@@ -148,7 +155,8 @@ struct SessionConfig {
   wire::Key coordinator{};  ///< identity pinned at enrolment: every plan must be signed by it
   wire::Key roster{};       ///< pinned at enrolment: every epoch of the roster must be signed by it
   wire::Key identity{};     ///< this device's: it takes part only while the roster lists it; the agent fills it in
-  wire::Key curve{};        ///< with this transport key; the agent fills it in
+  const crypto::IdentityKey* identity_key = nullptr;  ///< signs in secure aggregation; borrowed, the agent fills it in
+  wire::Key curve{};                                  ///< with this transport key; the agent fills it in
   SessionPolicy policy;
   std::int64_t reply_ms = 30'000;       ///< how long an answer may take
   std::int64_t backoff_first_ms = 500;  ///< doubled per failure in a row, plus up to half of it as jitter

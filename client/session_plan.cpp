@@ -4,6 +4,7 @@
 #include <set>
 
 #include "adapters/layout.h"
+#include "aggregation/secagg_session.h"
 #include "aggregation/update.h"
 #include "client/session.h"
 #include "core/train/method.h"
@@ -79,6 +80,25 @@ PlanVerdict check_update(const wire::RoundPlan& plan, const SessionPolicy& polic
   return {};
 }
 
+/// What the plan promises of secure aggregation; the rest is checked against it message by message.
+PlanVerdict check_secure(const wire::RoundPlan& plan, const SessionPolicy& policy) {
+  if (plan.mode != wire::PrivacyMode::secure) return {};
+  const auto layout = adapters::AdapterLayout::parse(plan.adapter_layout);  // check_update has read it
+  const auto setup = aggregation::SecAggSetup::of(plan, {}, static_cast<std::size_t>(layout->size));
+  if (!setup.ok()) return bad(setup.error().message);
+  if (plan.secure.phase_ms < 1 || plan.secure.phase_ms > kRoundMax_ms) return bad("secure.phase_ms");
+  const auto weaker = [](const std::string& what) { return PlanVerdict{wire::RefusalReason::mode, what}; };
+  if (plan.secure.survivors_min < policy.survivors_min)
+    return weaker("sums over " + std::to_string(plan.secure.survivors_min) +
+                  " devices; this device's policy asks for " + std::to_string(policy.survivors_min) +
+                  " (survivors_min)");
+  if (plan.secure.corrupt_fraction < policy.corrupt_fraction_min)
+    return weaker("protects from fewer colluding devices than this device's policy asks (corrupt_fraction_min)");
+  const std::uint64_t bytes = (setup->words() * setup->bits + 7) / 8 + kUpdateHeadBytes;
+  if (bytes > policy.upload_bytes_max) return {wire::RefusalReason::budget, "a larger upload than the policy allows"};
+  return {};
+}
+
 }  // namespace
 
 PlanVerdict check_plan(const wire::RoundPlan& plan, const SessionPolicy& policy) {
@@ -86,9 +106,8 @@ PlanVerdict check_plan(const wire::RoundPlan& plan, const SessionPolicy& policy)
   if (plan.mode < policy.weakest_mode)
     return {wire::RefusalReason::mode, std::string("mode ") + wire::to_string(plan.mode) + " is weaker than " +
                                            wire::to_string(policy.weakest_mode) + ", the weakest this device accepts"};
-  if (plan.mode != wire::PrivacyMode::robust)
-    return {wire::RefusalReason::mode, std::string("mode ") + wire::to_string(plan.mode) + ": not spoken yet"};
-  for (const auto check : {check_training, check_files, check_update}) {
+  if (plan.mode == wire::PrivacyMode::grouped) return {wire::RefusalReason::mode, "mode grouped: not spoken yet"};
+  for (const auto check : {check_training, check_files, check_update, check_secure}) {
     auto verdict = check(plan, policy);
     if (verdict.reason != wire::RefusalReason::none) return verdict;
   }

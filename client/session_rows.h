@@ -5,12 +5,13 @@
 #include <cstdint>
 #include <string>
 
+#include "aggregation/secagg_client.h"
 #include "client/session.h"
 #include "core/wire/field.h"
 
 namespace covey::client {
 
-enum class RoundState : std::uint8_t { fetching = 0, training = 1, submitting = 2 };
+enum class RoundState : std::uint8_t { fetching = 0, training = 1, submitting = 2, securing = 3 };
 
 /// The round that a device works on. The plan is kept as it was signed.
 struct OpenRound {
@@ -26,7 +27,7 @@ struct OpenRound {
 
   template <class Archive>
   void serialize(Archive& a) {
-    a(wire::up_to(state, RoundState::submitting), deadline_ms, plan_bytes, signature, content, report);
+    a(wire::up_to(state, RoundState::securing), deadline_ms, plan_bytes, signature, content, report);
   }
 };
 
@@ -38,10 +39,11 @@ struct Ledger {
   std::uint32_t rounds_in_day = 0;
   std::uint64_t journal_next = 0;
   std::uint64_t plan_epoch = 0;  ///< newest roster epoch that a plan was based on: later plans go not below it
+  aggregation::SecAggLedger secagg;
 
   template <class Archive>
   void serialize(Archive& a) {
-    a(last_round, accepted, bytes_submitted, day, rounds_in_day, journal_next, plan_epoch);
+    a(last_round, accepted, bytes_submitted, day, rounds_in_day, journal_next, plan_epoch, secagg);
   }
 };
 

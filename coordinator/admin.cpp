@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "adapters/adapter.h"
+#include "aggregation/strategy.h"
 #include "coordinator/rows.h"
 #include "coordinator/verify.h"
 #include "core/crypto/random.h"
@@ -23,6 +24,10 @@ Json metrics_json(const Metrics& metrics) {
 }
 
 Json round_json(const RoundRow& row) {
+  // In secure mode devices report nothing of their own: there are no such figures.
+  const auto plan = wire::decode<wire::RoundPlan>(row.plan);
+  const bool told = plan.ok() && plan->mode == wire::PrivacyMode::robust;
+  const auto reported = [&](auto figure) { return told ? Json(figure) : Json(); };
   return Json::object(
       {{"round", row.round.value},
        {"state", to_string(row.state)},
@@ -33,9 +38,9 @@ Json round_json(const RoundRow& row) {
        {"late", row.late},
        {"weight", row.weight},
        {"update_bytes", row.update_bytes},
-       {"tokens", row.tokens},
-       {"train_loss_first", row.train_loss_first},
-       {"train_loss_last", row.train_loss_last},
+       {"tokens", reported(row.tokens)},
+       {"train_loss_first", reported(row.train_loss_first)},
+       {"train_loss_last", reported(row.train_loss_last)},
        {"delta_norm", row.delta_norm},
        {"seconds", static_cast<double>(std::max<std::int64_t>(row.ended_ms - row.started_ms, 0)) / 1000},
        {"started_ms", row.started_ms},
@@ -86,7 +91,7 @@ Result<Json> status(AdminContext& context) {
   out.set("enrolled", registration.devices().size()).set("pending_roster_changes", registration.pending());
   out.set("roster_epoch", registration.roster_epoch()).set("open_invites", registration.open_invites());
   out.set("privacy", wire::to_string(settings.task.privacy.mode));
-  out.set("threat_model", threat_model(settings.task.privacy.mode));
+  out.set("threat_model", aggregation::threat_model(settings.task.privacy.mode, settings.roster_key.empty()));
   COVEY_ASSIGN(const auto privacy, read_privacy_report(settings.task, store));
   if (privacy) {
     Json dp = Json::object();
@@ -99,8 +104,7 @@ Result<Json> status(AdminContext& context) {
   if (context.service != nullptr) {
     const ServiceStats& stats = context.service->stats();
     out.set("endpoint", context.endpoint).set("connected", context.service->connected());
-    out.set("collected",
-            context.service->machine().phase() == Phase::collecting ? context.service->machine().collected() : 0U);
+    out.set("collected", in_round(context.service->machine().phase()) ? context.service->machine().collected() : 0U);
     out.set("bytes_in", stats.bytes_in).set("bytes_out", stats.bytes_out);
     out.set("refused_frames", stats.refused_frames).set("incidents", stats.incidents);
     if (context.rotation) {
@@ -274,18 +278,6 @@ AdminWork or_error(Result<AdminWork> work) {
   return [error = work.error()]() -> Result<Json> { return error; };
 }
 }  // namespace
-
-const char* threat_model(wire::PrivacyMode mode) {
-  switch (mode) {
-    case wire::PrivacyMode::robust:
-      return "robust: the coordinator is trusted and sees each update";
-    case wire::PrivacyMode::grouped:
-      return "grouped: the coordinator sees sums of random groups";
-    case wire::PrivacyMode::secure:
-      return "secure: the coordinator sees sums over the whole cohort only";
-  }
-  return "unknown";
-}
 
 std::optional<AdminWork> slow_admin(AdminContext& context, const Json& request) {
   const auto command = request.get_string("command");

@@ -38,9 +38,6 @@ std::optional<AdminWork> slow_admin(AdminContext& context, const formats::Json& 
 /// An answer, or one that is being worked on.
 using AdminAnswer = std::variant<Result<formats::Json>, std::future<Result<formats::Json>>>;
 
-/// What each privacy mode means, in words.
-const char* threat_model(wire::PrivacyMode mode);
-
 /// The server's end of admin.sock (mode 0600): one JSON request line, one JSON reply line per connection. Driven by the
 /// serve loop; never waits: an answer that is worked on is sent by the poll() that finds it ready.
 class AdminSocket {

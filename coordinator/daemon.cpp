@@ -4,6 +4,7 @@
 #include <csignal>
 #include <utility>
 
+#include "aggregation/strategy.h"
 #include "coordinator/admin.h"
 #include "coordinator/admin_worker.h"
 #include "coordinator/dashboard.h"
@@ -147,7 +148,7 @@ Status serve(const std::string& config_path) {
   }
   COVEY_TRY(service->start());
   log_info("coordinator", "serving task " + config.task.task + " on " + door.server->endpoint() + " (" +
-                              threat_model(config.task.privacy.mode) + ")");
+                              aggregation::threat_model(config.task.privacy.mode, config.roster_key.empty()) + ")");
   if (door.rotation) {
     log_info("coordinator", "devices are told to come to " + door.rotation->endpoint +
                                 (door.first.empty() ? "; the overlap is over" : ", which is served beside it"));

@@ -194,6 +194,12 @@ bool Registration::active(const DeviceId& device) const {
   return at != devices_.end() && at->second.status == wire::DeviceStatus::active;
 }
 
+bool Registration::listed(const DeviceId& device, std::uint64_t epoch) const {
+  const auto at = devices_.find(device);
+  return at != devices_.end() && at->second.status == wire::DeviceStatus::active && at->second.epoch > 0 &&
+         at->second.epoch <= epoch;
+}
+
 std::optional<Refusal> Registration::refuse_hello(const wire::Hello& message, const wire::Key& curve) const {
   const auto at = devices_.find(device_of(message.identity));
   if (at == devices_.end()) return Refusal{wire::Complaint::not_enrolled, "enrol first"};

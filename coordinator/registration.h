@@ -108,6 +108,8 @@ class Registration final : public net::KeyDirectory {
   /// @errors not_found.
   Status revoke(const DeviceId& device);
   [[nodiscard]] bool active(const DeviceId& device) const;
+  /// Whether it is active now, and was listed so in the roster of `epoch`.
+  [[nodiscard]] bool listed(const DeviceId& device, std::uint64_t epoch) const;
 
   /// The next epoch of what waits, to be signed by whoever has the roster key; nothing where nothing waits.
   [[nodiscard]] std::optional<wire::RosterEpoch> next_epoch() const;

@@ -24,7 +24,11 @@ Status RoundMachine::Impl::open_plan(wire::RoundPlan decoded) {
 }
 
 void RoundMachine::Impl::start_round() {
-  const RoundId next{round.round.value + 1};
+  open_round(RoundId{round.round.value + 1});
+}
+
+/// A round with its plan: a new one, or, while nobody was invited, the same one planned again.
+void RoundMachine::Impl::open_round(RoundId next) {
   round = {};
   round.round = next;
   round.started_ms = now;
@@ -33,7 +37,8 @@ void RoundMachine::Impl::start_round() {
   if (noised()) decoded.clip_norm = privacy.clip_norm;
   round.plan = wire::encode(decoded);
   const Status opened = open_plan(std::move(decoded));
-  COVEY_ASSERT(opened.ok());  // TaskConfig::check() has tried this plan
+  const Status secured = open_secure({});
+  COVEY_ASSERT(opened.ok() && secured.ok());  // TaskConfig::check() has tried this plan
   cohort.clear();
   contributors = {};
   contributed.clear();
@@ -46,6 +51,11 @@ void RoundMachine::Impl::start_round() {
 
 void RoundMachine::Impl::on_deadline() {
   flush();
+  if (secure) {
+    if (secure->counted() >= plan.min_count) return close_secure_phase();
+    return abort_secure(std::to_string(secure->counted()) +
+                        " devices ready by the deadline, fewer than the minimum of " + std::to_string(plan.min_count));
+  }
   const std::string got = std::to_string(contributors.devices.size()) + " updates by the deadline";
   if (contributors.devices.size() >= plan.min_count) return close_round(got);
   finish_cohort();

@@ -6,16 +6,22 @@
 #include "coordinator/selection.h"
 #include "core/base/rng.h"
 #include "core/wire/codec.h"
+#include "core/wire/message.h"
 #include "core/wire/signing.h"
 
 namespace covey::coordinator {
 
 namespace {
+using SecAggPhase = aggregation::SecAggServer::Phase;
 /// A device counts as present this long after its last check-in.
 constexpr std::int64_t kPresentMs = 30'000;
 
 bool in_play(CohortState state) {
   return state == CohortState::invited || state == CohortState::accepted;
+}
+bool is_secure(const wire::Message& message) {
+  const auto type = static_cast<std::uint16_t>(wire::type_of(message));
+  return type >= wire::kSecureFirst && type <= wire::kSecureLast;
 }
 wire::ErrorReply unexpected(std::string what) {
   return {wire::Complaint::unexpected, std::move(what), {}};
@@ -27,6 +33,7 @@ void RoundMachine::Impl::on_message(const DeviceId& device, const wire::Message&
   if (const auto* answer = std::get_if<wire::TaskAnswer>(&message)) return on_answer(device, *answer);
   if (const auto* begin = std::get_if<wire::SubmitBegin>(&message)) return on_submit_begin(device, *begin);
   if (const auto* chunk = std::get_if<wire::SubmitChunk>(&message)) return on_submit_chunk(device, *chunk);
+  if (is_secure(message)) return on_secure_message(device, message);
   if (std::holds_alternative<wire::Progress>(message)) return;  // a sign of life; nothing depends on it yet
   send(device, unexpected("this message is not one a device sends in a round"));
 }
@@ -44,6 +51,8 @@ void RoundMachine::Impl::on_check_in(const DeviceId& device, const wire::CheckIn
   registry.seen(device, message.capabilities, now);
   if (registry.dirty()) commit_within(config.group_commit_ms);
   if (phase == Phase::finished) return check_back(device, wire::WaitReason::finished);
+  // It asks for work: whatever session it had is gone.
+  if (secure && phase != Phase::collecting && cohort.contains(device)) leave_secure(device, "has lost its session");
   if (phase != Phase::collecting) {
     return check_back(device, paused ? wire::WaitReason::paused : wire::WaitReason::no_round);
   }
@@ -54,7 +63,12 @@ void RoundMachine::Impl::on_check_in(const DeviceId& device, const wire::CheckIn
     return check_back(device, wire::WaitReason::not_selected);
   }
   if (paused) return check_back(device, wire::WaitReason::paused);
-  if (!invite(device)) return check_back(device, wire::WaitReason::not_selected);
+  if (!secure_round_ready()) return check_back(device, wire::WaitReason::no_round);
+  if (!may_be_invited(device) || !invite(device)) return check_back(device, wire::WaitReason::not_selected);
+}
+
+std::vector<DeviceId> RoundMachine::Impl::present_devices() const {
+  return registry.seen_since(now - kPresentMs - 2 * std::int64_t{config.check_back_ms});
 }
 
 std::uint32_t RoundMachine::Impl::places_taken() const {
@@ -68,8 +82,9 @@ bool RoundMachine::Impl::invite(const DeviceId& device) {
   if (registry.find(device)->capabilities.weakest_mode > plan.mode) {
     choice.reason = "its policy asks for a stronger privacy mode than this round's";
   } else {
-    std::vector<DeviceId> present = registry.seen_since(now - kPresentMs - 2 * std::int64_t{config.check_back_ms});
+    std::vector<DeviceId> present = present_devices();
     std::erase_if(present, [&](const DeviceId& other) {
+      if (!may_be_invited(other)) return true;
       const auto at = cohort.find(other);
       const bool out =
           at != cohort.end() && (at->second.state == CohortState::refused || at->second.state == CohortState::rejected);
@@ -125,6 +140,7 @@ void RoundMachine::Impl::on_answer(const DeviceId& device, const wire::TaskAnswe
   if (!message.accepted) {
     registry.refused(device, round.round);
     drop_assembly(device);
+    if (secure) secure->on_gone(device);
   }
   store_cohort(device);
   commit_within(config.group_commit_ms);
@@ -168,8 +184,12 @@ void RoundMachine::Impl::answer_late(const DeviceId& device, RoundId of, const w
 }
 
 void RoundMachine::Impl::on_submit_begin(const DeviceId& device, const wire::SubmitBegin& message) {
-  if (answer_known(device, message.round, message.content)) return;
-  if (phase != Phase::collecting || message.round != round.round) {
+  if (answer_known(device, message.round, message.content)) {
+    const bool said_again = secure && message.round == round.round && secure->phase() > SecAggPhase::mask;
+    if (said_again) say_due(device);
+    return;
+  }
+  if (phase != (secure ? Phase::secure_mask : Phase::collecting) || message.round != round.round) {
     return answer_late(device, message.round, message.content);
   }
   const auto at = cohort.find(device);
@@ -187,7 +207,9 @@ void RoundMachine::Impl::on_submit_begin(const DeviceId& device, const wire::Sub
     }
     drop_assembly(device);  // it trained again, e.g. after a crash: nothing of the first one was counted
   }
-  if (message.kind != wire::UpdateKind::clear) return reject(device, message.content, "not a clear update");
+  if (message.kind != (secure ? wire::UpdateKind::masked : wire::UpdateKind::clear)) {
+    return reject(device, message.content, std::string("not what mode ") + wire::to_string(plan.mode) + " sends");
+  }
   if (message.bytes == 0 || message.bytes > plan.update_bytes_max) {
     return reject(device, message.content,
                   "announces " + std::to_string(message.bytes) + " bytes; the plan allows " +
@@ -262,7 +284,7 @@ void RoundMachine::Impl::complete(const DeviceId& device, Assembly whole) {
   if (wire::content_hash(whole.received) != whole.content) {
     return reject(device, whole.content, "its bytes do not have the announced hash");
   }
-  const auto weight = add_update(device, whole.received);
+  const auto weight = secure ? add_masked(device, whole.received) : add_update(device, whole.received);
   if (!weight.ok()) return reject(device, whole.content, weight.error().message);
 
   CohortRow& row = cohort[device];
@@ -282,7 +304,11 @@ void RoundMachine::Impl::complete(const DeviceId& device, Assembly whole) {
       whole.report);
   store_receipt(device, {whole.content, wire::ReceiptStatus::accepted, *weight, whole.bytes, now, {}, whole.report});
   ++waiting_updates;
-  if (contributors.devices.size() >= plan.goal_count) {
+  if (secure && secure->all_in()) {
+    flush();
+    return advance_secure();
+  }
+  if (!secure && contributors.devices.size() >= plan.goal_count) {
     flush();
     return close_round(kGoalReached);
   }

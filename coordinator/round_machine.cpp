@@ -23,8 +23,6 @@ const char* to_string(Phase phase) {
       return "idle";
     case Phase::collecting:
       return "collecting";
-    case Phase::secure_advertise:
-      return "advertise";
     case Phase::secure_share:
       return "share";
     case Phase::secure_mask:
@@ -57,15 +55,20 @@ RoundMachine::RoundMachine(RoundMachine&&) noexcept = default;
 RoundMachine& RoundMachine::operator=(RoundMachine&&) noexcept = default;
 RoundMachine::~RoundMachine() = default;
 
-Result<RoundMachine> RoundMachine::create(TaskConfig config) {
+Result<RoundMachine> RoundMachine::create(TaskConfig config, RosterView roster) {
   COVEY_TRY(config.check());
+  if (config.privacy.mode == wire::PrivacyMode::secure && !roster) {
+    return Error{ErrorCode::invalid_argument, "task: secure aggregation needs the roster of devices"};
+  }
   COVEY_ASSIGN(auto layout, adapters::AdapterLayout::parse(config.adapter_layout));
   if (static_cast<std::uint64_t>(layout.size) != config.values()) {
     return Error{ErrorCode::invalid_argument, "task: the adapter layout has " + std::to_string(layout.size) +
                                                   " values, the initial adapter " + std::to_string(config.values())};
   }
   COVEY_ASSIGN(auto optimizer, aggregation::ServerOptimizer::create(config.server_optimizer, config.initial.size()));
-  return RoundMachine(std::make_unique<Impl>(std::move(config), std::move(layout), std::move(optimizer)));
+  auto impl = std::make_unique<Impl>(std::move(config), std::move(layout), std::move(optimizer));
+  impl->roster = std::move(roster);
+  return RoundMachine(std::move(impl));
 }
 
 Status RoundMachine::restore(store::Store& store) {
@@ -92,6 +95,9 @@ std::vector<Effect> RoundMachine::step(const Event& event, std::int64_t now_ms) 
 void RoundMachine::set_roster_epoch(std::uint64_t epoch) {
   impl_->roster_epoch = epoch;
 }
+void RoundMachine::set_pool(ThreadPool* pool) {
+  impl_->pool = pool;
+}
 Phase RoundMachine::phase() const {
   return impl_->phase;
 }
@@ -108,6 +114,7 @@ const RoundRow& RoundMachine::round_row() const {
   return impl_->round;
 }
 std::uint32_t RoundMachine::collected() const {
+  if (impl_->secure) return impl_->secure->counted();
   return static_cast<std::uint32_t>(impl_->contributors.devices.size());
 }
 const VersionRow& RoundMachine::version() const {
@@ -200,6 +207,11 @@ Status RoundMachine::Impl::restore_open_round(store::Store& store) {
   if (stored_sum) {
     COVEY_ASSIGN(sum, aggregation::RunningSum::restore(sum->spec(), *stored_sum));
   }
+  if (plan.mode == wire::PrivacyMode::secure && round.state == RoundState::open) {
+    COVEY_TRY(restore_secure(store));
+    phase = secure_phase();
+    return {};
+  }
   if (sum->contributors() != contributors.devices.size() || sum->weight() != contributors.weight) {
     return Error{ErrorCode::corrupt_data, "store: the sum of round " + std::to_string(round.round.value) +
                                               " does not belong to its contributors"};
@@ -247,10 +259,16 @@ void RoundMachine::Impl::on_started() {
       round.deadline_at_ms = std::min(round.deadline_at_ms, now + plan.deadline_ms);
       round.started_ms = std::min(round.started_ms, now);
       effects.emplace_back(SetTimer{TimerId::round_deadline, round.deadline_at_ms});
-      if (contributors.devices.size() >= plan.goal_count) close_round(kGoalReached);
+      if (!secure && contributors.devices.size() >= plan.goal_count) close_round(kGoalReached);
       break;
     case Phase::evaluating:
       evaluate_candidate();
+      break;
+    case Phase::secure_share:
+    case Phase::secure_mask:
+    case Phase::secure_agree:
+    case Phase::secure_unmask:
+      announce_secure();  // to nobody yet: devices that come back say their last message again
       break;
     default:
       after_round();
@@ -273,6 +291,9 @@ void RoundMachine::Impl::on_timer(TimerId timer) {
       if (phase == Phase::evaluating) {
         on_evaluated({version.evaluated ? ModelVersion{version.version.value + 1} : version.version, {}, {}, 0});
       }
+      break;
+    case TimerId::secure_phase:
+      on_secure_deadline();
       break;
     case TimerId::next_round:
       if (phase == Phase::idle && !paused) start_round();
@@ -307,7 +328,11 @@ void RoundMachine::Impl::commit_within(std::int64_t within_ms) {
 void RoundMachine::Impl::flush() {
   registry.flush(waiting_writes);
   if (waiting_updates > 0) {
-    if (!keeps_singles()) write("sums", store::key_of(round.round), sum->serialize());
+    if (secure) {
+      write_secure_rows(true);
+    } else if (!keeps_singles()) {
+      write("sums", store::key_of(round.round), sum->serialize());
+    }
     write("contributors", store::key_of(round.round), wire::encode(contributors));
   }
   if (!waiting_writes.empty()) effects.emplace_back(Persist{std::exchange(waiting_writes, {})});

@@ -1,9 +1,11 @@
 /// The life of a task on the coordinator, as a pure state machine: step(event, now) -> effects. It touches no socket,
 /// file, clock, thread or entropy, so the daemon, the simulator and the fault tests run the same code.
 ///
-///   idle -> collecting -> [secure: advertise -> share -> mask -> agree -> unmask] -> evaluating -> published -> idle
+///   idle -> collecting -> [secure: share -> mask -> agree -> unmask] -> evaluating -> published -> idle
 ///             |  fewer than min_count at the deadline                                                 (next round)
 ///             +-> aborted -> idle
+///
+/// In `secure` mode devices advertise keys while the round collects, as each ends its training.
 ///
 /// Effects are executed in order. A Persist is durable before any Send behind it leaves (persist before send).
 /// Updates are added to the running sum as they come; {running sum, contributors} is committed every
@@ -11,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -24,6 +27,7 @@
 #include "coordinator/task.h"
 #include "core/base/ids.h"
 #include "core/base/result.h"
+#include "core/base/thread_pool.h"
 #include "core/store/store.h"
 #include "core/wire/messages.h"
 
@@ -32,7 +36,7 @@ namespace covey::coordinator {
 enum class Phase : std::uint8_t {
   idle = 0,
   collecting = 1,
-  secure_advertise = 2,  // 2 to 6: secure aggregation, security.md section 4
+  // 2 to 6: secure aggregation, security.md section 4; its advertise phase is `collecting`
   secure_share = 3,
   secure_mask = 4,
   secure_agree = 5,
@@ -41,8 +45,12 @@ enum class Phase : std::uint8_t {
   finished = 8,  ///< all rounds of the task are done
 };
 const char* to_string(Phase phase);
+/// Devices are at work for a round, or ending it together.
+constexpr bool in_round(Phase phase) {
+  return phase >= Phase::collecting && phase <= Phase::secure_unmask;
+}
 
-enum class TimerId : std::uint8_t { round_deadline, group_commit, evaluation, next_round };
+enum class TimerId : std::uint8_t { round_deadline, group_commit, evaluation, next_round, secure_phase };
 
 // ---- events --------------------------------------------------------------------------------------------------------
 struct Started {};  ///< first event after construction or restore
@@ -109,13 +117,17 @@ struct Incident {
 };  ///< something a correct device does not do; for the log
 using Effect = std::variant<Persist, Send, SetTimer, CancelTimer, Evaluate, DrawNoise, Serve, RoundEnded, Incident>;
 
+/// Whether the roster lists a device as active, as of an epoch.
+using RosterView = std::function<bool(const DeviceId& device, std::uint64_t epoch)>;
+
 /// Not thread-safe. After kill -9 in any phase: construct, restore(), Started; the phase goes on from what was
 /// committed, and devices without an acknowledgement send again. `now_ms` never goes back within one process; a scale
 /// that moved between two processes only shortens or stretches the deadline of the round in progress.
 class RoundMachine {
  public:
-  /// @errors what TaskConfig::check() reports.
-  static Result<RoundMachine> create(TaskConfig config);
+  /// @param roster  asked in `secure` mode only.
+  /// @errors what TaskConfig::check() reports; invalid_argument: `secure` mode without a roster.
+  static Result<RoundMachine> create(TaskConfig config, RosterView roster = {});
   RoundMachine(RoundMachine&&) noexcept;
   RoundMachine& operator=(RoundMachine&&) noexcept;
   ~RoundMachine();
@@ -128,6 +140,8 @@ class RoundMachine {
 
   /// Stated in the plans of rounds that start from now on.
   void set_roster_epoch(std::uint64_t epoch);
+  /// Borrowed; expands masks in parallel. Without it they are expanded on the caller's thread.
+  void set_pool(ThreadPool* pool);
 
   // What status pages, commands and tests look at; borrowed until the next step().
   [[nodiscard]] Phase phase() const;
@@ -135,7 +149,8 @@ class RoundMachine {
   [[nodiscard]] RoundId round() const;            ///< newest round started; 0 = none yet
   [[nodiscard]] std::uint64_t published() const;  ///< rounds published
   [[nodiscard]] const RoundRow& round_row() const;
-  [[nodiscard]] std::uint32_t collected() const;  ///< updates in the running sum, committed or not
+  /// Updates in the running sum, committed or not; in secure mode the devices counted in the present phase.
+  [[nodiscard]] std::uint32_t collected() const;
   [[nodiscard]] const VersionRow& version() const;
   [[nodiscard]] std::span<const float> values() const;  ///< (P) of version()
   [[nodiscard]] const Registry& registry() const;

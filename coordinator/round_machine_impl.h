@@ -1,6 +1,7 @@
 /// Internal to the round machine: its state, shared by the files that hold its transitions.
 ///   round_machine.cpp   events, timers, commits, restart        round_collect.cpp   check-ins and uploads
 ///   round_close.cpp     start, close, publish, abort        round_privacy.cpp   noise, ledger, adaptive clipping
+///                                                             round_secure.cpp    phases of secure aggregation
 #pragma once
 
 #include <set>
@@ -8,6 +9,7 @@
 #include "adapters/layout.h"
 #include "aggregation/robust_set.h"
 #include "aggregation/running_sum.h"
+#include "aggregation/secagg_server.h"
 #include "aggregation/server_optimizer.h"
 #include "coordinator/round_machine.h"
 
@@ -56,6 +58,8 @@ struct RoundMachine::Impl {
   void offer(const DeviceId& device);
   bool invite(const DeviceId& device);
   [[nodiscard]] std::uint32_t places_taken() const;
+  /// Seen lately, and so likely to come again.
+  [[nodiscard]] std::vector<DeviceId> present_devices() const;
   [[nodiscard]] bool make_room(std::uint64_t bytes);
   /// True where the submit was answered from what is known of (round, device): nothing is left to do.
   bool answer_known(const DeviceId& device, RoundId round, const wire::Hash& content);
@@ -68,9 +72,33 @@ struct RoundMachine::Impl {
   void reject(const DeviceId& device, const wire::Hash& content, const std::string& why);
   void store_receipt(const DeviceId& device, const ReceiptRow& receipt);
 
+  // -- round_secure.cpp
+  Status open_secure(std::span<const aggregation::SecAggRow> rows);
+  Status restore_secure(store::Store& store);
+  void write_secure_rows(bool with_sum);
+  void erase_secure_rows();
+  [[nodiscard]] bool may_be_invited(const DeviceId& device) const;
+  [[nodiscard]] bool secure_round_ready();
+  void on_secure_message(const DeviceId& device, const wire::Message& message);
+  template <typename M>
+  void on_secure(const DeviceId& device, const M& message, aggregation::SecAggServer::Phase belongs);
+  void tell_secure_end(const DeviceId& device, RoundId of, wire::SecureReason reason);
+  void refuse_secure(const DeviceId& device, const std::string& why);
+  void leave_secure(const DeviceId& device, const std::string& why);
+  void say_due(const DeviceId& device);
+  Result<std::uint32_t> add_masked(const DeviceId& device, ByteSpan content);
+  [[nodiscard]] Phase secure_phase() const;
+  void advance_secure();
+  void on_secure_deadline();
+  void close_secure_phase();
+  void announce_secure();
+  void finish_secure();
+  void abort_secure(const std::string& reason);
+
   // -- round_close.cpp
   Status open_plan(wire::RoundPlan decoded);
   void start_round();
+  void open_round(RoundId id);
   void on_deadline();
   void finish_cohort();
   void count_cohort();
@@ -99,6 +127,8 @@ struct RoundMachine::Impl {
   TaskConfig config;
   adapters::AdapterLayout layout;
   std::uint64_t roster_epoch = 0;
+  RosterView roster;
+  ThreadPool* pool = nullptr;
 
   // what step() is doing now
   std::int64_t now = 0;
@@ -117,8 +147,9 @@ struct RoundMachine::Impl {
   wire::RoundPlan plan;  ///< of `round`
   wire::Hash plan_hash{};
   std::map<DeviceId, CohortRow> cohort;
-  std::optional<aggregation::RunningSum> sum;     ///< of the open round, where the rule needs no more
-  std::optional<aggregation::RobustSet> singles;  ///< of the open round, where the rule looks at single updates
+  std::optional<aggregation::RunningSum> sum;       ///< of the open round, where the rule needs no more
+  std::optional<aggregation::RobustSet> singles;    ///< of the open round, where the rule looks at single updates
+  std::optional<aggregation::SecAggServer> secure;  ///< of the open round, until its sum is unmasked
   ContributorsRow contributors;
   std::set<DeviceId> contributed;                              ///< the same devices, for look-up
   std::map<RoundId, std::map<DeviceId, ReceiptRow>> receipts;  ///< of the newest kReceiptRounds rounds
@@ -141,6 +172,7 @@ struct RoundMachine::Impl {
 };
 
 inline constexpr std::size_t kReceiptRounds = 8;
+inline constexpr std::size_t kReasonMax = 200;  ///< bytes of a reason that a row keeps
 inline constexpr const char* kGoalReached = "goal reached";
 
 }  // namespace covey::coordinator

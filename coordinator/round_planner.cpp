@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "aggregation/robust_set.h"
+#include "aggregation/secagg_session.h"
 #include "aggregation/strategy.h"
 #include "aggregation/update.h"
 #include "core/base/rng.h"
@@ -29,15 +30,13 @@ std::uint32_t TaskConfig::invited_max() const {
 }
 
 std::uint64_t TaskConfig::update_bytes_max() const {
-  return (values() * privacy.value_bits + 7) / 8 + kUpdateOverheadBytes;
+  // A masked word is as wide as the sum of all; 32 bits are the most it can be.
+  const std::uint64_t bits = privacy.mode == wire::PrivacyMode::secure ? 32 : privacy.value_bits;
+  return ((values() + 1) * bits + 7) / 8 + kUpdateOverheadBytes;
 }
 
 Status TaskConfig::check() const {
-  if (privacy.mode != wire::PrivacyMode::robust) {
-    return Error{ErrorCode::unsupported, std::string("privacy.mode: ") + wire::to_string(privacy.mode) +
-                                             ": not in this version; write `robust` (the coordinator is trusted and "
-                                             "sees each update)"};
-  }
+  const bool secure = privacy.mode == wire::PrivacyMode::secure;
   if (task.empty() || task.size() > wire::kNameBytesMax) return bad("name: needs 1 to 128 bytes");
   if (adapter_layout.empty() || adapter_layout.size() > wire::kLayoutBytesMax) {
     return bad("adapter: its layout has " + std::to_string(adapter_layout.size()) + " bytes; 1 to 131072 can be sent");
@@ -83,6 +82,15 @@ Status TaskConfig::check() const {
                std::to_string(aggregation::RobustSet::memory_bytes(spec) >> 20) +
                " MiB; raise aggregation.memory_mib_max (" + std::to_string(rule_memory_bytes_max >> 20) +
                ") or lower the cohort");
+  }
+  if (secure) {
+    if (goal_count < privacy.survivors_min) {
+      return bad("goal: " + std::to_string(goal_count) + " devices are fewer than privacy.survivors_min (" +
+                 std::to_string(privacy.survivors_min) +
+                 "); raise goal, or lower survivors_min and say so to the devices");
+    }
+    if (privacy.phase_ms < 100 || privacy.phase_ms > 86'400'000) return bad("privacy.phase: write 0.1 s to 24 h");
+    COVEY_TRY(aggregation::SecAggSetup::of(plan, {}, initial.size()));
   }
   if (plan.update_bytes_max > assembly_bytes_max) {
     return bad("one update has " + std::to_string(plan.update_bytes_max) + " bytes, more than all uploads may hold (" +
@@ -137,6 +145,10 @@ wire::RoundPlan plan_round(const TaskConfig& config, const VersionRow& base, Rou
   plan.update_bytes_max = config.update_bytes_max();
   plan.deadline_ms = config.deadline_ms;
   plan.roster_epoch = roster_epoch;
+  if (plan.mode == wire::PrivacyMode::secure) {
+    plan.secure = {config.privacy.corrupt_fraction, config.privacy.dropout_fraction, config.privacy.survivors_min,
+                   config.privacy.phase_ms};
+  }
   return plan;
 }
 

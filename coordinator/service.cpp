@@ -53,7 +53,10 @@ Service::~Service() {
 }
 
 Result<std::unique_ptr<Service>> Service::create(TaskConfig config, crypto::IdentityKey identity, ServiceSeams seams) {
-  COVEY_ASSIGN(auto machine, RoundMachine::create(std::move(config)));
+  COVEY_ASSIGN(auto machine, RoundMachine::create(std::move(config), [&registration = seams.registration](
+                                                                         const DeviceId& device, std::uint64_t epoch) {
+                 return registration.listed(device, epoch);
+               }));
   COVEY_TRY(machine.restore(seams.store));
   return std::unique_ptr<Service>(new Service(std::move(machine), std::move(identity), seams));
 }

@@ -58,12 +58,17 @@ void read_dp(config::Section section, aggregation::dp::CentralConfig& out) {
 }
 
 void read_privacy(config::Section section, Privacy& out) {
-  const std::string mode = section.choice("mode", {"robust", "grouped", "secure"}, "robust");
-  if (mode != "robust") {
-    section.problem(
-        "mode",
-        "`" + mode + "` is not in this version; write robust (the coordinator is trusted and sees " + "each update)");
+  const std::string mode = section.choice("mode", {"robust", "grouped", "secure"}, "secure");
+  if (mode == "grouped") {
+    section.problem("mode",
+                    "`grouped` is not in this version; write secure (sums only) or robust (the coordinator is "
+                    "trusted and sees each update)");
   }
+  out.mode = mode == "robust" ? wire::PrivacyMode::robust : wire::PrivacyMode::secure;
+  out.corrupt_fraction = section.real("corrupt_fraction", out.corrupt_fraction, 0, 0.9);
+  out.dropout_fraction = section.real("dropout_fraction", out.dropout_fraction, 0, 0.9);
+  out.survivors_min = count(section, "survivors_min", out.survivors_min, 2, 1'280);
+  out.phase_ms = section.duration_ms("phase", out.phase_ms, 100, kDayMs);
   out.clip_norm = section.real("clip_norm", out.clip_norm, 1e-9, 1e9);
   out.value_bits = count(section, "value_bits", out.value_bits, 4, 24);
   out.weight_max = count(section, "weight_max", out.weight_max, 1, 1'000'000);
@@ -239,8 +244,8 @@ held_out:
   threads: 1
 
 rounds: 20                 # published rounds that end the task
-goal: 8                    # updates that end a round
-min: 4                     # fewer at the deadline: the round is aborted
+goal: 40                   # updates that end a round
+min: 32                    # fewer at the deadline: the round is aborted
 over_selection: 1.0        # devices invited / goal
 deadline_s: 600
 round_pause_s: 0
@@ -265,9 +270,21 @@ local:
 # fedavg, fedavgm, fedadagrad, fedadam, fedyogi
 server_optimizer: {name: fedavg, lr: 1.0}
 
-# robust: the coordinator is trusted and sees each update. Deltas are clipped to clip_norm (L2) and rounded to
-# value_bits; a device counts for up to weight_max examples (1: all devices count the same).
-privacy: {mode: robust, clip_norm: 10, value_bits: 16, weight_max: 1}
+# secure: this coordinator learns sums over at least survivors_min devices, and nothing of a single one, while fewer
+# than corrupt_fraction of a round's devices work together with it; up to dropout_fraction may vanish on the way. Each
+# phase of a round's end takes at most phase. Devices refuse a survivors_min below their own policy's (32).
+# robust: the coordinator is trusted and sees each update.
+# In both, deltas are clipped to clip_norm (L2) and rounded to value_bits; a device counts for up to weight_max examples
+# (1: all devices count the same).
+privacy:
+  mode: secure
+  survivors_min: 32
+  corrupt_fraction: 0.1
+  dropout_fraction: 0.2
+  phase_s: 60
+  clip_norm: 10
+  value_bits: 16
+  weight_max: 1
 
 # privacy.dp adds noise to each round's sum, so that the published adapters tell little of any one device; the
 # coordinator still sees updates. noise_multiplier = deviation / clip_norm; the task ends before epsilon passes

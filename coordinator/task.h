@@ -30,11 +30,16 @@ struct LocalTraining {
 };
 
 struct Privacy {
-  wire::PrivacyMode mode = wire::PrivacyMode::robust;
+  wire::PrivacyMode mode = wire::PrivacyMode::secure;
   double clip_norm = 10;          ///< L2 bound of a delta
   std::uint32_t value_bits = 16;  ///< of one quantized value
   std::uint32_t weight_max = 1;   ///< 1 = every device counts the same
   aggregation::dp::CentralConfig dp;
+  // secure aggregation (security.md section 4)
+  double corrupt_fraction = 0.1;     ///< gamma
+  double dropout_fraction = 0.2;     ///< delta
+  std::uint32_t survivors_min = 32;  ///< n_min: fewer are never summed
+  std::int64_t phase_ms = 60'000;    ///< of each phase after the advertised keys
 };
 
 struct TaskConfig {

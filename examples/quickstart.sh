@@ -110,6 +110,7 @@ step "one coordinator, $devices devices, $rounds rounds"
 free_port() {
   comm -23 <(seq 20000 29999) <(ss -Htan 2>/dev/null | awk '{sub(/.*:/, "", $4); print $4}' | sort -u) | shuf -n 1
 }
+least=$((devices > 3 ? devices * 5 / 8 : 2))
 port=$(free_port)
 dashboard=$(free_port)
 covey-coordinator init "$run/coordinator" --task household >/dev/null
@@ -121,14 +122,14 @@ adapter: {rank: 8, alpha: 16, targets: [all-linear]}
 held_out: {file: $corpus/held_out.$extension, examples_max: 200, seq: 96}
 rounds: $rounds
 goal: $devices
-min: $((devices / 2 > 0 ? devices / 2 : 1))
+min: $least
 deadline_s: 120
 check_back_ms: 300
 seed: $seed
 local: {epochs: 1, steps_max: 200, batch: 16, seq: 96, optimizer: adamw, learning_rate: $rate, final_factor: 0.1, clip: 1}
 server_optimizer: {name: fedavgm, lr: 1.0, momentum: 0.4}
 # weight_max 1: every household counts the same, as it does in the held-out lines.
-privacy: {mode: robust, clip_norm: 30, value_bits: 20, weight_max: 1}
+privacy: {mode: secure, survivors_min: $least, phase_s: 30, clip_norm: 30, value_bits: 20, weight_max: 1}
 roster_key: roster.key
 data_dir: .
 dashboard: {port: $dashboard}
@@ -147,8 +148,7 @@ done
 (umask 077 && covey-coordinator invite --config "$run/coordinator/coordinator.yaml" --uses "$devices" >"$run/invite")
 federated_from=$SECONDS
 for i in $(seq -f %02g 1 "$devices"); do
-  # weakest-mode: this version has no secure aggregation, so a device must say that it trusts the coordinator.
-  covey-device enroll "@$run/invite" --dir "$run/device-$i" --name "device-$i" --weakest-mode robust >/dev/null
+  covey-device enroll "@$run/invite" --dir "$run/device-$i" --name "device-$i" --survivors-min "$least" >/dev/null
   file=$run/device-$i.$extension
   [ -e "$file" ] || file=$corpus/device-$i.$extension
   covey-device import "$file" --dir "$run/device-$i" >/dev/null
@@ -158,7 +158,9 @@ for i in $(seq -f %02g 1 "$devices"); do
   pids+=($!)
 done
 echo "dashboard while it runs: http://127.0.0.1:$dashboard/"
-echo "privacy mode robust: connections are encrypted; the coordinator is trusted and sees each device's update"
+echo "privacy mode secure: updates are encrypted so that the coordinator learns only sums of at least $least devices;"
+echo "  the claim is that of a curious coordinator (it follows the protocol; it holds the roster key here)."
+echo "  $least is a demonstration's number: a deployment sums over 32 devices or more (survivors_min)."
 tail -f --pid="$coordinator" "$run/coordinator.log" 2>/dev/null | sed -un 's/.*coordinator: \(round .*\)/\1/p' &
 if ! wait "$coordinator"; then
   tail -3 "$run/coordinator.log" >&2

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "adapters/adapter.h"
+#include "aggregation/strategy.h"
 #include "client/agent.h"
 #include "coordinator/privacy_report.h"
 #include "coordinator/registration.h"
@@ -206,6 +207,8 @@ void World::start_life(Device& device) {
   session.coordinator = identity_from(task_.seed, 0).public_key().bytes;
   session.roster = identity_from(task_.seed, 1).public_key().bytes;
   session.policy.weakest_mode = task_.privacy.mode;
+  session.policy.survivors_min = task_.privacy.survivors_min;
+  session.policy.corrupt_fraction_min = task_.privacy.corrupt_fraction;
   session.jitter_seed = derive_seed(derive_seed(task_.seed, kJitter), device.index);
   device.agent = std::make_unique<client::Agent>(
       client::AgentConfig{session, identity_from(task_.seed, 2 + device.index), device.curve},
@@ -366,8 +369,12 @@ void World::round_ended(const coordinator::RoundEnded& ended) {
   for (const auto* key : {"loss", "perplexity", "accuracy"}) line.set(key, *metrics.find(key));
   line.set("invited", row.invited).set("refused", row.refused).set("contributed", row.contributors);
   line.set("late", row.late).set("dropped", crashes_ - crashes_before_round_);
-  line.set("train_loss_first", row.train_loss_first).set("train_loss_last", row.train_loss_last);
-  line.set("delta_norm", row.delta_norm).set("tokens", row.tokens).set("update_bytes", row.update_bytes);
+  // In secure mode devices report nothing of their own: the coordinator has no such figures.
+  const auto reported = [&](auto figure) {
+    return task_.privacy.mode == wire::PrivacyMode::robust ? Json(figure) : Json();
+  };
+  line.set("train_loss_first", reported(row.train_loss_first)).set("train_loss_last", reported(row.train_loss_last));
+  line.set("delta_norm", row.delta_norm).set("tokens", reported(row.tokens)).set("update_bytes", row.update_bytes);
   const Json sums = totals();
   for (const auto* key : {"bytes_up", "bytes_down", "bytes_total", "joules_total"}) line.set(key, *sums.find(key));
   crashes_before_round_ = crashes_;
@@ -444,7 +451,7 @@ Result<WorldResult> World::result() {
                               {"adapter_values", task_.values()},
                               {"model_parameters", bench_.model->parameter_count()},
                               {"privacy_mode", wire::to_string(task_.privacy.mode)},
-                              {"privacy_claim", "the coordinator is trusted and sees each device's update"},
+                              {"privacy_claim", aggregation::threat_model(task_.privacy.mode, false)},
                               {"classes", class_table()}});
   out.summary.set("measured", Json::object({{"training_busy_s", training_.busy_seconds()},
                                             {"threads", experiment_.threads},

@@ -86,7 +86,7 @@ void serialize(A& a, FileBlob& m) {
 
 template <class A>
 void serialize(A& a, SecurePlan& m) {
-  a(m.corrupt_fraction, m.dropout_fraction, m.survivors_min);
+  a(m.corrupt_fraction, m.dropout_fraction, m.survivors_min, m.phase_ms);
 }
 
 template <class A>

@@ -136,6 +136,7 @@ struct SecurePlan {
   double corrupt_fraction = 0;      ///< gamma; [0, 1)
   double dropout_fraction = 0;      ///< delta; [0, 1)
   std::uint32_t survivors_min = 0;  ///< n_min: fewer are never summed
+  std::int64_t phase_ms = 0;        ///< how long each phase after the advertised keys may take
 };
 
 /// Everything a device must know to take part in one round. Stored before it is sent, signed by the coordinator.
@@ -386,7 +387,7 @@ struct SecureShares {
   std::vector<ShareOf> shares;  ///< indices ascending
 };
 
-/// Why one side goes no further in a session.
+/// Why one side goes no further in a session. `none`: the coordinator has the sum, all is done.
 enum class SecureReason : std::uint8_t {
   none = 0,
   ended = 1,        ///< deadline, shutdown, a dropout: nobody's fault

@@ -83,7 +83,7 @@ TEST_CASE("a coordinator's directory is not made over another one, nor below a f
 
 TEST_CASE("a coordinator's configuration that cannot be served") {
   write(fixture().file("blank.txt"), "\n \n");
-  refuse_settings("misspelt key", "goal: 8", "gaol: 8", {"coordinator.yaml:", "gaol", "did you mean `goal`?"});
+  refuse_settings("misspelt key", "goal: 40", "gaol: 40", {"coordinator.yaml:", "gaol", "did you mean `goal`?"});
   refuse_settings("no task", "task: lamps\n", "", {"`task`", "missing"});
   refuse_settings("not an endpoint", "tcp://127.0.0.1:1", "127.0.0.1", {"listen", "tcp://ADDRESS:PORT"});
   refuse_settings("a port that is no number", "tcp://127.0.0.1:1", "tcp://127.0.0.1:http", {"tcp://127.0.0.1:http"});
@@ -93,10 +93,15 @@ TEST_CASE("a coordinator's configuration that cannot be served") {
   refuse_settings("no such held-out file", "# file: held_out.jsonl", "file: elsewhere.jsonl", {"elsewhere.jsonl"});
   refuse_settings("held-out file without examples", "# file: held_out.jsonl", "file: ../blank.txt",
                   {"blank.txt", "no example"});
-  refuse_settings("a mode of another version", "mode: robust", "mode: secure", {"mode", "secure", "robust"});
-  refuse_settings("unknown mode", "mode: robust", "mode: open", {"mode", "open", "robust"});
+  refuse_settings("a mode of another version", "mode: secure", "mode: grouped", {"mode", "grouped", "robust"});
+  refuse_settings("unknown mode", "mode: secure", "mode: open", {"mode", "open", "robust"});
+  refuse_settings("sums over one device", "survivors_min: 32", "survivors_min: 1", {"survivors_min", "1"});
+  refuse_settings("a goal that no sum may have", "survivors_min: 32", "survivors_min: 41",
+                  {"goal", "40", "survivors_min"});
+  refuse_settings("more corrupt devices than any threshold bears", "corrupt_fraction: 0.1", "corrupt_fraction: 0.8",
+                  {"corrupt"});
   refuse_settings("a layer that the model lacks", "[q_proj, v_proj]", "[q_projection]", {"q_projection"});
-  refuse_settings("more wanted than asked for", "min: 4 ", "min: 9 ", {"`min`", "goal"});
+  refuse_settings("more wanted than asked for", "min: 32", "min: 41", {"`min`", "goal"});
   refuse_settings("rounds below 1", "rounds: 20 ", "rounds: 0 ", {"`rounds`", "0"});
   const std::string rotate = "exit_when_finished: false\nrotate: {listen: 'tcp://127.0.0.1:2', ";
   refuse_settings("a rotation without a key", "exit_when_finished: false", rotate + "overlap_h: 1}",

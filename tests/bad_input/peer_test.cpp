@@ -112,7 +112,7 @@ TEST_CASE("a coordinator answers bad frames with what is wrong, stays up, and en
       {"version 2", patched(*hello, 4, {2, 0}), Complaint::unknown_version, "version 2"},
       {"version 65535", patched(*hello, 4, {0xff, 0xff}), Complaint::unknown_version, "spoken: 1"},
       {"unknown type", patched(*hello, 6, {0x99, 0x99}), Complaint::malformed, "type 39321"},
-      {"type of a phase that is not spoken yet", patched(*hello, 6, {64, 0}), Complaint::malformed, "type 64"},
+      {"type of a phase that is not spoken", patched(*hello, 6, {95, 0}), Complaint::malformed, "type 95"},
       {"unknown flags", patched(*hello, 8, {1, 0, 0, 0}), Complaint::malformed, "flags"},
       {"another protocol", patched(*hello, 0, {'H', 'T', 'T', 'P'}), Complaint::malformed, "CVEY"},
       {"a few bytes", Bytes{1, 2, 3}, Complaint::malformed, "3 bytes"},

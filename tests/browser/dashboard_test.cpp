@@ -44,7 +44,7 @@ TEST_CASE("the dashboard shows the task, its threat model and empty tables, and 
     const auto page = test::open_page(coordinator.url("/"), width, 1200);
     CHECK_MESSAGE(page.console.empty(), page.console);
     CHECK(page.dom.find("Covey: front-rooms") != std::string::npos);
-    CHECK(page.dom.find("Privacy mode robust") != std::string::npos);
+    CHECK(page.dom.find("Privacy mode secure (curious coordinator)") != std::string::npos);
     CHECK(page.dom.find("rounds published") != std::string::npos);
     CHECK(page.dom.find("None has enrolled") != std::string::npos);
     const std::string shown = test::between(page.dom, "<main>", "</main>");  // without the scripts

@@ -34,8 +34,12 @@ struct TaskOptions {
   std::string held_out = {};   ///< file; empty: the households' held-out lines
   int seq = 32;
   bool roster_key_apart = false;  ///< the coordinator cannot sign its roster by itself
-  std::string more = {};          ///< further lines of coordinator.yaml
-  std::string local_more = {};    ///< further keys of `local`: ", prox_mu: 1"
+  std::string mode = "secure";
+  int phase_ms = 5'000;            ///< of secure aggregation
+  std::string privacy_more = {};   ///< further keys of `privacy`
+  int masked_per_version_max = 1;  ///< of the devices' policy
+  std::string more = {};           ///< further lines of coordinator.yaml
+  std::string local_more = {};     ///< further keys of `local`: ", prox_mu: 1"
 };
 
 /// What the household corpus and the base model are made from once per process; empty strings on failure (REQUIREd).
@@ -93,6 +97,7 @@ class Deployment {
   /// Lines "round N accepted: ... update sent" of a device's journal, by round.
   std::map<std::int64_t, int> receipts(int device);
   /// Rounds published as asked for, `verify` clean, contributors of each round = receipts in the journals, each once.
+  /// In secure mode a device that was killed before it heard of its receipt never asks again: contributors may be more.
   void check_ledger();
   /// All logs' ends, for the message of a failed check.
   std::string diary();

@@ -1,3 +1,4 @@
+#include <cmath>
 #include "client/session.h"
 
 #include "session_world.h"
@@ -5,6 +6,7 @@
 using namespace covey;
 using namespace covey::client;
 using covey::test::sample_plan;
+using covey::test::secure_plan;
 using covey::test::SessionWorld;
 
 TEST_CASE("a device takes part in three rounds and gets three receipts") {
@@ -47,15 +49,85 @@ TEST_CASE("a default policy refuses a robust plan because of its mode") {
   CHECK(world.session->phase() == SessionPhase::resting);
 }
 
-TEST_CASE("a secure plan is refused while secure aggregation is not spoken, and no clear update leaves") {
-  for (const auto mode : {wire::PrivacyMode::secure, wire::PrivacyMode::grouped}) {
+TEST_CASE("a secure plan ends training with advertised keys, and no clear update leaves") {
+  SessionWorld world;
+  world.plans = {secure_plan(1)};
+  world.boot();
+  CHECK(world.training_runs == 1);
+  CHECK(world.count<wire::SecureAdvertise>() == 1);
+  CHECK(world.count<wire::SubmitBegin>() == 0);
+  CHECK(world.session->phase() == SessionPhase::secure_advertise);
+
+  SUBCASE("a lost link: the same keys again") {
+    world.give(ConnectionLost{});
+    world.fire_next();
+    REQUIRE(world.count<wire::SecureAdvertise>() == 2);
+    std::vector<Bytes> said;
+    for (const auto& message : world.sent) {
+      if (const auto* keys = std::get_if<wire::SecureAdvertise>(&message)) said.push_back(wire::encode(*keys));
+    }
+    CHECK(said[0] == said[1]);
+  }
+  SUBCASE("a restart: the session is gone, the round is not entered again, nothing more is said of it") {
+    world.boot();
+    world.run();
+    CHECK(world.count<wire::SecureAdvertise>() == 1);
+    CHECK(world.count<wire::TaskAnswer>() == 1);
+    CHECK(world.session->phase() == SessionPhase::resting);
+  }
+  SUBCASE("a list that breaks the protocol: the reason, and nothing else") {
+    world.give(MessageReceived{wire::SecureList{.round = RoundId{1}, .plan = test::hash_of(9)}});
+    REQUIRE(world.count<wire::SecureAbort>() == 1);
+    CHECK(std::get<wire::SecureAbort>(world.sent.back()).reason == wire::SecureReason::plan_differs);
+    CHECK(world.count<wire::SecureBoxes>() == 0);
+    world.run();
+    CHECK(world.session->phase() == SessionPhase::resting);
+  }
+  SUBCASE("no answer for as long as all phases may take: the round is dropped") {
+    world.run();
+    CHECK(world.session->phase() == SessionPhase::resting);
+    CHECK(world.count<wire::SubmitBegin>() == 0);
+  }
+}
+
+TEST_CASE("secure plans that promise less than the device's policy asks are refused because of their mode") {
+  using Change = void (*)(wire::RoundPlan&);
+  const std::vector<Change> weaker = {
+      [](wire::RoundPlan& p) { p.mode = wire::PrivacyMode::grouped; },
+      [](wire::RoundPlan& p) { p.secure.survivors_min = 2; },
+      [](wire::RoundPlan& p) { p.secure.corrupt_fraction = 0.01; },
+  };
+  for (std::size_t i = 0; i < weaker.size(); ++i) {
+    CAPTURE(i);
     SessionWorld world;
-    world.plans = {sample_plan(1)};
-    world.plans[0].mode = mode;
+    world.plans = {secure_plan(1)};
+    weaker[i](world.plans[0]);
     world.boot();
     world.run();
     CHECK(world.last_refusal() == wire::RefusalReason::mode);
-    CHECK(world.count<wire::SubmitBegin>() == 0);
+    CHECK(world.training_runs == 0);
+    CHECK(world.count<wire::SecureAdvertise>() == 0);
+  }
+}
+
+TEST_CASE("secure plans that cannot be are refused as bad") {
+  using Change = void (*)(wire::RoundPlan&);
+  const std::vector<Change> bad = {
+      [](wire::RoundPlan& p) { p.secure.survivors_min = 5; },  // above the cohort
+      [](wire::RoundPlan& p) { p.secure.corrupt_fraction = std::nan(""); },
+      [](wire::RoundPlan& p) { p.secure.corrupt_fraction = 1; },
+      [](wire::RoundPlan& p) { p.secure.phase_ms = 0; },
+      [](wire::RoundPlan& p) { p.value_bits = 24, p.weight_max = 1'000'000; },  // no 32-bit word holds the sum
+  };
+  for (std::size_t i = 0; i < bad.size(); ++i) {
+    CAPTURE(i);
+    SessionWorld world;
+    world.plans = {secure_plan(1)};
+    bad[i](world.plans[0]);
+    world.boot();
+    world.run();
+    CHECK(world.last_refusal() == wire::RefusalReason::bad_plan);
+    CHECK(world.training_runs == 0);
   }
 }
 

@@ -57,13 +57,24 @@ inline wire::RoundPlan sample_plan(std::uint64_t round = 1, int width = 8) {
   return plan;
 }
 
+/// The same in secure mode: sums over at least 3 of 4 devices.
+inline wire::RoundPlan secure_plan(std::uint64_t round = 1) {
+  auto plan = sample_plan(round);
+  plan.mode = wire::PrivacyMode::secure;
+  plan.secure = {.corrupt_fraction = 0.1, .dropout_fraction = 0.2, .survivors_min = 3, .phase_ms = 10'000};
+  return plan;
+}
+
 inline client::SessionConfig session_config() {
   client::SessionConfig config;
   config.task = "assistant";
   config.coordinator = key_of_seed(7).public_key().bytes;
   config.roster = key_of_seed(9).public_key().bytes;
   config.identity = key_of_seed(1).public_key().bytes;
+  static const crypto::IdentityKey identity = key_of_seed(1);
+  config.identity_key = &identity;
   config.policy.weakest_mode = wire::PrivacyMode::robust;
+  config.policy.survivors_min = 3;
   config.jitter_seed = 5;
   return config;
 }
@@ -192,6 +203,7 @@ struct SessionWorld {
     done.outcome.weight = 10;
     done.outcome.report.steps = 4;
     done.seed.fill(static_cast<std::uint8_t>(training_runs + 1));
+    done.session_seed.fill(static_cast<std::uint8_t>(training_runs + 101));
     return done;
   }
 

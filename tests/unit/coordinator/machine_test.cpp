@@ -369,12 +369,17 @@ TEST_CASE("a paused task finishes its round, starts no other, and goes on when r
   CHECK(world.machine().phase() == Phase::collecting);
 }
 
-TEST_CASE("a privacy mode of a later version is refused in one line") {
+TEST_CASE("a privacy mode of a later version, and secure mode without a roster, are refused in one line") {
   auto config = small_task();
-  config.privacy.mode = wire::PrivacyMode::secure;
+  config.privacy.mode = wire::PrivacyMode::grouped;
   const auto machine = RoundMachine::create(config);
   REQUIRE(!machine.ok());
-  CHECK(machine.error().message.find("not in this version") != std::string::npos);
+  CHECK(machine.error().message.find("not built in this version") != std::string::npos);
+  config.privacy.mode = wire::PrivacyMode::secure;
+  config.privacy.survivors_min = 2;
+  const auto alone = RoundMachine::create(config);
+  REQUIRE(!alone.ok());
+  CHECK(alone.error().message.find("roster") != std::string::npos);
 }
 
 }  // namespace covey::coordinator

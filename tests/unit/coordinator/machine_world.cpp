@@ -34,6 +34,7 @@ TaskConfig small_task() {
   config.check_back_ms = 100;
   config.server_optimizer.kind = aggregation::ServerOptimizerKind::fedadam;
   config.server_optimizer.learning_rate = 0.1;
+  config.privacy.mode = wire::PrivacyMode::robust;
   config.privacy.weight_max = 16;
   return config;
 }

@@ -82,7 +82,7 @@ TEST_CASE("every mistake is one line with file, line and what to do") {
       {"model: base\ndevices: 2\ndata: {format: households}\nround: 3\n", "rounds"},
       {"model: base\ndevices: 2\ndata: {format: households}\ngoal: 3\nmin: 4\n", "min"},
       {"model: base\ndevices: 2\ndata: {format: households}\nlocal: {steps: 3, epochs: 1}\n", "epochs"},
-      {"model: base\ndevices: 2\ndata: {format: households}\nprivacy: {mode: secure}\n", "robust"},
+      {"model: base\ndevices: 2\ndata: {format: households}\nprivacy: {mode: grouped}\n", "robust"},
       {"model: base\ndevices: 2\ndata: {format: households}\nserver_optimizer: {name: fedsgd}\n", "fedavg"},
       {"model: [base\n", "e.yaml"},
       {"- model\n", "e.yaml"},

@@ -50,11 +50,14 @@ inline void make_base_model(const std::string& directory) {
 struct Choices {
   int devices = 12;
   int rounds = 3;
+  int goal = 5;
+  double over_selection = 1.4;
   int threads = 1;
   int seed = 1;
   double dropout = 0;
   double learning_rate = 0.01;
   std::string name = "tiny";
+  std::string privacy = "mode: robust";
   std::string method = "backprop";
   std::string optimizer = "adamw";
 };
@@ -73,13 +76,14 @@ class World {
     write(path, "name: '" + choices.name + "'\nmodel: base\ndevices: " + std::to_string(choices.devices) +
                     "\nthreads: " + std::to_string(choices.threads) + "\nseed: " + std::to_string(choices.seed) +
                     "\ndata: {format: households, lines: 20, held_out: 0.2, held_out_rows_max: 40}\nrounds: " +
-                    std::to_string(choices.rounds) +
-                    "\ngoal: 5\nmin: 2\nover_selection: 1.4\ndeadline_s: 120\ncheck_back_s: 5\n"
+                    std::to_string(choices.rounds) + "\ngoal: " + std::to_string(choices.goal) +
+                    "\nmin: 2\nover_selection: " + std::to_string(choices.over_selection) +
+                    "\ndeadline_s: 120\ncheck_back_s: 5\n"
                     "adapter: {rank: 2, alpha: 4, targets: [all-linear]}\n"
                     "local: {epochs: 1, steps_max: 4, batch: 4, seq: 48, method: " +
                     choices.method + ", optimizer: " + choices.optimizer +
-                    ", learning_rate: " + std::to_string(choices.learning_rate) +
-                    "}\nprivacy: {clip_norm: 10, value_bits: 20, weight_max: 50}\nfleet: {dropout: " +
+                    ", learning_rate: " + std::to_string(choices.learning_rate) + "}\nprivacy: {" + choices.privacy +
+                    ", clip_norm: 10, value_bits: 20, weight_max: 50}\nfleet: {dropout: " +
                     std::to_string(choices.dropout) + ", away_s: 30}\n");
     return path;
   }
