@@ -9,12 +9,13 @@ using namespace covey::bad_input;
 
 namespace {
 
-/// `info` on a copy of the good model with this config.json.
+/// `eval` on a copy of the good model with this config.json: `info` would say what is not supported and succeed.
 void refuse_config(const std::string& name, const std::string& config, std::vector<std::string> fragments) {
   static int number = 0;
   const std::string folder = "config" + std::to_string(number++);
   write(fixture().model(folder) + "/config.json", config);
-  expect_refusal({name, "covey-model info {}/" + folder, std::move(fragments)}, fixture().path());
+  expect_refusal({name, "covey-model eval {}/" + folder + " --data {}/data.jsonl --threads 1", std::move(fragments)},
+                 fixture().path());
 }
 
 void refuse_changed_config(const std::string& name, std::string_view from, std::string_view to,
