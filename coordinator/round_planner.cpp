@@ -73,6 +73,9 @@ Status TaskConfig::check() const {
   const auto spec = aggregation::UpdateSpec::of(plan, initial.size());
   COVEY_TRY(spec.check());
   COVEY_TRY(privacy.dp.check(spec));
+  if (privacy.dp.on() && privacy.mode != wire::PrivacyMode::robust) {
+    return bad("privacy.dp: central noise needs `privacy.mode: robust`, where each update's norm is checked");
+  }
   if (privacy.dp.on() && aggregation.rule != aggregation::Strategy::mean) {
     return bad("privacy.dp: its noise is made for a sum; write `aggregation: {rule: mean}`");
   }

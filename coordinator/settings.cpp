@@ -286,7 +286,7 @@ privacy:
   value_bits: 16
   weight_max: 1
 
-# privacy.dp adds noise to each round's sum, so that the published adapters tell little of any one device; the
+# privacy.dp (robust mode) adds noise to each round's sum, so that the published adapters tell little of any one device; the
 # coordinator still sees updates. noise_multiplier = deviation / clip_norm; the task ends before epsilon passes
 # epsilon_max (at delta); needs weight_max 1 and rule mean. adaptive_clip moves clip_norm to the median norm.
 #   dp: {mechanism: central_gaussian, noise_multiplier: 1.0, delta: 1e-6, epsilon_max: 8, adaptive_clip: false}

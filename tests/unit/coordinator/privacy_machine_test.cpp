@@ -155,6 +155,9 @@ TEST_CASE("the run stops before epsilon_max is passed, and stays stopped after a
 TEST_CASE("a private task needs equal weights, the plain mean and a budget") {
   CHECK(private_task().check().ok());
   TaskConfig config = private_task();
+  config.privacy.mode = wire::PrivacyMode::secure;
+  CHECK_FALSE(config.check().ok());  // masked words have no norm that could be checked
+  config = private_task();
   config.privacy.weight_max = 4;
   CHECK(config.check().error().message.find("weight_max") != std::string::npos);
   config = private_task();

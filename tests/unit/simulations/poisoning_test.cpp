@@ -28,7 +28,7 @@ deadline_s: 600
 check_back_s: 5
 adapter: {rank: 2, alpha: 4, targets: [all-linear]}
 local: {steps: 6, batch: 8, seq: 48, learning_rate: 0.02}
-privacy: {clip_norm: 200, value_bits: 24, weight_max: 1}
+privacy: {mode: robust, clip_norm: 200, value_bits: 24, weight_max: 1}
 aggregation: {byzantine: 0.3, iterations: 10}
 adversaries: {share: 0.2, attack: sign_flip, scale: 10}
 )");
