@@ -76,7 +76,7 @@ TEST_CASE("a secure plan ends training with advertised keys, and no clear update
     CHECK(world.session->phase() == SessionPhase::resting);
   }
   SUBCASE("a list that breaks the protocol: the reason, and nothing else") {
-    world.give(MessageReceived{wire::SecureList{.round = RoundId{1}, .plan = test::hash_of(9)}});
+    world.give(MessageReceived{wire::SecureList{.round = RoundId{1}, .plan = test::hash_of(9), .devices = {}}});
     REQUIRE(world.count<wire::SecureAbort>() == 1);
     CHECK(std::get<wire::SecureAbort>(world.sent.back()).reason == wire::SecureReason::plan_differs);
     CHECK(world.count<wire::SecureBoxes>() == 0);
