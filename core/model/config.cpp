@@ -94,7 +94,8 @@ Result<ModelConfig> config_from_json(const Json& json, const std::string& where)
   COVEY_TRY(read_decoder(fields, c, decoder));
   if (!decoder) COVEY_TRY(read_encoder(fields, c, encoder));
   if (!decoder && !encoder) {
-    return fields.unsupported("model_type \"" + c.family + "\" is not a family that we have");
+    return fields.unsupported("model_type \"" + c.family +
+                              "\" is not a family that we have; core/model/README.md lists them");
   }
   COVEY_TRY(read_tokens(json, c));
   COVEY_TRY(read_task(fields, encoder, c));

@@ -84,8 +84,9 @@ Status check_layer_types(Fields& f, const ModelConfig& c) {
 Status silu_only(Fields& f, const ModelConfig& c) {
   Activation activation = Activation::silu;
   COVEY_TRY(f.activation("hidden_act", "silu", activation));
-  return activation == Activation::silu ? Status()
-                                        : Status(f.unsupported("hidden_act; " + c.family + " models use silu"));
+  return activation == Activation::silu
+             ? Status()
+             : Status(f.unsupported("hidden_act: " + c.family + " models are computed with silu alone"));
 }
 
 Status attention_biases(Fields& f, ModelConfig& c, bool usual = false) {

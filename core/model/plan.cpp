@@ -174,7 +174,7 @@ class Planner {
   /// Where an activation is its input's only reader, and nothing reads the value after it in the backward pass.
   void keep_gradient_in_value(int slot, int at) {
     const std::size_t of = root(slot);
-    if (s_.slots[of].cheap || static_cast<int>(of) == s_.input) return;
+    if (s_.slots[of].cheap || home_[of] != of || static_cast<int>(of) == s_.input) return;
     for (int i = 0; i < n_; ++i) {
       const Step& step = s_.steps[static_cast<std::size_t>(i)];
       const auto touches = [&](const std::vector<int>& read) {

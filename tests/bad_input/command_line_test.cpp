@@ -17,11 +17,11 @@ const std::map<std::string, std::vector<std::string>>& programs() {
         "quantize", "adapter", "golden", "bench"}},
       {"covey-model adapter", {"info", "export", "import", "merge"}},
       {"covey-coordinator",
-       {"init", "serve", "invite", "roster", "status", "devices", "rounds", "pause", "resume", "revoke", "export",
-        "backup", "verify"}},
+       {"init", "serve", "rotate-key", "invite", "roster", "status", "devices", "rounds", "pause", "resume", "revoke",
+        "export", "backup", "verify"}},
       {"covey-coordinator roster", {"sign"}},
       {"covey-device", {"enroll", "run", "import", "status", "pause", "resume", "journal", "forget"}},
-      {"covey-sim", {"run"}}};
+      {"covey-sim", {"run", "attack", "poison"}}};
   return known;
 }
 

@@ -98,7 +98,7 @@ TEST_CASE("a coordinator's configuration that cannot be served") {
   refuse_settings("sums over one device", "survivors_min: 32", "survivors_min: 1", {"survivors_min", "1"});
   refuse_settings("a goal that no sum may have", "survivors_min: 32", "survivors_min: 41",
                   {"goal", "40", "survivors_min"});
-  refuse_settings("more corrupt devices than any threshold bears", "corrupt_fraction: 0.1", "corrupt_fraction: 0.8",
+  refuse_settings("more corrupt devices than any threshold bears", "corrupt_fraction: 0.1", "corrupt_fraction: 0.95",
                   {"corrupt"});
   refuse_settings("a layer that the model lacks", "[q_proj, v_proj]", "[q_projection]", {"q_projection"});
   refuse_settings("more wanted than asked for", "min: 32", "min: 41", {"`min`", "goal"});

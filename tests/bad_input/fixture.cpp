@@ -45,6 +45,7 @@ min: 1
 deadline_min: 10
 local: {steps: 1, batch: 2, seq: 16, learning_rate: 0.01}
 adapter: {rank: 2, alpha: 4, targets: [q_proj]}
+privacy: {mode: robust}
 )";
 
 /// Random values under names, kept alive while the file is written.

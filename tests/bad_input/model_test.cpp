@@ -98,7 +98,7 @@ TEST_CASE("config.json that is broken, hostile, or asks for what we do not compu
   refuse_config("trailing text", good + "}", {"config.json:"});
   refuse_changed_config("a key twice", "\"model_type\"", "\"vocab_size\": 7, \"model_type\"",
                         {"config.json", "vocab_size"});
-  refuse_changed_config("unknown family", "\"llama\"", "\"gpt9\"", {"config.json", "gpt9", "llama"});
+  refuse_changed_config("unknown family", "\"llama\"", "\"gpt9\"", {"config.json", "gpt9", "README.md"});
   refuse_changed_config("no family", "\"model_type\": \"llama\",", "", {"config.json", "model_type"});
   refuse_changed_config("huge hidden_size", "\"hidden_size\": 16", "\"hidden_size\": 1000000000000",
                         {"hidden_size", "65536"});
@@ -118,7 +118,7 @@ TEST_CASE("config.json that is broken, hostile, or asks for what we do not compu
   refuse_changed_config("infinite epsilon", "1e-5", "1e999", {"config.json"});
   refuse_changed_config("unknown option", "\"hidden_act\"", "\"clip_qkv\": 8.0, \"hidden_act\"",
                         {"clip_qkv", "llama", "remove"});
-  refuse_changed_config("activation", "\"silu\"", "\"gelu\"", {"hidden_act", "gelu", "silu"});
+  refuse_changed_config("activation", "\"silu\"", "\"gelu\"", {"hidden_act", "silu"});
   refuse_changed_config("scaling of positions", "\"rope_theta\": 10000.0",
                         "\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4.0}", {"rope_scaling", "yarn"});
   refuse_changed_config("scaling without factor", "\"rope_theta\": 10000.0",
@@ -219,8 +219,8 @@ TEST_CASE("tokenizers that are broken or of a kind we do not have") {
   refuse_tokenizer("not JSON", "tokenizer.json", "{\"model\": ", {"tokenizer.json:1:"});
   refuse_tokenizer("empty object", "tokenizer.json", "{}", {"model"});
   refuse_tokenizer("a list", "tokenizer.json", "[]", {"object"});
-  refuse_tokenizer("unknown model", "tokenizer.json", R"({"model": {"type": "Unigram", "vocab": [["a", 0.0]]}})",
-                   {"Unigram", "BPE"});
+  refuse_tokenizer("unknown model", "tokenizer.json", R"({"model": {"type": "WordLevel", "vocab": {"a": 0}}})",
+                   {"WordLevel", "not supported"});
   refuse_tokenizer("negative id", "tokenizer.json", R"({"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}})",
                    {"vocab", "-1"});
   refuse_tokenizer("an id twice", "tokenizer.json",

@@ -28,12 +28,12 @@ namespace {
 constexpr int kContext = 256;  // llama_judge.mjs's
 
 struct Question {
-  std::string model;
-  std::string lora;
-  std::vector<Ids> prompts;
+  std::string model = {};
+  std::string lora = {};
+  std::vector<Ids> prompts = {};
   int tokens = 0;
-  std::vector<Ids> texts;
-  std::vector<std::string> strings;
+  std::vector<Ids> texts = {};
+  std::vector<std::string> strings = {};
 };
 
 /// llama_judge.mjs's answers, in order.
