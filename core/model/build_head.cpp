@@ -36,7 +36,10 @@ int causal_head(Builder& b, const Names& n, int x) {
   } else {
     x = b.linear(x, std::string(n.head), c.vocab_size, c.head_bias);
   }
-  if (c.logit_cap > 0) x = b.activation(x, Activation::soft_cap, -1, static_cast<float>(c.logit_cap));
+  if (c.logit_cap > 0) {
+    x = b.activation(x, Activation::soft_cap, -1, static_cast<float>(c.logit_cap));
+    b.s.slots[static_cast<std::size_t>(x)].cheap = false;  // the loss turns logits into their gradient in place
+  }
   return x;
 }
 
