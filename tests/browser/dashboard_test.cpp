@@ -23,7 +23,7 @@ struct Coordinator {
     const std::string config = dir.file("home/coordinator.yaml");
     tiny::write(config, "task: front-rooms\nlisten: tcp://127.0.0.1:" + std::to_string(test::free_port()) +
                             "\nmodel: " + tiny::World::shared().file("base") +
-                            "\nroster_key: roster.key\ndashboard: {port: " + std::to_string(port) + "}\n");
+                            "\ngoal: 40\nroster_key: roster.key\ndashboard: {port: " + std::to_string(port) + "}\n");
     process.emplace(std::vector<std::string>{"covey-coordinator", "serve", "--config", config}, dir.file("log"));
     const bool serves = test::eventually(20'000, [&] {
       return test::run_command("curl -sf " + url("/api/status") + " | grep -q front-rooms").exit_code == 0;
