@@ -2,8 +2,8 @@
 #include <algorithm>
 
 #include "adapters/covey_model.h"
-#include "adapters/covey_model_progress.h"
 #include "adapters/covey_model_command_settings.h"
+#include "adapters/covey_model_progress.h"
 #include "adapters/workbench.h"
 #include "core/base/file.h"
 #include "core/base/folder.h"

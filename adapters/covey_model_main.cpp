@@ -223,7 +223,9 @@ class Program {
     bench.app->add_option("--dtype", dtype_, "of the frozen weights")
         ->check(CLI::IsMember({"f32"}))
         ->capture_default_str();
-    bench.app->add_option("--method", bench.options->method, "backprop, forward-gradient, zeroth-order, or forward (no gradient)")
+    bench.app
+        ->add_option("--method", bench.options->method,
+                     "backprop, forward-gradient, zeroth-order, or forward (no gradient)")
         ->check(CLI::IsMember({"backprop", "forward-gradient", "zeroth-order", "forward"}))
         ->capture_default_str();
     bench.app->add_flag("--checkpoint", bench.options->checkpoint, "activation checkpointing per block");

@@ -89,7 +89,7 @@ std::string threat_model(wire::PrivacyMode mode, bool roster_key_apart) {
       if (roster_key_apart) {
         return "secure (malicious coordinator): the coordinator sees sums over a round's devices only, even if it "
                "lies; "
-               "a stuffed cohort is not covered";
+               "once their list is closed; a stuffed cohort is not covered";
       }
       return "secure (curious coordinator): the coordinator sees sums over a round's devices only, as long as it "
              "follows "

@@ -19,8 +19,8 @@ bool can_dequantize(const GgmlTypeInfo& type);
 [[nodiscard]] Status dequantize(const GgmlTypeInfo& type, ByteSpan in, std::span<float> out);
 
 /// f32 to F32, F16, BF16 (round to nearest even), Q8_0 or Q4_0, exactly as ggml's reference quantizer does.
-/// @errors unsupported: another type; invalid_argument: values that do not fill whole blocks, or that are not finite where
-/// blocks share a scale.
+/// @errors unsupported: another type; invalid_argument: values that do not fill whole blocks, or that are not finite
+/// where blocks share a scale.
 Result<Bytes> quantize(GgmlType type, std::span<const float> values);
 
 /// Round to nearest even; too large becomes infinity.

@@ -87,8 +87,8 @@ struct TokenizerSpec {
     bpe,         ///< `merges`
     scored_bpe,  ///< SentencePiece's and tiktoken's BPE: two neighbours merge where both together are a token, best
                  ///< score first
-    unigram,   ///< the cut of the highest sum of scores
-    wordpiece  ///< longest token first
+    unigram,     ///< the cut of the highest sum of scores
+    wordpiece    ///< longest token first
   } model = Model::bpe;
   std::vector<std::string> vocab;  ///< by id; empty where no token has the id
   struct Merge {

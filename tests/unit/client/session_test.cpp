@@ -1,5 +1,5 @@
-#include <cmath>
 #include "client/session.h"
+#include <cmath>
 
 #include "session_world.h"
 

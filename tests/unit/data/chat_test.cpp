@@ -3,8 +3,8 @@
 #include "core/base/file.h"
 #include "core/data/batcher.h"
 #include "core/data/examples.h"
-#include "core/text/pipeline.h"
 #include "core/text/bpe_train.h"
+#include "core/text/pipeline.h"
 #include "support/support.h"
 
 using namespace covey;  // NOLINT
