@@ -87,8 +87,7 @@ std::string threat_model(wire::PrivacyMode mode, bool roster_key_apart) {
       return "grouped: the coordinator sees sums of random groups";
     case wire::PrivacyMode::secure:
       if (roster_key_apart) {
-        return "secure (malicious coordinator): the coordinator sees sums over a round's devices only, even if it "
-               "lies; "
+        return "secure (malicious coordinator): the coordinator sees sums over a round's devices only, also if it lies "
                "once their list is closed; a stuffed cohort is not covered";
       }
       return "secure (curious coordinator): the coordinator sees sums over a round's devices only, as long as it "
