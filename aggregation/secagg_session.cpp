@@ -23,10 +23,6 @@ constexpr std::size_t kNonceBytes = 24;
 constexpr std::size_t kTagBytes = crypto::kBoxOverheadBytes - kNonceBytes;
 static_assert(wire::kShareBoxBytes == 2 * kShamirShareBytes + kTagBytes);
 
-void append(Bytes& out, ByteSpan bytes) {
-  out.insert(out.end(), bytes.begin(), bytes.end());
-}
-
 /// A purpose and the session, as the context of a key agreement.
 std::string bound_to(std::string_view purpose, const wire::Hash& session) {
   std::string out(purpose);

@@ -10,7 +10,7 @@
 namespace covey::client {
 namespace {
 
-constexpr std::string_view kLog = "agent";
+constexpr std::string_view kAgentLog = "agent";
 /// From so many attempts in a row on, the owner is told what may be wrong.
 constexpr int kUnreachedTold = 3;
 
@@ -216,7 +216,7 @@ void Agent::send(const wire::Message& message) {
 /// Ends the connection from our side and says so to the session.
 void Agent::lose_link(const std::string& why) {
   if (!linked_) return;
-  log_warning(kLog, "connection ended: " + why);
+  log_warning(kAgentLog, "connection ended: " + why);
   if (!welcomed_) endpoints_.failed();
   linked_ = false;
   if (fetching_) seams_.downloads.abandon();
@@ -233,7 +233,7 @@ std::string Agent::unreached() {
   if (endpoints_.failures() < kUnreachedTold || endpoint.empty()) return {};
   std::string line = "no answer from the coordinator at " + endpoint + " (" + std::to_string(endpoints_.failures()) +
                      " tries in a row); if it has moved meanwhile, enrol with a new invite";
-  if (endpoints_.failures() == kUnreachedTold) log_warning(kLog, line);
+  if (endpoints_.failures() == kUnreachedTold) log_warning(kAgentLog, line);
   return line;
 }
 
@@ -248,7 +248,8 @@ void Agent::learn_endpoint(const wire::SignedEndpoint& document) {
     failure_ = stored.error();
     return;
   }
-  log_info(kLog, "the coordinator moves to " + notice->endpoint + " (notice " + std::to_string(notice->number) + ")");
+  log_info(kAgentLog,
+           "the coordinator moves to " + notice->endpoint + " (notice " + std::to_string(notice->number) + ")");
 }
 
 void Agent::on_closed() {

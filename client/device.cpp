@@ -13,7 +13,7 @@
 namespace covey::client {
 namespace {
 
-constexpr std::string_view kLog = "device";
+constexpr std::string_view kDeviceLog = "device";
 constexpr std::int64_t kEligibilityEvery_ms = 1'000;
 constexpr std::int64_t kBusyWait_ms = 20;
 constexpr std::int64_t kIdleWait_ms = 100;
@@ -81,7 +81,7 @@ Result<RunReport> Device::run(const RunOptions& options) {
       agent_config(config_, enrolment_, std::move(identity), curve.public_key().bytes),
       {*store_, *transport, *files, trainer, clock, [](std::span<std::uint8_t> out) { crypto::random_fill(out); }});
   auto control = ControlServer::open(control_socket_path(directory));
-  if (!control.ok()) log_warning(kLog, control.error().message + "; commands cannot reach this daemon");
+  if (!control.ok()) log_warning(kDeviceLog, control.error().message + "; commands cannot reach this daemon");
 
   Running running{agent, *transport, trainer, clock, control.ok() ? &control.value() : nullptr, {}, 0};
   {
@@ -106,7 +106,7 @@ Result<RunEnd> Device::loop(Running& running, const RunOptions& options) {
   if (!running.eligibility.eligible) COVEY_TRY(agent.handle(EligibilityChanged{false, running.eligibility.reason}));
   COVEY_TRY(agent.start(capabilities()));
   const std::uint64_t receipts_before = agent.session().receipts_accepted();
-  log_info(kLog, "task " + enrolment_.task + " at " + agent.server().endpoint);
+  log_info(kDeviceLog, "task " + enrolment_.task + " at " + agent.server().endpoint);
   for (;;) {
     if (options.stop != nullptr && options.stop->load()) return RunEnd::stopped;
     if (agent.session().finished()) return RunEnd::finished;
@@ -128,7 +128,7 @@ Status Device::check_eligibility(Running& running) {
   const Eligibility next = eligibility_now(config_.eligibility, paused_);
   if (next == running.eligibility) return {};
   running.eligibility = next;
-  log_info(kLog, next.eligible ? "eligible" : "not eligible: " + next.reason);
+  log_info(kDeviceLog, next.eligible ? "eligible" : "not eligible: " + next.reason);
   return running.agent.handle(EligibilityChanged{next.eligible, next.reason});
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/base/clock.h"
 #include "core/store/store.h"
 #include "core/wire/codec.h"
 
@@ -9,7 +10,7 @@ namespace covey::client {
 namespace {
 
 constexpr const char* kTable = "device";
-constexpr std::int64_t kOverlapMax_ms = std::int64_t{3650} * 86'400'000;
+constexpr std::int64_t kOverlapMax_ms = 3650 * kDay_ms;
 
 Bytes row_key() {
   return store::key_of("endpoint");

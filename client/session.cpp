@@ -7,6 +7,7 @@
 #include "client/roster.h"
 #include "client/secure_round.h"
 #include "client/session_rows.h"
+#include "core/base/clock.h"
 #include "core/base/rng.h"
 #include "core/wire/codec.h"
 #include "core/wire/signing.h"
@@ -15,7 +16,6 @@ namespace covey::client {
 namespace {
 
 constexpr int kFetchTries = 5;
-constexpr std::int64_t kDay_ms = 24LL * 3600 * 1000;
 constexpr std::int64_t kRevokedRest_ms = 3600 * 1000;
 constexpr std::int64_t kRefusalRest_ms = 10'000;
 constexpr std::int64_t kParting_ms = 500;  ///< time for a refusal to leave before the connection ends
@@ -391,10 +391,7 @@ struct Session::Machine {
   }
 
   void on(const wire::ErrorReply& m) {
-    std::string text = m.message.substr(0, kProblemMax);
-    std::ranges::replace_if(
-        text, [](unsigned char c) { return c < 0x20 || c == 0x7f; }, ' ');
-    note(std::string("the coordinator says ") + wire::to_string(m.complaint) + ": " + text);
+    note(std::string("the coordinator says ") + wire::to_string(m.complaint) + ": " + shown(m.message, kProblemMax));
     disconnect();
     if (m.complaint == wire::Complaint::revoked) return rest(kRevokedRest_ms);
     back_off();

@@ -7,6 +7,7 @@
 #include "aggregation/secagg_session.h"
 #include "aggregation/update.h"
 #include "client/session.h"
+#include "core/base/clock.h"
 #include "core/train/method.h"
 
 namespace covey::client {
@@ -16,7 +17,7 @@ constexpr std::uint32_t kBatchMax = 1024;
 constexpr std::uint32_t kSeqMax = 8192;
 constexpr std::uint32_t kEpochsMax = 1000;
 constexpr std::size_t kFilesMax = 256;
-constexpr std::int64_t kRoundMax_ms = std::int64_t{30} * 24 * 3600 * 1000;
+constexpr std::int64_t kRoundMax_ms = 30 * kDay_ms;
 constexpr std::uint64_t kUpdateHeadBytes = 1024;  ///< a ClearUpdate's fields beside its words, generously
 
 bool between(double value, double lo, double hi) {

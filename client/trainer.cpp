@@ -9,7 +9,7 @@
 namespace covey::client {
 namespace {
 
-constexpr std::string_view kLog = "trainer";
+constexpr std::string_view kTrainerLog = "trainer";
 
 std::string checkpoint_name(const wire::RoundPlan& plan) {
   return "round-" + std::to_string(plan.round.value) + ".ckpt";
@@ -102,7 +102,7 @@ void WorkerTrainer::run(const Job& job) {
   if (outcome.ok()) {
     say(job, TrainingDone{job.plan.round, *std::move(outcome), {}});
   } else if (outcome.error().code != ErrorCode::cancelled) {
-    log_warning(kLog, "round " + std::to_string(job.plan.round.value) + ": " + outcome.error().message);
+    log_warning(kTrainerLog, "round " + std::to_string(job.plan.round.value) + ": " + outcome.error().message);
     say(job, TrainingFailed{job.plan.round, refusal_for(outcome.error()), outcome.error().message});
   }
 }
@@ -154,15 +154,15 @@ void WorkerTrainer::try_restore(LocalRound& round, const wire::RoundPlan& plan) 
   const std::string path = options_.checkpoint_directory + "/" + checkpoint_name(plan);
   auto saved = crypto::read_sealed_file(path, options_.storage_key.span(), checkpoint_purpose(plan));
   if (!saved.ok()) {
-    if (saved.error().code != ErrorCode::not_found) log_warning(kLog, saved.error().message);
+    if (saved.error().code != ErrorCode::not_found) log_warning(kTrainerLog, saved.error().message);
     return;
   }
   if (auto restored = round.trainer().restore(saved->span()); !restored.ok()) {
-    log_warning(kLog, path + ": " + restored.error().message + "; training starts over");
+    log_warning(kTrainerLog, path + ": " + restored.error().message + "; training starts over");
     return;
   }
-  log_info(kLog, "round " + std::to_string(plan.round.value) + " goes on from step " +
-                     std::to_string(round.trainer().steps_done()));
+  log_info(kTrainerLog, "round " + std::to_string(plan.round.value) + " goes on from step " +
+                            std::to_string(round.trainer().steps_done()));
 }
 
 /// A checkpoint that cannot be written costs repeated work after a kill, nothing else.
@@ -171,7 +171,7 @@ void WorkerTrainer::save_checkpoint(LocalRound& round, const Job& job) {
   Bytes plain = round.trainer().checkpoint();
   const auto saved = crypto::write_sealed_file(path, options_.storage_key.span(), checkpoint_purpose(job.plan), plain);
   explicit_bzero(plain.data(), plain.size());
-  if (!saved.ok()) log_warning(kLog, saved.error().message);
+  if (!saved.ok()) log_warning(kTrainerLog, saved.error().message);
 }
 
 void WorkerTrainer::remove_checkpoints(const std::string& but) {

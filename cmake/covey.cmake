@@ -7,6 +7,11 @@ add_compile_options(-ffp-contract=off -Wall -Wextra -Wpedantic -Wshadow $<$<COMP
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   add_compile_options(-Wno-restrict)  # GCC 12 reports "text" + std::string as an overlap (GCC bug 105651)
 endif()
+# Most of the code waits for sockets, disks and kernels: -O2 there, and -O3 where the loops are (covey_module HOT).
+string(REPLACE "-O3" "-O2" CMAKE_CXX_FLAGS_RELEASE "${CMAKE_CXX_FLAGS_RELEASE}")
+if(CMAKE_UNITY_BUILD)
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-Wno-subobject-linkage>)  # a unity file is no header, but GCC takes what it includes for one
+endif()
 if(COVEY_WERROR)
   add_compile_options(-Werror)
 endif()
@@ -23,11 +28,11 @@ if(COVEY_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)  # coverage, which libFuzzer steers by
 endif()
 
-# covey_module(NAME SOURCES a.cpp ... DEPENDS base wire ... [LIBRARIES external ...])
+# covey_module(NAME [HOT] SOURCES a.cpp ... DEPENDS base wire ... [LIBRARIES external ...])
 # One static library `covey_NAME`. DEPENDS is the layering of the design: tests/layering_test.py reads the includes
 # and this list and fails where they differ from it. Pass no sources for a module that is headers only.
 function(covey_module name)
-  cmake_parse_arguments(M "" "" "SOURCES;DEPENDS;LIBRARIES;PRIVATE_LIBRARIES" ${ARGN})
+  cmake_parse_arguments(M "HOT" "" "SOURCES;DEPENDS;LIBRARIES;PRIVATE_LIBRARIES" ${ARGN})
   if(M_SOURCES)
     add_library(covey_${name} STATIC ${M_SOURCES})
     set(scope PUBLIC)
@@ -40,6 +45,9 @@ function(covey_module name)
     target_link_libraries(covey_${name} ${scope} covey_${dep})
   endforeach()
   target_link_libraries(covey_${name} ${scope} ${M_LIBRARIES} Threads::Threads)
+  if(M_HOT)
+    target_compile_options(covey_${name} PRIVATE $<$<CONFIG:Release>:-O3>)
+  endif()
   if(M_SOURCES)
     target_link_libraries(covey_${name} PRIVATE ${M_PRIVATE_LIBRARIES})
   endif()
@@ -64,7 +72,7 @@ function(covey_test name)
   add_executable(${name} ${M_SOURCES})
   list(TRANSFORM M_DEPENDS PREPEND covey_)
   target_link_libraries(${name} PRIVATE covey_test_support ${M_DEPENDS} ${M_LIBRARIES})
-  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)  # quicker to compile; what is tested keeps -O3
+  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)  # quicker to compile; what is tested keeps its own
   add_test(NAME ${name} COMMAND ${name})
   if("parser" IN_LIST M_LABELS)  # what tests/run.sh also runs under AddressSanitizer
     add_dependencies(parser_tests ${name})

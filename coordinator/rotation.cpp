@@ -8,7 +8,6 @@
 namespace covey::coordinator {
 
 namespace {
-constexpr std::int64_t kDayMs = 86'400'000;
 
 Bytes row_key() {
   return store::key_of("rotation");
@@ -35,7 +34,7 @@ std::optional<RotationSettings> read_rotation(config::Section& root, const std::
   if (out.advertise.size() > wire::kEndpointBytesMax) section.problem("advertise", "is longer than 255 bytes");
   const std::string key = section.text("key", config::required);
   out.key = (std::filesystem::path(folder) / key).lexically_normal().string();
-  out.overlap_ms = section.duration_ms("overlap", out.overlap_ms, 1'000, 366 * kDayMs);
+  out.overlap_ms = section.duration_ms("overlap", out.overlap_ms, 1'000, 366 * kDay_ms);
   return out;
 }
 

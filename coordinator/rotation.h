@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 
+#include "core/base/clock.h"
 #include "core/base/result.h"
 #include "core/config/reader.h"
 #include "core/store/store.h"
@@ -21,10 +22,10 @@
 namespace covey::coordinator {
 
 struct RotationSettings {
-  std::string listen;                                      ///< ZeroMQ endpoint
-  std::string advertise;                                   ///< what devices are told; empty: `listen` as bound
-  std::string key;                                         ///< file with the next CURVE key
-  std::int64_t overlap_ms = std::int64_t{7} * 86'400'000;  ///< taken when the rotation begins
+  std::string listen;                     ///< ZeroMQ endpoint
+  std::string advertise;                  ///< what devices are told; empty: `listen` as bound
+  std::string key;                        ///< file with the next CURVE key
+  std::int64_t overlap_ms = 7 * kDay_ms;  ///< taken when the rotation begins
 };
 
 /// Nothing where the section is absent. @param folder  what `key` is relative to.

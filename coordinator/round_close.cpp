@@ -66,8 +66,7 @@ void RoundMachine::Impl::on_deadline() {
 /// upload under way is left to end_uploads(), which books it as late.
 void RoundMachine::Impl::finish_cohort() {
   for (auto& [device, row] : cohort) {
-    const bool in_play = row.state == CohortState::invited || row.state == CohortState::accepted;
-    if (!in_play || assemblies.contains(device)) continue;
+    if (!in_play(row.state) || assemblies.contains(device)) continue;
     row.state = CohortState::silent;
     row.at_ms = now;
     registry.failed(device, round.round, row.state);

@@ -16,9 +16,6 @@ using SecAggPhase = aggregation::SecAggServer::Phase;
 /// A device counts as present this long after its last check-in.
 constexpr std::int64_t kPresentMs = 30'000;
 
-bool in_play(CohortState state) {
-  return state == CohortState::invited || state == CohortState::accepted;
-}
 bool is_secure(const wire::Message& message) {
   const auto type = static_cast<std::uint16_t>(wire::type_of(message));
   return type >= wire::kSecureFirst && type <= wire::kSecureLast;

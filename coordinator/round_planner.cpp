@@ -7,6 +7,7 @@
 #include "aggregation/secagg_session.h"
 #include "aggregation/strategy.h"
 #include "aggregation/update.h"
+#include "core/base/clock.h"
 #include "core/base/rng.h"
 #include "core/crypto/hash.h"
 #include "core/net/blobs.h"
@@ -47,8 +48,8 @@ Status TaskConfig::check() const {
   if (goal_count == 0 || goal_count > 100'000) return bad("goal: write 1 to 100000 devices");
   if (min_count == 0 || min_count > goal_count) return bad("min: write 1 to goal (" + std::to_string(goal_count) + ")");
   if (!(over_selection >= 1 && over_selection <= 10)) return bad("over_selection: write 1 to 10");
-  if (deadline_ms < 100 || deadline_ms > 7 * 86'400'000LL) return bad("deadline: write 0.1 s to 7 days");
-  if (check_back_ms < 10 || check_back_ms > 86'400'000) return bad("check_back: write 10 ms to 24 h");
+  if (deadline_ms < 100 || deadline_ms > 7 * kDay_ms) return bad("deadline: write 0.1 s to 7 days");
+  if (check_back_ms < 10 || check_back_ms > kDay_ms) return bad("check_back: write 10 ms to 24 h");
   if (round_pause_ms < 0) return bad("round_pause: write 0 or more");
   if ((local.steps > 0) == (local.epochs > 0)) return bad("local: set exactly one of steps and epochs");
   if (local.batch == 0 || local.seq == 0 || local.steps_max == 0) return bad("local: batch, seq, steps_max start at 1");
@@ -92,7 +93,7 @@ Status TaskConfig::check() const {
                  std::to_string(privacy.survivors_min) +
                  "); raise goal, or lower survivors_min and say so to the devices");
     }
-    if (privacy.phase_ms < 100 || privacy.phase_ms > 86'400'000) return bad("privacy.phase: write 0.1 s to 24 h");
+    if (privacy.phase_ms < 100 || privacy.phase_ms > kDay_ms) return bad("privacy.phase: write 0.1 s to 24 h");
     COVEY_TRY(aggregation::SecAggSetup::of(plan, {}, initial.size()));
   }
   if (plan.update_bytes_max > assembly_bytes_max) {

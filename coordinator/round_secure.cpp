@@ -33,9 +33,6 @@ Bytes row_key(RoundId round, std::string_view name) {
   return key;
 }
 
-bool in_play(CohortState state) {
-  return state == CohortState::invited || state == CohortState::accepted;
-}
 }  // namespace
 
 Status RoundMachine::Impl::open_secure(std::span<const aggregation::SecAggRow> rows) {

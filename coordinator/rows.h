@@ -105,6 +105,10 @@ enum class CohortState : std::uint8_t {
   silent = 7,  ///< nothing usable by the round's end; becomes `late` where its update still comes
 };
 const char* to_string(CohortState state);
+/// Asked to take part and neither done nor out.
+inline bool in_play(CohortState state) {
+  return state == CohortState::invited || state == CohortState::accepted;
+}
 
 struct CohortRow {
   CohortState state = CohortState::not_drawn;

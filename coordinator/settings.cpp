@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "coordinator/round_planner.h"
+#include "core/base/clock.h"
 #include "core/base/file.h"
 #include "core/base/rng.h"
 #include "core/train/method.h"
@@ -13,8 +14,6 @@ namespace covey::coordinator {
 
 namespace {
 namespace fs = std::filesystem;
-
-constexpr std::int64_t kDayMs = 86'400'000;
 
 std::uint32_t count(config::Section& section, std::string_view key, std::uint32_t fallback, std::int64_t min,
                     std::int64_t max) {
@@ -68,7 +67,7 @@ void read_privacy(config::Section section, Privacy& out) {
   out.corrupt_fraction = section.real("corrupt_fraction", out.corrupt_fraction, 0, 0.9);
   out.dropout_fraction = section.real("dropout_fraction", out.dropout_fraction, 0, 0.9);
   out.survivors_min = count(section, "survivors_min", out.survivors_min, 2, 1'280);
-  out.phase_ms = section.duration_ms("phase", out.phase_ms, 100, kDayMs);
+  out.phase_ms = section.duration_ms("phase", out.phase_ms, 100, kDay_ms);
   out.clip_norm = section.real("clip_norm", out.clip_norm, 1e-9, 1e9);
   out.value_bits = count(section, "value_bits", out.value_bits, 4, 24);
   out.weight_max = count(section, "weight_max", out.weight_max, 1, 1'000'000);
@@ -110,10 +109,10 @@ void read_rounds(config::Section root, TaskConfig& task) {
     root.problem("min", "is above `goal` (" + std::to_string(task.goal_count) + "); lower it");
   }
   task.over_selection = root.real("over_selection", task.over_selection, 1, 10);
-  task.deadline_ms = root.duration_ms("deadline", task.deadline_ms, 100, 7 * kDayMs);
-  task.round_pause_ms = root.duration_ms("round_pause", task.round_pause_ms, 0, kDayMs);
+  task.deadline_ms = root.duration_ms("deadline", task.deadline_ms, 100, 7 * kDay_ms);
+  task.round_pause_ms = root.duration_ms("round_pause", task.round_pause_ms, 0, kDay_ms);
   task.check_back_ms =
-      static_cast<std::uint32_t>(root.duration_ms("check_back", std::int64_t{task.check_back_ms}, 10, kDayMs));
+      static_cast<std::uint32_t>(root.duration_ms("check_back", std::int64_t{task.check_back_ms}, 10, kDay_ms));
   task.seed = static_cast<std::uint64_t>(
       root.int64("seed", static_cast<std::int64_t>(task.seed), 0, std::numeric_limits<std::int64_t>::max()));
   read_local(root.section("local"), task.local);

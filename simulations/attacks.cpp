@@ -13,8 +13,8 @@ constexpr const char* kWrongSum = "the sum is wrong";
 
 }  // namespace
 
-const std::vector<Attack>& secagg_attacks() {
-  static const std::vector<Attack> all = {
+const std::vector<SecAggAttack>& secagg_attacks() {
+  static const std::vector<SecAggAttack> all = {
       {"1", "swapped mask key", SecureReason::bad_signature, kRecovered,
        [](SecAggChecks& c) { c.list_signatures = false; }, swapped_mask_key},
       {"2", "swapped share key", SecureReason::bad_signature, kRecovered,
@@ -74,7 +74,7 @@ const std::vector<Attack>& secagg_attacks() {
   return all;
 }
 
-AttackVerdict judge(const Attack& attack) {
+AttackVerdict judge(const SecAggAttack& attack) {
   const AttackOutcome with = attack.play(SecAggChecks{});
   SecAggChecks without;
   attack.without(without);

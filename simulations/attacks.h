@@ -21,7 +21,7 @@ struct AttackOutcome {
   std::string detail;      ///< of what went wrong with the play itself; empty: nothing
 };
 
-struct Attack {
+struct SecAggAttack {
   const char* number;  ///< in security.md section 8
   const char* name;
   wire::SecureReason expected;
@@ -32,14 +32,14 @@ struct Attack {
 };
 
 /// In the order of section 8.
-const std::vector<Attack>& secagg_attacks();
+const std::vector<SecAggAttack>& secagg_attacks();
 
 struct AttackVerdict {
   bool passed = false;
   std::string line;  ///< for people
 };
 /// Plays an attack and its control.
-AttackVerdict judge(const Attack& attack);
+AttackVerdict judge(const SecAggAttack& attack);
 
 /// Plays them in this order, prints one line each through `print` and a last one "N passed, M failed". @return M.
 int run_attacks(const std::vector<std::function<AttackVerdict()>>& plays,

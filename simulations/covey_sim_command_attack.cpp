@@ -8,7 +8,7 @@ namespace covey::simulations {
 
 Status attack_command() {
   std::vector<std::function<AttackVerdict()>> plays;
-  for (const Attack& attack : secagg_attacks()) plays.emplace_back([&attack] { return judge(attack); });
+  for (const SecAggAttack& attack : secagg_attacks()) plays.emplace_back([&attack] { return judge(attack); });
   for (const SessionAttack& attack : session_attacks()) plays.emplace_back([&attack] { return attack.judge(attack); });
   const int failed = run_attacks(plays, [](const std::string& line) {
     std::printf("%s\n", line.c_str());

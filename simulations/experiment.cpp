@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "coordinator/settings.h"
+#include "core/base/clock.h"
 #include "core/config/reader.h"
 
 namespace covey::simulations {
@@ -52,7 +53,7 @@ void read_fleet(config::Section section, Experiment& experiment) {
   const bool some = std::ranges::any_of(experiment.classes, [](const auto& c) { return c.share > 0; });
   if (!some) section.problem("classes", "have no `share` above 0; give one to at least one class");
   experiment.dropout = section.real("dropout", 0.0, 0.0, 1.0);
-  experiment.away_ms = section.duration_ms("away", 600'000, 0, 30LL * 86'400'000);
+  experiment.away_ms = section.duration_ms("away", 600'000, 0, 30 * kDay_ms);
 }
 
 void read_adversaries(config::Section section, Adversaries& out) {
@@ -84,7 +85,7 @@ Result<Experiment> load_experiment(const std::string& path) {
   experiment.adapter = coordinator::read_adapter(root.section("adapter"));
   read_fleet(root.section("fleet"), experiment);
   read_adversaries(root.section("adversaries"), experiment.adversaries);
-  experiment.virtual_ms_max = root.duration_ms("virtual_time_max", 365LL * 86'400'000, 1'000, 3650LL * 86'400'000);
+  experiment.virtual_ms_max = root.duration_ms("virtual_time_max", 365 * kDay_ms, 1'000, 3650 * kDay_ms);
   COVEY_TRY(document.finish());
   experiment.resolved = document.resolved();
   return experiment;

@@ -5,6 +5,8 @@
 
 namespace covey {
 
+inline constexpr std::int64_t kDay_ms = 24LL * 3600 * 1000;
+
 /// Milliseconds. Implementations are thread-safe unless they say otherwise.
 class Clock {
  public:

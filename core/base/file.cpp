@@ -11,16 +11,18 @@
 #include <utility>
 
 namespace covey {
-namespace {
 
-Error os_error(const std::string& path, const char* what) {
+Error os_error(const std::string& path, std::string_view what) {
   const int number = errno;
-  const ErrorCode code = number == ENOENT || number == ENOTDIR ? ErrorCode::not_found
-                         : number == ENAMETOOLONG              ? ErrorCode::invalid_argument
-                         : number == EACCES || number == EPERM ? ErrorCode::permission_denied
-                                                               : ErrorCode::io_error;
-  return {code, path + ": " + what + ": " + std::strerror(number)};
+  const ErrorCode code = number == ENOENT || number == ENOTDIR                    ? ErrorCode::not_found
+                         : number == ENAMETOOLONG || number == EISDIR             ? ErrorCode::invalid_argument
+                         : number == EACCES || number == EPERM || number == EROFS ? ErrorCode::permission_denied
+                         : number == ENOSPC                                       ? ErrorCode::resource_exhausted
+                                                                                  : ErrorCode::io_error;
+  return {code, path + ": " + std::string(what) + ": " + std::strerror(number)};
 }
+
+namespace {
 
 class Fd {
  public:

@@ -10,6 +10,9 @@
 
 namespace covey {
 
+/// What errno says of a call on `path`; `what` failed ("cannot open").
+Error os_error(const std::string& path, std::string_view what);
+
 /// @errors not_found, permission_denied, io_error; invalid_argument where the file is larger than `max_bytes`.
 Result<Bytes> read_file(const std::string& path, std::uint64_t max_bytes = std::uint64_t{1} << 40);
 Result<std::string> read_text_file(const std::string& path, std::uint64_t max_bytes = std::uint64_t{1} << 32);

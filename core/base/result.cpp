@@ -51,4 +51,11 @@ void assertion_failed(const char* condition, const char* file, int line) {
   std::abort();
 }
 
+std::string shown(std::string_view text, std::size_t most) {
+  std::string out(text.substr(0, most));
+  for (char& c : out) c = c < 0x20 || c > 0x7e ? '?' : c;
+  if (text.size() > most) out += "...";
+  return out;
+}
+
 }  // namespace covey

@@ -11,6 +11,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 
@@ -42,6 +43,14 @@ struct Error {
   /// The same error with `where + ": "` in front of its message.
   [[nodiscard]] Error in(const std::string& where) const { return {code, where + ": " + message}; }
 };
+
+/// A piece of somebody's input for a message: at most `most` bytes of it, '?' for what is not printable ASCII.
+std::string shown(std::string_view text, std::size_t most = 80);
+
+/// A file, frame or message at `where` breaks its format.
+inline Error corrupt(const std::string& where, const std::string& what) {
+  return {ErrorCode::corrupt_data, where + ": " + what};
+}
 
 /// Exit status of a command that ends with this error: 2 for bad usage or input, 1 for "ran and failed".
 int exit_code(const Error& error);

@@ -40,11 +40,6 @@ bool is_printable(std::string_view text) {
   return !text.empty() && std::ranges::all_of(text, [](char c) { return c > 0x20 && c < 0x7f; });
 }
 
-/// For messages: a key may be 64 KB long.
-std::string shown(std::string_view key) {
-  return key.size() <= 80 ? std::string(key) : std::string(key.substr(0, 80)) + "...";
-}
-
 /// Reads forward through the file; every take() says whether the bytes were there.
 class Cursor {
  public:

@@ -50,12 +50,6 @@ std::string known_families() {
   return text;
 }
 
-std::string shown(std::string_view text) {
-  std::string out(text.substr(0, 40));
-  for (char& c : out) c = c < 0x20 || c > 0x7e ? '?' : c;
-  return out;
-}
-
 /// "model.layers.12.mlp.up_proj.weight" as layer, middle and suffix; layer is empty for tensors outside the layers.
 struct NameParts {
   std::string_view layer, middle, suffix;

@@ -9,7 +9,6 @@
 namespace covey::formats {
 namespace {
 
-constexpr std::size_t kPieceBytesMax = 1024;  // all cuts of a piece are looked at
 const std::string kPrefix = "tokenizer.ggml.";
 
 Error unsupported(const GgufFile& file, const std::string& what) {

@@ -6,7 +6,7 @@ namespace covey::formats {
 namespace {
 
 constexpr std::size_t kAlignment = 32;  // the format's default, so that general.alignment need not be written
-constexpr std::size_t kNameBytesMax = 63;
+constexpr std::size_t kNameWrittenMax = 63;
 
 template <typename T>
 void put(Bytes& out, T value) {
@@ -107,7 +107,7 @@ Status GgufWriter::write(const std::string& path) const {
         elements / tensor.type->block * tensor.type->block_bytes != tensor.bytes().size()) {
       return bad(std::string("has bytes that do not fit its shape and type ") + tensor.type->name);
     }
-    if (tensor.name.empty() || tensor.name.size() > kNameBytesMax) return bad("has a name of no or over 63 bytes");
+    if (tensor.name.empty() || tensor.name.size() > kNameWrittenMax) return bad("has a name of no or over 63 bytes");
     if (tensor.shape.size() > 4) return bad("has more than 4 dimensions");
     if (!names.insert(tensor.name).second) return bad("is there twice");
     put_text(header, tensor.name);

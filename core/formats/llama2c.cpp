@@ -13,12 +13,8 @@ constexpr std::int64_t kHiddenMax = 1 << 20;
 constexpr std::int64_t kLayersMax = 1 << 10;
 constexpr std::int64_t kVocabMax = 1 << 24;
 constexpr std::int64_t kSeqMax = 1 << 24;
-constexpr std::size_t kPieceBytesMax = 4096;
+constexpr std::size_t kTextBytesMax = 4096;
 constexpr std::size_t kPiecesMax = std::size_t{1} << 24;
-
-Error corrupt(const std::string& where, const std::string& what) {
-  return {ErrorCode::corrupt_data, where + ": " + what};
-}
 
 std::int64_t layer_floats(const Llama2cHeader& h) {
   const std::int64_t dim = h.dim;
@@ -103,7 +99,7 @@ Result<std::vector<ScoredPiece>> parse_llama2c_tokenizer(ByteSpan file, const st
   };
   std::uint32_t length_max = 0;
   if (!take(length_max)) return corrupt(where, "is too short for a llama2.c tokenizer");
-  if (length_max < 1 || length_max > kPieceBytesMax) {
+  if (length_max < 1 || length_max > kTextBytesMax) {
     return corrupt(
         where, "is not a llama2.c tokenizer: its longest token would have " + std::to_string(length_max) + " bytes");
   }

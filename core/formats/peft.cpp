@@ -15,8 +15,7 @@
 namespace covey::formats {
 namespace {
 
-constexpr std::string_view kPrefix = "base_model.model.";
-constexpr std::int64_t kRankMax = 1 << 16;
+constexpr std::string_view kPeftPrefix = "base_model.model.";
 constexpr std::int64_t kSizeMax = std::int64_t{1} << 31;
 
 struct Suffix {
@@ -127,7 +126,7 @@ PeftTensor peft_tensor(std::string name, std::vector<std::int64_t> shape, std::s
 }
 
 std::string peft_lora_name(std::string_view module_path, char a_or_b) {
-  return std::string(kPrefix) + std::string(module_path) + ".lora_" + a_or_b + ".weight";
+  return std::string(kPeftPrefix) + std::string(module_path) + ".lora_" + a_or_b + ".weight";
 }
 
 Result<PeftPlace> peft_place(const PeftConfig& config, std::string_view tensor_name) {
@@ -139,8 +138,8 @@ Result<PeftPlace> peft_place(const PeftConfig& config, std::string_view tensor_n
     return unknown("prompt_embeddings, which is all that " + config.peft_type + " has");
   }
   std::string_view name = tensor_name;
-  if (!name.starts_with(kPrefix)) return unknown("named base_model.model. and so on, as PEFT names it");
-  name.remove_prefix(kPrefix.size());
+  if (!name.starts_with(kPeftPrefix)) return unknown("named base_model.model. and so on, as PEFT names it");
+  name.remove_prefix(kPeftPrefix.size());
   const auto path_before = [&](std::string_view suffix) {
     std::string_view path = name.substr(0, name.size() - suffix.size());
     if (path.ends_with(".base_layer")) path.remove_suffix(11);

@@ -8,7 +8,6 @@
 namespace covey::formats {
 namespace {
 
-constexpr std::int64_t kRankMax = 1 << 16;
 constexpr std::int64_t kWidthMax = 1 << 24;
 
 // What each kind of adapter understands here. The last rows have no effect on a stored adapter: how it was started, or
@@ -61,7 +60,7 @@ bool has(std::span<const char* const> list, std::string_view key) {
 }
 
 /// null, false, 0, "", [], {}: an option that is off.
-bool is_off(const Json& value) {
+bool says_off(const Json& value) {
   switch (value.kind()) {
     case Json::Kind::null:
       return true;
@@ -84,14 +83,14 @@ Error refuse(const Json& config, std::string_view key, const std::string& why) {
 }
 
 /// Text of the file, fit for a message.
-std::string quoted(const std::string& text) {
+std::string in_quotes(const std::string& text) {
   return Json(text.substr(0, 40)).dump();
 }
 
 Status refuse_unsupported(const Json& config, const std::string& peft_type) {
   for (const JsonMember& member : config.members()) {
     const bool known = has(kCommonKeys, member.key) || has(keys_of(peft_type), member.key);
-    if (!known && !is_off(member.value)) {
+    if (!known && !says_off(member.value)) {
       return refuse(config, member.key, "is an option that Covey does not compute; turn it off and train again");
     }
   }
@@ -101,7 +100,7 @@ Status refuse_unsupported(const Json& config, const std::string& peft_type) {
       if (how.starts_with(changes_base)) {
         return refuse(
             config, "init_lora_weights",
-            "is " + quoted(how) + ", which changed the base model; convert it to a plain LoRA with PEFT first");
+            "is " + in_quotes(how) + ", which changed the base model; convert it to a plain LoRA with PEFT first");
       }
     }
   }
@@ -158,7 +157,7 @@ Status read_lora(const Json& config, PeftConfig& out) {
   COVEY_ASSIGN(out.use_rslora, config.get_bool("use_rslora", false));
   COVEY_ASSIGN(out.bias, config.get_string("bias", "none"));
   if (out.bias != "none" && out.bias != "all" && out.bias != "lora_only") {
-    return refuse(config, "bias", "is " + quoted(out.bias) + "; none, all and lora_only are known");
+    return refuse(config, "bias", "is " + in_quotes(out.bias) + "; none, all and lora_only are known");
   }
   COVEY_TRY(read_targets(config, out));
   COVEY_ASSIGN(out.layers_pattern, names_of(config, "layers_pattern"));
@@ -216,12 +215,12 @@ Result<PeftConfig> read_config(const Json& config) {
   COVEY_ASSIGN(out.peft_type, config.get_string("peft_type"));
   if (keys_of(out.peft_type).empty()) {
     return refuse(config, "peft_type",
-                  "is " + quoted(out.peft_type) + "; LORA, IA3, PROMPT_TUNING and PREFIX_TUNING are supported");
+                  "is " + in_quotes(out.peft_type) + "; LORA, IA3, PROMPT_TUNING and PREFIX_TUNING are supported");
   }
   COVEY_TRY(refuse_unsupported(config, out.peft_type));  // first, so that the message is about what matters
   COVEY_ASSIGN(out.task_type, config.get_string("task_type", ""));
   if (!out.task_type.empty() && !has(kTaskTypes, out.task_type)) {
-    return refuse(config, "task_type", "is " + quoted(out.task_type) + ", which PEFT does not define");
+    return refuse(config, "task_type", "is " + in_quotes(out.task_type) + ", which PEFT does not define");
   }
   COVEY_ASSIGN(out.base_model_name_or_path, config.get_string("base_model_name_or_path", ""));
   COVEY_ASSIGN(out.revision, config.get_string("revision", ""));

@@ -13,6 +13,8 @@
 
 namespace covey::formats {
 
+inline constexpr std::int64_t kRankMax = 1 << 16;
+
 /// Module names; or, where the file has one text instead of a list, a regular expression or "all-linear".
 struct PeftNames {
   PeftNames(std::vector<std::string> list = {}, bool text = false)  // NOLINT: implicit by design

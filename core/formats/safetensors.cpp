@@ -56,10 +56,6 @@ Result<Entry> read_entry(const JsonMember& member) {
   return entry;
 }
 
-Error corrupt(const std::string& where, const std::string& what) {
-  return {ErrorCode::corrupt_data, where + ": " + what};
-}
-
 }  // namespace
 
 Result<std::vector<TensorView>> parse_safetensors(ByteSpan file, const std::string& where,

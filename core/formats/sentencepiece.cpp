@@ -7,7 +7,6 @@ namespace covey::formats {
 namespace {
 
 constexpr std::size_t kPiecesMax = std::size_t{1} << 21;
-constexpr std::size_t kPieceBytesMax = 1024;  // all cuts of a piece are looked at
 
 /// One field of a message.
 struct Field {

@@ -70,9 +70,7 @@ Result<DType> dtype_from(std::string_view name) {
   for (std::size_t i = 0; i < std::size(kDTypes); ++i) {
     if (name == kDTypes[i].name) return static_cast<DType>(i);
   }
-  std::string shown(name.substr(0, 32));
-  for (char& c : shown) c = c < 0x20 || c > 0x7e ? '?' : c;
-  return Error{ErrorCode::unsupported, "unknown element type \"" + shown + "\""};
+  return Error{ErrorCode::unsupported, "unknown element type \"" + shown(name, 32) + "\""};
 }
 
 std::string TensorView::shape_text() const {

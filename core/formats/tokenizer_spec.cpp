@@ -13,7 +13,6 @@ namespace covey::formats {
 namespace {
 
 constexpr std::int64_t kIdMax = (std::int64_t{1} << 21) - 1;
-constexpr std::size_t kTokenBytesMax = 65536;
 
 using Spec = TokenizerSpec;
 

@@ -17,6 +17,10 @@
 
 namespace covey::formats {
 
+inline constexpr std::size_t kTokenBytesMax = 65536;
+inline constexpr std::size_t kPieceBytesMax =
+    1024;  ///< of a SentencePiece vocabulary: all cuts of a piece are looked at
+
 struct TokenizerSpec {
   struct AddedToken {
     std::int32_t id = 0;

@@ -28,15 +28,6 @@ const char* kind_name(Value::Kind kind) {
   return names.at(static_cast<std::size_t>(kind));
 }
 
-/// What a stranger's file holds, fit for one line of a message.
-std::string printable(std::string_view text) {
-  std::string out(text.substr(0, 80));
-  for (char& c : out) {
-    if (static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) >= 0x7f) c = '?';
-  }
-  return out;
-}
-
 struct StorageType {
   std::string_view name;
   DType dtype;
@@ -292,7 +283,7 @@ class Machine {
     std::ranges::replace(name, '\n', ' ');
     if (!known_name(name)) {
       std::ranges::replace(name, ' ', '.');
-      return refused("the pickle asks for " + printable(name));
+      return refused("the pickle asks for " + shown(name));
     }
     const std::string_view kept = name == kOrderedDict     ? kOrderedDict
                                   : name == kRebuildTensor ? kRebuildTensor
@@ -339,7 +330,7 @@ class Machine {
       push(values_[args].items[0]);
       return {};
     }
-    return corrupt("calls " + printable(name) + " with other arguments than torch.save gives it");
+    return corrupt("calls " + shown(name) + " with other arguments than torch.save gives it");
   }
 
   [[nodiscard]] bool counts(const Value& tuple, std::vector<std::int64_t>& out) const {
@@ -397,11 +388,11 @@ class Machine {
       const Value& value = values_[dict.items[i + 1]];
       if (key.kind != Value::Kind::text) return refused(std::string("an entry is named by ") + kind_name(key.kind));
       if (value.kind != Value::Kind::tensor) {
-        return refused("entry \"" + printable(key.text) + "\" is " + kind_name(value.kind));
+        return refused("entry \"" + shown(key.text) + "\" is " + kind_name(value.kind));
       }
       const bool plain = std::ranges::all_of(key.text, [](char c) { return c < 0 || (c >= 0x20 && c != 0x7f); });
       if (key.text.empty() || key.text.size() > kNameMax || !plain || !names.insert(key.text).second) {
-        return corrupt("names entry \"" + printable(key.text) + "\" twice, or by no name for a tensor");
+        return corrupt("names entry \"" + shown(key.text) + "\" twice, or by no name for a tensor");
       }
       out.push_back(tensors_[static_cast<std::size_t>(value.number)]);
       out.back().name = key.text;

@@ -18,10 +18,6 @@ constexpr std::uint64_t kRecordsMax = std::uint64_t{1} << 18;
 
 using Records = std::map<std::string_view, ByteSpan, std::less<>>;
 
-Error corrupt(const std::string& where, const std::string& what) {
-  return {ErrorCode::corrupt_data, where + ": " + what};
-}
-
 /// Little-endian; the caller has checked that it lies inside.
 template <typename T>
 T read(ByteSpan bytes, std::size_t at) {

@@ -12,7 +12,6 @@ namespace covey::formats {
 namespace {
 
 constexpr std::size_t kTokensMax = std::size_t{1} << 21;
-constexpr std::size_t kTokenBytesMax = 65536;
 constexpr std::size_t kRankBytesMax = 1024;  // all cuts of a token are looked at
 
 /// Takes the next line off `text`, without its line end.

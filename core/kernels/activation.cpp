@@ -8,8 +8,6 @@
 namespace covey::kernels {
 namespace {
 
-constexpr std::size_t kGrain = 16384;  // a multiple of 16, so that whole vectors never straddle two pieces
-
 /// fn(elements, offset in gate and up, offset in h): one stretch where the rows are contiguous, else row by row.
 template <typename F>
 void for_stretches(ThreadPool& pool, const ActivationArgs& args, F&& fn) {

@@ -6,9 +6,7 @@
 #include "core/kernels/tiles.h"
 
 namespace covey::kernels {
-namespace {
-constexpr std::size_t kGrain = 16384;  // a multiple of 16, so that whole vectors never straddle two pieces
-}
+namespace {}
 
 void add(ThreadPool& pool, std::size_t n, const float* x, float* y) {
   for_pieces(pool, n, 4 * kGrain, [&](std::size_t begin, std::size_t end) {

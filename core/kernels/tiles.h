@@ -7,6 +7,9 @@
 
 namespace covey::kernels {
 
+/// Elements in a piece of cheap work. A multiple of 16, so that whole vectors never straddle two pieces.
+inline constexpr std::size_t kGrain = 16384;
+
 /// Calls fn(begin, end) for consecutive pieces of [0, n) of `grain` each; on the calling thread where they are so few
 /// that waking another would cost more.
 template <typename F>

@@ -10,9 +10,6 @@ namespace {
 
 using formats::Json;
 
-constexpr int kSizeMax = 1 << 24;
-constexpr int kWidthMax = 1 << 16;
-
 /// Training without dropout is what we do; a model that asks for it on its attention would train differently.
 Status no_attention_dropout(Fields& f) {
   double dropout = 0;

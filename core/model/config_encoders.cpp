@@ -9,9 +9,6 @@ namespace {
 
 using formats::Json;
 
-constexpr int kSizeMax = 1 << 24;
-constexpr int kWidthMax = 1 << 16;
-
 /// Both directions, norms after each part, biases everywhere, a learned table of positions.
 void encoder_shape(ModelConfig& c) {
   c.bidirectional = true;

@@ -9,6 +9,9 @@
 
 namespace covey::model {
 
+inline constexpr int kSizeMax = 1 << 24;   ///< of a vocabulary or a context
+inline constexpr int kWidthMax = 1 << 16;  ///< of a hidden or intermediate layer
+
 Result<ModelConfig> config_from_json(const formats::Json& json, const std::string& where);
 
 /// A config.json, remembering which members were read: whoever reads one takes the responsibility for what it means.

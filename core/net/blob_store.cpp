@@ -24,11 +24,6 @@ namespace {
 constexpr std::string_view kNoteMagic = "CVHAVE1\n";
 constexpr std::uint64_t kNoteBytesMax = 1 << 20;
 
-Error os_error(const std::string& path, const char* what) {
-  return {errno == ENOENT ? ErrorCode::not_found : ErrorCode::io_error,
-          path + ": " + what + ": " + std::strerror(errno)};
-}
-
 Status write_at(int fd, const std::string& path, std::uint64_t offset, ByteSpan bytes) {
   while (!bytes.empty()) {
     const ssize_t n = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));

@@ -9,17 +9,13 @@
 #include <cstring>
 #include <utility>
 
+#include "core/base/file.h"
 #include "core/crypto/hash.h"
 #include "core/wire/codec.h"
 #include "core/wire/limits.h"
 
 namespace covey::net {
 namespace {
-
-Error os_error(const std::string& path, const char* what) {
-  return {errno == ENOENT ? ErrorCode::not_found : ErrorCode::io_error,
-          path + ": " + what + ": " + std::strerror(errno)};
-}
 
 /// Owns a descriptor opened for reading.
 class ReadFile {

@@ -14,6 +14,8 @@
 #include <set>
 #include <thread>
 
+#include "core/base/file.h"
+
 namespace covey::store {
 namespace {
 
@@ -24,16 +26,6 @@ constexpr int kBackupPages = 256;  ///< 1 MiB: how much of a backup is copied be
 std::string folder_of(const std::string& path) {
   const auto parent = std::filesystem::path(path).parent_path().string();
   return parent.empty() ? "." : parent;
-}
-
-Error os_error(const std::string& path, const std::string& what) {
-  const int number = errno;
-  const ErrorCode code = number == ENOENT || number == ENOTDIR                    ? ErrorCode::not_found
-                         : number == EISDIR                                       ? ErrorCode::invalid_argument
-                         : number == EACCES || number == EPERM || number == EROFS ? ErrorCode::permission_denied
-                         : number == ENOSPC                                       ? ErrorCode::resource_exhausted
-                                                                                  : ErrorCode::io_error;
-  return {code, path + ": " + what + ": " + std::strerror(number)};
 }
 
 class Fd {

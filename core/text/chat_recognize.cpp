@@ -8,7 +8,7 @@
 namespace covey::text {
 namespace {
 
-void replace_all(std::string& text, std::string_view from, std::string_view to) {
+void replace_in(std::string& text, std::string_view from, std::string_view to) {
   for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
     text.replace(at, from.size(), to);
   }
@@ -108,9 +108,9 @@ std::string in_one_spelling(std::string_view jinja) {
     block = next_block;
     strips = copy_tag(jinja, i, block ? "%}" : "}}", out);
   }
-  replace_all(out, "'+'", "");
-  replace_all(out, "message.role", "message['role']");
-  replace_all(out, "message.content", "message['content']");
+  replace_in(out, "'+'", "");
+  replace_in(out, "message.role", "message['role']");
+  replace_in(out, "message.content", "message['content']");
   return out;
 }
 
@@ -156,8 +156,8 @@ std::string default_system(std::string_view spelled) {
     const std::size_t end = rest.find(kClose);
     if (end == std::string_view::npos || end == 0 || end > literal.size()) continue;
     std::string text(rest.substr(0, end));
-    replace_all(text, "\\n", "\n");
-    replace_all(text, "\\x27", "'");
+    replace_in(text, "\\n", "\n");
+    replace_in(text, "\\x27", "'");
     return text;
   }
   return {};

@@ -231,7 +231,7 @@ std::string Normalizer::apply(std::string_view segment) const {
         break;
       case Kind::replace:
         text = step.regex ? replace_matches(*step.regex, text, what.content)
-                          : replace_all(text, what.pattern, what.content);
+                          : text::replace_all(text, what.pattern, what.content);
         break;
       case Kind::lowercase:
         text = lowercase(text);

@@ -17,10 +17,6 @@ std::uint32_t checksum(ByteSpan bytes) {
   return hash;
 }
 
-void append(Bytes& out, ByteSpan bytes) {
-  out.insert(out.end(), bytes.begin(), bytes.end());
-}
-
 void append_number(Bytes& out, std::uint64_t value, int bytes) {
   for (int i = 0; i < bytes; ++i) out.push_back(static_cast<std::uint8_t>(value >> (8 * i)));
 }

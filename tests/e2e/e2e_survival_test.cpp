@@ -113,6 +113,7 @@ TEST_CASE(
   CHECK(run.number("bytes_in") < static_cast<std::int64_t>(2 * kChunk));  // one chunk has come, the second has not
   CHECK(run.number("collected") == 0);
   run.kill_device(0);
+  REQUIRE(eventually(5'000, [&] { return proxy.connections() == 0; }));
   proxy.release();
   const std::uint64_t before = proxy.sent();
   run.run(0);

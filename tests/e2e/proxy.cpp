@@ -107,6 +107,7 @@ void Proxy::run() {
       }
     }
     pairs = std::move(kept);
+    connections_ = static_cast<int>(pairs.size());
   }
   for (const Pair& pair : pairs) {
     ::close(pair.device);

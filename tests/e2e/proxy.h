@@ -23,6 +23,8 @@ class Proxy {
   void hold_after(std::uint64_t bytes) { limit_ = sent_ + bytes; }
   void release() { limit_ = UINT64_MAX; }
   [[nodiscard]] bool holds() const { return sent_ >= limit_; }
+  /// Open connections. A dead device's last bytes are dropped with its connection while it is held, and only then.
+  [[nodiscard]] int connections() const { return connections_; }
   /// Bytes from devices to the coordinator, all connections together.
   [[nodiscard]] std::uint64_t sent() const { return sent_; }
 
@@ -34,6 +36,7 @@ class Proxy {
   std::atomic<int> target_{0};
   std::atomic<std::uint64_t> limit_{UINT64_MAX};
   std::atomic<std::uint64_t> sent_{0};
+  std::atomic<int> connections_{0};
   std::atomic<bool> stop_{false};
   std::thread thread_;
 };

@@ -12,7 +12,7 @@ using namespace covey::adapters;  // NOLINT
 
 namespace {
 
-std::shared_ptr<model::Model> tiny_model(const std::string& family = "llama") {
+std::shared_ptr<model::Model> model_of(const std::string& family) {
   model::ModelConfig config;
   config.family = family;
   config.vocab_size = 40;
@@ -29,7 +29,7 @@ std::shared_ptr<model::Model> tiny_model(const std::string& family = "llama") {
   return *model;
 }
 
-Adapter random_adapter(const model::Model& model, const LoraOptions& options) {
+Adapter normal_adapter(const model::Model& model, const LoraOptions& options) {
   auto adapter = Adapter::create_lora(model, options, 5);
   REQUIRE_OK(adapter);
   CounterRng(8).fill_normal(adapter->values());
@@ -41,8 +41,8 @@ Adapter random_adapter(const model::Model& model, const LoraOptions& options) {
 TEST_CASE("an adapter goes through GGUF bit for bit, q and k rows in llama.cpp's order there") {
   for (const char* family : {"llama", "qwen2"}) {
     CAPTURE(family);
-    const auto model = tiny_model(family);
-    const auto adapter = random_adapter(*model, {.rank = 3, .alpha = 6, .target_modules = {"all-linear"}});
+    const auto model = model_of(family);
+    const auto adapter = normal_adapter(*model, {.rank = 3, .alpha = 6, .target_modules = {"all-linear"}});
     const test::TempDir dir;
     REQUIRE_OK(save_gguf_adapter(dir.file("a.gguf"), adapter, *model));
     const auto file = formats::GgufFile::open(dir.file("a.gguf"));
@@ -70,10 +70,10 @@ TEST_CASE("an adapter goes through GGUF bit for bit, q and k rows in llama.cpp's
 }
 
 TEST_CASE("rsLoRA's scale and unequal alphas are folded so that every site is scaled as before") {
-  const auto model = tiny_model();
+  const auto model = model_of("llama");
   LoraOptions options{.rank = 4, .alpha = 8, .use_rslora = true, .target_modules = {"q_proj", "v_proj"}};
   options.rank_pattern = {{"v_proj", 2}};
-  const auto adapter = random_adapter(*model, options);
+  const auto adapter = normal_adapter(*model, options);
   const test::TempDir dir;
   REQUIRE_OK(save_gguf_adapter(dir.file("a.gguf"), adapter, *model));
   const auto back = load_gguf_adapter(dir.file("a.gguf"), *model);
@@ -91,11 +91,11 @@ TEST_CASE("rsLoRA's scale and unequal alphas are folded so that every site is sc
 }
 
 TEST_CASE("a GGUF adapter that does not belong to the model is refused by name") {
-  const auto model = tiny_model();
+  const auto model = model_of("llama");
   const test::TempDir dir;
-  const auto adapter = random_adapter(*model, {.rank = 2, .target_modules = {"q_proj"}});
+  const auto adapter = normal_adapter(*model, {.rank = 2, .target_modules = {"q_proj"}});
   REQUIRE_OK(save_gguf_adapter(dir.file("a.gguf"), adapter, *model));
-  CHECK_FALSE(load_gguf_adapter(dir.file("a.gguf"), *tiny_model("qwen2")).ok());
+  CHECK_FALSE(load_gguf_adapter(dir.file("a.gguf"), *model_of("qwen2")).ok());
 
   const auto error = [&](const std::function<void(formats::GgufWriter&)>& build) {
     formats::GgufWriter writer;

@@ -15,7 +15,7 @@ using namespace covey::aggregation::dp;
 
 namespace {
 
-NoiseBits bits_of(std::uint8_t seed) {
+NoiseBits device_bits(std::uint8_t seed) {
   return NoiseBits(Bytes(32, seed));
 }
 
@@ -67,7 +67,7 @@ TEST_CASE("the shares of the counted-on devices make the sum's noise; colluders'
     CHECK(DistributedConfig{mechanism, 1, 0.33, 10}.honest_min() == 7);
     std::vector<std::int32_t> sum(4000);
     for (std::uint32_t device = 0; device < config.honest_min(); ++device) {
-      NoiseBits bits = bits_of(static_cast<std::uint8_t>(device));
+      NoiseBits bits = device_bits(static_cast<std::uint8_t>(device));
       add_noise_share(config, 50, sum, bits);
     }
     CHECK(mean_square(sum) == doctest::Approx(2500).epsilon(0.1));

@@ -9,16 +9,6 @@ namespace covey::coordinator {
 namespace {
 using namespace test_world;
 
-std::vector<ScriptedDevice> fleet(int count) {
-  std::vector<ScriptedDevice> out;
-  for (int i = 1; i <= count; ++i) {
-    ScriptedDevice& device = out.emplace_back();
-    device.number = i;
-    device.weight = static_cast<std::uint32_t>(i);
-  }
-  return out;
-}
-
 /// A world without scripts, with round 1 collecting.
 struct ManualWorld : World {
   explicit ManualWorld(TaskConfig config = small_task()) : World(std::move(config), {}) {

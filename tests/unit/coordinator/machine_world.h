@@ -40,6 +40,18 @@ struct ScriptedDevice {
   bool finished = false;
 };
 
+/// `count` devices, numbered from 1: the i-th weighs i and trains for 50 i ms.
+inline std::vector<ScriptedDevice> fleet(int count) {
+  std::vector<ScriptedDevice> out;
+  for (int i = 1; i <= count; ++i) {
+    ScriptedDevice& device = out.emplace_back();
+    device.number = i;
+    device.train_ms = 50 * i;
+    device.weight = static_cast<std::uint32_t>(i);
+  }
+  return out;
+}
+
 class World {
  public:
   World(TaskConfig config, std::vector<ScriptedDevice> devices);

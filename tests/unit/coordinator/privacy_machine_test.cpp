@@ -12,7 +12,7 @@ namespace covey::coordinator {
 namespace {
 using namespace test_world;
 
-std::vector<ScriptedDevice> fleet() {
+std::vector<ScriptedDevice> equal_fleet() {
   std::vector<ScriptedDevice> out;
   for (int i = 1; i <= 4; ++i) {
     ScriptedDevice& device = out.emplace_back();
@@ -45,14 +45,14 @@ Bytes seed_in(World& world) {
   return wire::decode<PrivacyRow>(**row)->seed;
 }
 
-struct End {
+struct PrivateEnd {
   std::vector<float> values;
   wire::Hash chain{};
   double clip_norm = 0;
-  bool operator==(const End&) const = default;
+  bool operator==(const PrivateEnd&) const = default;
 };
 
-End end_of(World& world, const TaskConfig& config) {
+PrivateEnd end_of(World& world, const TaskConfig& config) {
   REQUIRE(world.run());
   const auto values = world.machine().values();
   return {{values.begin(), values.end()}, world.machine().version().chain, report_of(world, config).clip_norm};
@@ -61,8 +61,8 @@ End end_of(World& world, const TaskConfig& config) {
 
 TEST_CASE("every round is charged once, its clip norm moves, and the noise changes the version") {
   const TaskConfig config = private_task();
-  World world(config, fleet());
-  const End noised = end_of(world, config);
+  World world(config, equal_fleet());
+  const PrivateEnd noised = end_of(world, config);
   const PrivacyReport report = report_of(world, config);
   CHECK(report.rounds_charged == 3);
   CHECK(report.epsilon > 0);
@@ -75,7 +75,7 @@ TEST_CASE("every round is charged once, its clip norm moves, and the noise chang
 
   TaskConfig plain = config;
   plain.privacy.dp = {};
-  World other(plain, fleet());
+  World other(plain, equal_fleet());
   REQUIRE(other.run());
   CHECK(other.machine().version().chain != noised.chain);
   CHECK_FALSE(read_privacy_report(plain, other.store())->has_value());
@@ -84,13 +84,13 @@ TEST_CASE("every round is charged once, its clip norm moves, and the noise chang
 TEST_CASE("killed between any two effects, a private task ends with the same version and has paid once a round") {
   TaskConfig config = private_task();
   config.rounds = 2;
-  World undisturbed(config, fleet());
-  const End wanted = end_of(undisturbed, config);
+  World undisturbed(config, equal_fleet());
+  const PrivateEnd wanted = end_of(undisturbed, config);
   const std::uint64_t effects = undisturbed.effects_executed();
   bool seed_was_stored = false;
   for (std::uint64_t at = 1; at <= effects; ++at) {
     CAPTURE(at);
-    World world(config, fleet());
+    World world(config, equal_fleet());
     world.crash_after_effects(world.effects_executed() + at);
     world.run(world.now);
     seed_was_stored = seed_was_stored || !seed_in(world).empty();
@@ -140,7 +140,7 @@ TEST_CASE("the run stops before epsilon_max is passed, and stays stopped after a
   config.privacy.dp.adaptive_clip = false;
   config.rounds = 50;
   config.privacy.dp.budget.epsilon_max = 12;  // at multiplier 1 a round costs about 5, two 7.6, four 11.6
-  World world(config, fleet());
+  World world(config, equal_fleet());
   REQUIRE(world.run());
   const PrivacyReport report = report_of(world, config);
   CHECK(world.machine().phase() == Phase::finished);

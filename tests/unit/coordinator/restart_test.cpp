@@ -9,24 +9,13 @@ namespace covey::coordinator {
 namespace {
 using namespace test_world;
 
-std::vector<ScriptedDevice> fleet() {
-  std::vector<ScriptedDevice> out;
-  for (int i = 1; i <= 4; ++i) {
-    ScriptedDevice& device = out.emplace_back();
-    device.number = i;
-    device.train_ms = 50 * i;
-    device.weight = static_cast<std::uint32_t>(i);
-  }
-  return out;
-}
-
-struct End {
+struct WorldEnd {
   std::vector<float> values;
   wire::Hash chain{};
   std::uint64_t effects = 0;
 };
 
-End run_world(World& world) {
+WorldEnd run_world(World& world) {
   REQUIRE(world.run());
   const auto values = world.machine().values();
   return {{values.begin(), values.end()}, world.machine().version().chain, world.effects_executed()};
@@ -52,15 +41,15 @@ TEST_CASE("killed between any two effects, the task ends with the same version, 
     TaskConfig config = small_task();
     config.rounds = 2;
     config.group_commit_updates = group;
-    World undisturbed(config, fleet());
-    const End wanted = run_world(undisturbed);
+    World undisturbed(config, fleet(4));
+    const WorldEnd wanted = run_world(undisturbed);
     REQUIRE(wanted.effects > 50);
     for (std::uint64_t at = 1; at <= wanted.effects; ++at) {
       CAPTURE(group);
       CAPTURE(at);
-      World world(config, fleet());
+      World world(config, fleet(4));
       world.crash_after_effects(world.effects_executed() + at);
-      const End got = run_world(world);
+      const WorldEnd got = run_world(world);
       CHECK(got.values == wanted.values);
       CHECK(got.chain == wanted.chain);
       CHECK(world.machine().published() == 2);
@@ -71,18 +60,18 @@ TEST_CASE("killed between any two effects, the task ends with the same version, 
 
 TEST_CASE("many crashes at random places change nothing either") {
   const TaskConfig config = small_task();
-  World undisturbed(config, fleet());
-  const End wanted = run_world(undisturbed);
+  World undisturbed(config, fleet(4));
+  const WorldEnd wanted = run_world(undisturbed);
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {
     CAPTURE(seed);
     Rng rng(seed);
-    World world(config, fleet());
+    World world(config, fleet(4));
     bool done = false;
     for (int crash = 0; crash < 12 && !done; ++crash) {
       world.crash_after_effects(world.effects_executed() + 1 + rng.below(30));
       done = world.run(world.now + static_cast<std::int64_t>(rng.below(200)));
     }
-    const End got = run_world(world);
+    const WorldEnd got = run_world(world);
     CHECK(got.values == wanted.values);
     CHECK(got.chain == wanted.chain);
     check_books(world);
@@ -91,12 +80,12 @@ TEST_CASE("many crashes at random places change nothing either") {
 
 TEST_CASE("the order in which updates arrive does not change a bit of the version") {
   TaskConfig config = small_task();
-  World in_order(config, fleet());
-  const End wanted = run_world(in_order);
+  World in_order(config, fleet(4));
+  const WorldEnd wanted = run_world(in_order);
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {
     CAPTURE(seed);
     Rng rng(seed);
-    World world(config, fleet());
+    World world(config, fleet(4));
     for (auto& device : world.devices) device.train_ms = static_cast<std::int64_t>(rng.below(300));
     // Messages of one device keep their order; devices overtake each other.
     world.reorder = [&](auto& inbox) {
@@ -106,14 +95,14 @@ TEST_CASE("the order in which updates arrive does not change a bit of the versio
       inbox.erase(first);
       inbox.push_front(std::move(chosen));
     };
-    const End got = run_world(world);
+    const WorldEnd got = run_world(world);
     CHECK(got.values == wanted.values);
     CHECK(got.chain == wanted.chain);
   }
 }
 
 TEST_CASE("a store of another task is refused") {
-  World world(small_task(), fleet());
+  World world(small_task(), fleet(4));
   run_world(world);
   TaskConfig other = small_task();
   other.seed = 99;

@@ -14,17 +14,6 @@ namespace covey::coordinator {
 namespace {
 using namespace test_world;
 
-std::vector<ScriptedDevice> fleet(int count) {
-  std::vector<ScriptedDevice> out;
-  for (int i = 1; i <= count; ++i) {
-    ScriptedDevice& device = out.emplace_back();
-    device.number = i;
-    device.train_ms = 50 * i;
-    device.weight = static_cast<std::uint32_t>(i);
-  }
-  return out;
-}
-
 TaskConfig task_with(aggregation::Strategy rule) {
   TaskConfig config = small_task();
   config.rounds = 2;
@@ -43,13 +32,13 @@ std::size_t rows_in(World& world, const char* table) {
   return count;
 }
 
-struct End {
+struct RobustEnd {
   std::vector<float> values;
   wire::Hash chain{};
-  bool operator==(const End&) const = default;
+  bool operator==(const RobustEnd&) const = default;
 };
 
-End end_of(World& world) {
+RobustEnd end_of(World& world) {
   REQUIRE(world.run());
   const auto values = world.machine().values();
   return {{values.begin(), values.end()}, world.machine().version().chain};
@@ -77,7 +66,7 @@ TEST_CASE("killed between any two effects, a round of single updates ends with t
     TaskConfig config = task_with(aggregation::Strategy::multi_krum);
     config.group_commit_updates = group;
     World undisturbed(config, fleet(5));
-    const End wanted = end_of(undisturbed);
+    const RobustEnd wanted = end_of(undisturbed);
     const std::uint64_t effects = undisturbed.effects_executed();
     REQUIRE(effects > 50);
     bool kept_single_updates = false;
@@ -98,7 +87,7 @@ TEST_CASE("killed between any two effects, a round of single updates ends with t
 TEST_CASE("the order in which updates arrive does not change a bit of a robust rule's version") {
   const TaskConfig config = task_with(aggregation::Strategy::geometric_median);
   World in_order(config, fleet(5));
-  const End wanted = end_of(in_order);
+  const RobustEnd wanted = end_of(in_order);
   for (std::uint64_t seed = 1; seed <= 10; ++seed) {
     CAPTURE(seed);
     Rng rng(seed);

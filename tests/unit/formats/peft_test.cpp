@@ -14,7 +14,7 @@ using namespace covey::formats;  // NOLINT
 namespace {
 
 template <typename T>
-void check_refused(const Result<T>& result, const std::string& expected) {
+void check_peft_refused(const Result<T>& result, const std::string& expected) {
   REQUIRE_FALSE(result.ok());
   CAPTURE(result.error().message);
   CHECK(result.error().message.find(expected) != std::string::npos);
@@ -200,20 +200,23 @@ TEST_CASE("values that do not make an adapter are refused by their name") {
     return check_peft_adapter(changed);
   };
   const std::vector<float> one{1};
-  check_refused(with([](auto& a) { a.tensors.pop_back(); }), "only one half");
-  check_refused(with([&](auto& a) { a.tensors[1] = peft_tensor(kModule + "lora_B.weight", {1, 1}, one); }), "[out, r]");
-  check_refused(with([&](auto& a) { a.tensors[1] = a.tensors[0]; }), "twice");
-  check_refused(with([&](auto& a) { a.tensors.clear(); }), "no LoRA pair");
+  check_peft_refused(with([](auto& a) { a.tensors.pop_back(); }), "only one half");
+  check_peft_refused(with([&](auto& a) {
+                       a.tensors[1] = peft_tensor(kModule + "lora_B.weight", {1, 1}, one);
+                     }),
+                     "[out, r]");
+  check_peft_refused(with([&](auto& a) { a.tensors[1] = a.tensors[0]; }), "twice");
+  check_peft_refused(with([&](auto& a) { a.tensors.clear(); }), "no LoRA pair");
   for (const char* name : {"wte.lora_embedding_A", "lora_A.weight", "x.lora_magnitude_vector", "x.bias", "x.weight",
                            "classifier.weight", "x.ia3_l", "x.lora_B.bias"}) {
     CAPTURE(name);
     const auto status =
         with([&](auto& a) { a.tensors.push_back(peft_tensor(std::string("base_model.model.") + name, {1}, one)); });
-    check_refused(status, std::string_view(name).starts_with("wte") ? "wte has only one half" : name);
+    check_peft_refused(status, std::string_view(name).starts_with("wte") ? "wte has only one half" : name);
   }
-  check_refused(with([&](auto& a) { a.tensors.push_back(peft_tensor("lora_A.weight", {1}, one)); }),
-                "base_model.model.");
-  check_refused(with([&](auto& a) { a.tensors[0].dtype = DType::i32; }), "I32");
+  check_peft_refused(with([&](auto& a) { a.tensors.push_back(peft_tensor("lora_A.weight", {1}, one)); }),
+                     "base_model.model.");
+  check_peft_refused(with([&](auto& a) { a.tensors[0].dtype = DType::i32; }), "I32");
   // The same names where the configuration knows of them.
   REQUIRE_OK(with([&](auto& a) {
     a.config.bias = "all";
@@ -254,20 +257,20 @@ TEST_CASE("PEFT options that would change the computation are refused by name") 
                               {R"(, "target_modules": 3)", "target_modules"}};
   for (const auto& c : refused) {
     CAPTURE(c[0]);
-    check_refused(parse(c[0]), c[1]);
+    check_peft_refused(parse(c[0]), c[1]);
   }
-  check_refused(parse_peft_config(R"({"peft_type": "LORA", "lora_alpha": 16})", "c"), "r: is missing");
-  check_refused(parse_peft_config(R"({"peft_type": "LORA", "r": 0, "lora_alpha": 16})", "c"), "r: must lie");
-  check_refused(parse_peft_config(R"({"peft_type": "LORA", "r": 4, "lora_alpha": -1})", "c"), "lora_alpha");
-  check_refused(parse_peft_config(R"({"peft_type": "LOHA"})", "c"), "LOHA");
-  check_refused(parse_peft_config("{}", "c"), "peft_type: is missing");
-  check_refused(parse_peft_config("[1]", "c"), "expected an object");
-  check_refused(parse_peft_config(R"({"peft_type": "IA3", "r": 8})", "c"), "r: is an option");
-  check_refused(
+  check_peft_refused(parse_peft_config(R"({"peft_type": "LORA", "lora_alpha": 16})", "c"), "r: is missing");
+  check_peft_refused(parse_peft_config(R"({"peft_type": "LORA", "r": 0, "lora_alpha": 16})", "c"), "r: must lie");
+  check_peft_refused(parse_peft_config(R"({"peft_type": "LORA", "r": 4, "lora_alpha": -1})", "c"), "lora_alpha");
+  check_peft_refused(parse_peft_config(R"({"peft_type": "LOHA"})", "c"), "LOHA");
+  check_peft_refused(parse_peft_config("{}", "c"), "peft_type: is missing");
+  check_peft_refused(parse_peft_config("[1]", "c"), "expected an object");
+  check_peft_refused(parse_peft_config(R"({"peft_type": "IA3", "r": 8})", "c"), "r: is an option");
+  check_peft_refused(
       parse_peft_config(R"({"peft_type": "IA3", "target_modules": ["k"], "feedforward_modules": ["w"]})", "c"),
       "feedforward_modules");
-  check_refused(parse_peft_config(R"({"peft_type": "PREFIX_TUNING"})", "c"), "num_virtual_tokens");
-  check_refused(
+  check_peft_refused(parse_peft_config(R"({"peft_type": "PREFIX_TUNING"})", "c"), "num_virtual_tokens");
+  check_peft_refused(
       parse_peft_config(R"({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 2, "prefix_projection": true})", "c"),
       "prefix_projection");
 }
@@ -287,10 +290,10 @@ TEST_CASE("a soft prompt, a prefix and IA3 vectors go through their directories 
   REQUIRE_OK(write_peft_directory(dir.file("prompt"), prompt));
   CHECK(check_round_trip(dir.file("prompt"), dir.file("prompt2")).config.prompt_tuning_init_text == "Sort this:");
   prompt.config.num_virtual_tokens = 7;
-  check_refused(check_peft_adapter(prompt), "prompt_embeddings");
+  check_peft_refused(check_peft_adapter(prompt), "prompt_embeddings");
   prompt.config.num_virtual_tokens = 8;
   prompt.tensors[0].name = "prompt";
-  check_refused(check_peft_adapter(prompt), "tensor prompt is not");
+  check_peft_refused(check_peft_adapter(prompt), "tensor prompt is not");
 
   PeftAdapter prefix;
   prefix.config.peft_type = "PREFIX_TUNING";
@@ -306,7 +309,7 @@ TEST_CASE("a soft prompt, a prefix and IA3 vectors go through their directories 
   CHECK(text.find("prompt_tuning_init") == std::string::npos);
   CHECK(check_round_trip(dir.file("prefix"), dir.file("prefix2")).config.prefix_projection);
   prefix.config.num_layers = 3;
-  check_refused(check_peft_adapter(prefix), "num_layers * 2 * token_dim");
+  check_peft_refused(check_peft_adapter(prefix), "num_layers * 2 * token_dim");
 
   PeftAdapter ia3;
   ia3.config.peft_type = "IA3";
@@ -319,9 +322,9 @@ TEST_CASE("a soft prompt, a prefix and IA3 vectors go through their directories 
   CHECK(check_round_trip(dir.file("ia3"), dir.file("ia32")).config.feedforward_modules.names ==
         std::vector<std::string>{"wo"});
   ia3.tensors[0].shape = {4, 6};
-  check_refused(check_peft_adapter(ia3), "k.ia3_l must be");
+  check_peft_refused(check_peft_adapter(ia3), "k.ia3_l must be");
   ia3.tensors = {};
-  check_refused(check_peft_adapter(ia3), "no ia3_l");
+  check_peft_refused(check_peft_adapter(ia3), "no ia3_l");
 }
 
 TEST_CASE("an adapter whose values are torch's older file is read, and written as safetensors") {
@@ -362,10 +365,10 @@ TEST_CASE("a loralib state dict becomes a PEFT adapter with its head as a saved 
   check_round_trip(dir.file("a"), dir.file("b"));
   CHECK(peft_place(adapter->config, "base_model.model.m.0.query.lora_A.weight")->role == PeftRole::lora_a);
 
-  check_refused(peft_from_state_dict(tensors, {.alpha = 0}, "f"), "--alpha");
-  check_refused(peft_from_state_dict(std::span(tensors).subspan(6), {.alpha = 1}, "f"), "lora_A");
+  check_peft_refused(peft_from_state_dict(tensors, {.alpha = 0}, "f"), "--alpha");
+  check_peft_refused(peft_from_state_dict(std::span(tensors).subspan(6), {.alpha = 1}, "f"), "lora_A");
   tensors[1] = f32_view("m.0.query.lora_B", {6, 1}, six);  // as loralib's MergedLinear: groups
-  check_refused(peft_from_state_dict(tensors, {.alpha = 1}, "f"), "m.0.query");
+  check_peft_refused(peft_from_state_dict(tensors, {.alpha = 1}, "f"), "m.0.query");
 }
 
 TEST_CASE("the published RoBERTa checkpoint becomes a PEFT directory with its values bit for bit") {
