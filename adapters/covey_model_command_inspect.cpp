@@ -14,6 +14,7 @@
 #include "core/base/cpu.h"
 #include "core/base/file.h"
 #include "core/formats/llama2c.h"
+#include "core/formats/rwkv_cpp.h"
 #include "core/train/optimizer.h"
 
 namespace covey::adapters {
@@ -23,7 +24,8 @@ namespace {
 Result<std::shared_ptr<const text::Tokenizer>> tokenizer_of(const CommonOptions& common) {
   int vocab = 0;
   const std::string name = common.model.substr(common.model.find_last_of('/') + 1);
-  if (common.tokenizer.empty() && name.ends_with(".bin") && !name.starts_with("tok")) {
+  if (common.tokenizer.empty() && name.ends_with(".bin") && !name.starts_with("tok") &&
+      !formats::is_rwkv_cpp(common.model)) {
     COVEY_ASSIGN(const auto file, formats::Llama2cFile::open(common.model));
     vocab = file.header().vocab;
   }

@@ -8,6 +8,7 @@
 #include "adapters/convert_tokenizer.h"
 #include "core/formats/hf_directory.h"
 #include "core/formats/llama2c.h"
+#include "core/formats/rwkv_cpp.h"
 #include "core/model/model.h"
 
 namespace covey::adapters {
@@ -87,6 +88,16 @@ Status describe_llama2c(const std::string& path, Json& out) {
   return {};
 }
 
+Status describe_rwkv_cpp(const std::string& path, Json& out) {
+  COVEY_ASSIGN(const auto file, formats::RwkvCppFile::open(path));
+  Census census;
+  for (const auto& [name, tensor] : file.tensors()) census.add(to_string(tensor.dtype), tensor.bytes.size());
+  out.set("format", "rwkv.cpp").set("architecture", "RWKV " + std::to_string(file.rwkv_version())).set("files", 1);
+  census.into(out);
+  out.set("tokenizer", file.vocab() == 256 ? "bytes" : "none");
+  return {};
+}
+
 void describe_computed(const model::Model& model, Json& out) {
   const auto& c = model.config();
   std::set<std::string> leaves;
@@ -114,6 +125,7 @@ Result<Json> describe_model(const std::string& path) {
   Json out = Json::object();
   COVEY_TRY(kind == ModelKind::directory ? describe_directory(path, out)
             : kind == ModelKind::gguf    ? describe_gguf(path, out)
+            : formats::is_rwkv_cpp(path) ? describe_rwkv_cpp(path, out)
                                          : describe_llama2c(path, out));
   const auto model = model::Model::load(path);
   if (model.ok()) {

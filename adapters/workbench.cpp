@@ -6,6 +6,8 @@
 
 #include <utility>
 #include "core/formats/hf_directory.h"
+#include "core/formats/rwkv_cpp.h"
+#include "core/text/byte_tokenizer.h"
 
 namespace covey::adapters {
 namespace {
@@ -33,6 +35,11 @@ Result<std::shared_ptr<const text::Tokenizer>> open_tokenizer(const std::string&
   if (fs::is_directory(path, ignored)) return text::load_tokenizer(formats::model_directory(path));
   const std::string name = fs::path(path).filename().string();
   if (!fs::exists(path, ignored)) return Error{ErrorCode::not_found, path + ": no such model"};
+  if (formats::is_rwkv_cpp(path)) {
+    COVEY_ASSIGN(const auto file, formats::RwkvCppFile::open(path));
+    if (file.vocab() == 256) return text::make_byte_tokenizer();
+    return Error{ErrorCode::not_found, path + ": its format holds no tokenizer; name one with --tokenizer"};
+  }
   if (name.starts_with("tok") || !name.ends_with(".bin")) return text::load_tokenizer(path);
   const fs::path folder = fs::path(path).parent_path();
   for (const std::string& candidate : {std::string("tokenizer.bin"), "tok" + std::to_string(vocab) + ".bin"}) {

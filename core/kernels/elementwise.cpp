@@ -6,7 +6,18 @@
 #include "core/kernels/tiles.h"
 
 namespace covey::kernels {
-namespace {}
+namespace {
+
+/// How much of a row, and of the one above it, a shift takes.
+struct Shares {
+  float own, above;
+};
+
+Shares shares(const ShiftArgs& a, long i) {
+  return a.of_above ? Shares{1.0F - a.mix[i], a.mix[i]} : Shares{a.mix[i], 1.0F - a.mix[i]};
+}
+
+}  // namespace
 
 void add(ThreadPool& pool, std::size_t n, const float* x, float* y) {
   for_pieces(pool, n, 4 * kGrain, [&](std::size_t begin, std::size_t end) {
@@ -44,7 +55,8 @@ void shift_forward(ThreadPool& pool, const ShiftArgs& a, const float* x, float* 
       const float* before = a.position[n] == 0 ? nullptr : (n == 0 ? a.first : x + (n - 1) * a.H);
       for (long i = 0; i < a.H; ++i) {
         const float above = before == nullptr ? 0.0F : before[i];
-        y[n * a.H + i] = x[n * a.H + i] * a.mix[i] + above * (1.0F - a.mix[i]);
+        const Shares s = shares(a, i);
+        y[n * a.H + i] = x[n * a.H + i] * s.own + above * s.above;
       }
     }
   });
@@ -55,8 +67,9 @@ void shift_backward(ThreadPool& pool, const ShiftArgs& a, const float* dy, bool 
     for (long n = begin; n < end; ++n) {
       const bool below = n + 1 < a.N && a.position[n + 1] > 0;
       for (long i = 0; i < a.H; ++i) {
-        float d = dy[n * a.H + i] * a.mix[i];
-        if (below) d += dy[(n + 1) * a.H + i] * (1.0F - a.mix[i]);
+        const Shares s = shares(a, i);
+        float d = dy[n * a.H + i] * s.own;
+        if (below) d += dy[(n + 1) * a.H + i] * s.above;
         dx[n * a.H + i] = accumulate ? dx[n * a.H + i] + d : d;
       }
     }
@@ -68,7 +81,8 @@ void shift_backward_mix(ThreadPool& pool, const ShiftArgs& a, const float* dy, c
     for (long n = 0; n < a.N; ++n) {
       for (long i = static_cast<long>(begin); i < static_cast<long>(end); ++i) {
         const float above = a.position[n] == 0 ? 0.0F : x[(n - 1) * a.H + i];
-        dmix[i] += dy[n * a.H + i] * (x[n * a.H + i] - above);
+        const float d = dy[n * a.H + i] * (x[n * a.H + i] - above);
+        dmix[i] += a.of_above ? -d : d;
       }
     }
   });

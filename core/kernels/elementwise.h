@@ -19,13 +19,15 @@ void bias_backward(ThreadPool& pool, int N, int C, const float* dy, float* dbias
 void scale(ThreadPool& pool, std::size_t n, float factor, float* y);
 
 /// RWKV's token shift: y (N,H) = x * mix + before * (1 - mix), where `before` is the row above, or zero where
-/// position (N) is 0. `first` replaces the row above row 0 (a decoder's state), where given.
+/// position (N) is 0. `first` replaces the row above row 0 (a decoder's state), where given. `of_above`: the mix is the
+/// row above's share (version 7), not the row's own (version 4).
 struct ShiftArgs {
   int N = 0;
   int H = 0;
   const std::int32_t* position = nullptr;
   const float* mix = nullptr;  ///< (H)
   const float* first = nullptr;
+  bool of_above = false;
 };
 void shift_forward(ThreadPool& pool, const ShiftArgs& args, const float* x, float* y);
 /// dx = (accumulate: +=) the gradient with respect to x.

@@ -9,6 +9,7 @@
 #include "core/kernels/norm.h"
 #include "core/kernels/rope.h"
 #include "core/kernels/wkv.h"
+#include "core/kernels/wkv7.h"
 
 namespace covey::kernels {
 
@@ -58,6 +59,12 @@ struct IsaTable {
   void (*wkv_backward)(const WkvArgs& args, const AttentionRow& row, int channel, const WkvBackward& grads);
   void (*wkv_jvp)(const WkvArgs& args, const AttentionRow& row, int channel, const float* k_t, const float* v_t,
                   float* y_t);
+  void (*wkv7_forward)(const Wkv7Args& args, const AttentionRow& row, int head, float* y, float* states,
+                       float* scratch);
+  void (*wkv7_backward)(const Wkv7Args& args, const AttentionRow& row, int head, const Wkv7Backward& grads,
+                        float* scratch);
+  void (*wkv7_jvp)(const Wkv7Args& args, const AttentionRow& row, int head, const Wkv7Tangent& tangent, float* y_t,
+                   float* scratch);
 };
 
 /// The table of chosen_isa().

@@ -17,6 +17,7 @@ namespace {
 #include "core/kernels/isa_rows.inl"
 #include "core/kernels/isa_attention.inl"
 #include "core/kernels/isa_wkv.inl"
+#include "core/kernels/isa_wkv7.inl"
 // clang-format on
 }  // namespace
 
@@ -37,6 +38,9 @@ static constexpr IsaTable kTable = {
     .wkv_forward = wkv_forward,
     .wkv_backward = wkv_backward,
     .wkv_jvp = wkv_jvp,
+    .wkv7_forward = wkv7_forward,
+    .wkv7_backward = wkv7_backward,
+    .wkv7_jvp = wkv7_jvp,
 };
 
 }  // namespace covey::kernels::COVEY_ISA_NAMESPACE

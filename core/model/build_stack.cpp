@@ -276,6 +276,11 @@ void build_stack(Builder& b, const Names& n, bool second) {
   for (int layer = 0; layer < layers; ++layer) {
     const std::string path = block_path(c, n, layer);
     b.begin(stream, second ? c.layers + layer : layer);
+    if (c.block == BlockKind::rwkv7) {
+      build_rwkv7_block(b, path, layer);
+      program.body.push_back(b.take());
+      continue;
+    }
     const int x = b.s.input = b.slot(c.hidden_size);
     if (second) b.s.memory = b.slot_in(Stream::first, c.hidden_size);
     if (c.block == BlockKind::mobilebert) {

@@ -159,6 +159,7 @@ const float* values_at(const Model::Impl& m, std::int64_t at) {
 /// One tensor per head: used where they lie if they follow each other, else copied together.
 const float* gathered(Model::Impl& m, const NormWeights& n) {
   const float* first = values_at(m, n.w_at);
+  if (n.together) return first;
   bool together = true;
   for (int h = 1; h < n.heads; ++h) {
     const std::int64_t offset = static_cast<std::int64_t>(h) * n.H;

@@ -59,8 +59,11 @@ class Builder {
 /// Segments of one stack: embedding, blocks, final norm where an encoder has one. Appends to Program::body.
 void build_stack(Builder& b, const Names& names, bool second);
 void build_head(Builder& b, const Names& names);
-/// Blocks that are no transformers. build_block_mobilebert.cpp, build_block_rwkv.cpp
+/// Blocks that are no transformers. build_block_mobilebert.cpp, build_block_rwkv.cpp, build_block_rwkv7.cpp
 void build_mobilebert_block(Builder& b, const std::string& path);
 void build_rwkv_block(Builder& b, const std::string& path, int x);
+/// Declares the segment's input too: from the second block on it is the stream and the first block's values side by
+/// side.
+void build_rwkv7_block(Builder& b, const std::string& path, int layer);
 
 }  // namespace covey::model

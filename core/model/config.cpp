@@ -59,7 +59,8 @@ Status read_task(Fields& f, bool encoder, ModelConfig& c) {
   const bool two = c.decoder_layers > 0;
   if (ends("ForSequenceClassification")) {
     if (two) return f.unsupported("architectures: classification with an encoder-decoder");
-    if (!encoder && (c.block == BlockKind::rwkv || c.family == "opt" || c.family == "openelm")) {
+    if (!encoder &&
+        (c.block == BlockKind::rwkv || c.block == BlockKind::rwkv7 || c.family == "opt" || c.family == "openelm")) {
       return f.unsupported("architectures: classification with a model of this family");
     }
     c.task = Task::classification;

@@ -36,7 +36,7 @@ struct RopeConfig {
 };
 
 enum class Task { causal_lm, masked_lm, classification, seq2seq };
-enum class BlockKind { transformer, mobilebert, rwkv };
+enum class BlockKind { transformer, mobilebert, rwkv, rwkv7 };
 enum class PositionKind { none, rope, learned, alibi, relative };
 /// Where a block normalizes. pre: x + f(norm(x)); post: norm(x + f(x)); sandwich: x + norm(f(norm(x))); branch:
 /// x + norm(f(x)).
@@ -135,6 +135,12 @@ struct ModelConfig {
   int feedforward_networks = 1;
   bool bottleneck_attention = false;    ///< use_bottleneck_attention
   bool shared_query_bottleneck = true;  ///< key_query_shared_bottleneck
+
+  // RWKV 7: inner widths of the small networks that make decays, rates, the first block's share and the gate.
+  int decay_rank = 0;
+  int rate_rank = 0;
+  int value_rank = 0;
+  int gate_rank = 0;
 
   int bos_id = -1;           ///< -1: none
   std::vector<int> eos_ids;  ///< any of them ends generation

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <initializer_list>
 
+#include "core/kernels/wkv7.h"
 #include "core/model/config.h"
 #include "core/model/families.h"
 
@@ -95,6 +96,15 @@ Status check_parts(const ModelConfig& c) {
   if (c.embedding_size != 0) COVEY_TRY(within("embedding_size", c.embedding_size, 1, 1 << 16));
   if (c.embedding_width() != c.hidden_size && names_of(c).project_in.empty()) {
     return bad("an embedding width other than hidden_size, in a family without a projection");
+  }
+  if (c.block == BlockKind::rwkv7) {
+    if (c.heads * c.head_dim != c.hidden_size) return bad("hidden_size is not num_heads times head_dim");
+    if (c.head_dim % 16 != 0 || c.head_dim > kernels::kWkv7HeadMax) {
+      return bad("head_dim must be a multiple of 16, at most " + std::to_string(kernels::kWkv7HeadMax));
+    }
+    for (const int rank : {c.decay_rank, c.rate_rank, c.value_rank, c.gate_rank}) {
+      COVEY_TRY(within("a low_rank_dim", rank, 1, 1 << 16));
+    }
   }
   if (c.block == BlockKind::mobilebert) {
     if (c.bottleneck_size != 0) COVEY_TRY(within("intra_bottleneck_size", c.bottleneck_size, 1, 1 << 16));

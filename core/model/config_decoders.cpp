@@ -457,27 +457,6 @@ Status read_openelm(Fields& f, ModelConfig& c) {
   return {};
 }
 
-Status read_rwkv(Fields& f, ModelConfig& c) {
-  c.block = BlockKind::rwkv;
-  c.position = PositionKind::none;
-  c.norm = NormKind::layer;
-  c.norm_bias = true;
-  c.embedding_norm = true;
-  c.gated = false;
-  c.activation = Activation::relu_squared;
-  COVEY_TRY(f.size("vocab_size", kSizeMax, c.vocab_size, 50277));
-  COVEY_TRY(f.size("hidden_size", kWidthMax, c.hidden_size, 4096));
-  COVEY_TRY(f.size("attention_hidden_size", kWidthMax, c.head_dim, c.hidden_size));
-  COVEY_TRY(f.size("intermediate_size", 1 << 20, c.intermediate_size, 4 * c.hidden_size));
-  COVEY_TRY(f.size("num_hidden_layers", 1024, c.layers, 32));
-  COVEY_TRY(f.size("context_length", kSizeMax, c.context_max, 1024));
-  COVEY_TRY(f.number("layer_norm_epsilon", c.norm_eps));
-  c.heads = c.kv_heads = 1;
-  // Dividing by powers of two keeps f16 from overflowing; the reference, too, does it outside of training only.
-  f.ignore({"rescale_every"});
-  return {};
-}
-
 constexpr std::array<std::pair<const char*, Status (*)(Fields&, ModelConfig&)>, 17> kReaders{{
     {"llama", read_llama_like},
     {"mistral", read_llama_like},
@@ -503,6 +482,7 @@ constexpr std::array<std::pair<const char*, Status (*)(Fields&, ModelConfig&)>, 
 Status read_decoder(Fields& fields, ModelConfig& c, bool& found) {
   found = true;
   if (c.family == "rwkv") return read_rwkv(fields, c);
+  if (c.family == "rwkv7") return read_rwkv7(fields, c);
   for (const auto& [name, read] : kReaders) {
     if (c.family == name) return read(fields, c);
   }

@@ -51,6 +51,9 @@ class Fields {
 Status read_rope(Fields& fields, ModelConfig& c);
 /// The family tables. @errors unsupported: not one of theirs (found false).
 Status read_decoder(Fields& fields, ModelConfig& c, bool& found);
+/// RWKV 4 and 7: config_rwkv.cpp.
+Status read_rwkv(Fields& fields, ModelConfig& c);
+Status read_rwkv7(Fields& fields, ModelConfig& c);
 Status read_encoder(Fields& fields, ModelConfig& c, bool& found);
 
 }  // namespace covey::model

@@ -85,6 +85,8 @@ void Decoder::Impl::make_caches(const Model::Impl& model) {
       } else if (step.kind == StepKind::wkv) {
         state.keys[cache].resize(3 * width);
         kernels::wkv_clear(static_cast<int>(width), state.keys[cache].data());
+      } else if (step.kind == StepKind::wkv7) {
+        state.keys[cache].resize(width * static_cast<std::size_t>(step.head_dim));
       } else {
         state.keys[cache].resize(width);
       }

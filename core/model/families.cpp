@@ -285,6 +285,14 @@ constexpr Names kRwkv{.embedding = "rwkv.embeddings",
                       .final_norm = "rwkv.ln_out",
                       .head = "head"};
 
+constexpr Names kRwkv7{.embedding = "model.embeddings",
+                       .embedding_norm = "model.layers.0.pre_norm",
+                       .block = "model.layers.",
+                       .attention_norm = "attn_norm",
+                       .mlp_norm = "ffn_norm",
+                       .final_norm = "model.norm",
+                       .head = "lm_head"};
+
 constexpr std::array kFirst{
     std::pair{std::string_view("llama"), &kLlama},       std::pair{std::string_view("mistral"), &kLlama},
     std::pair{std::string_view("qwen2"), &kLlama},       std::pair{std::string_view("qwen3"), &kLlama},
@@ -298,7 +306,7 @@ constexpr std::array kFirst{
     std::pair{std::string_view("roberta"), &kRoberta},   std::pair{std::string_view("distilbert"), &kDistilBert},
     std::pair{std::string_view("albert"), &kAlbert},     std::pair{std::string_view("mobilebert"), &kMobileBert},
     std::pair{std::string_view("t5"), &kT5Encoder},      std::pair{std::string_view("bart"), &kBartEncoder},
-    std::pair{std::string_view("rwkv"), &kRwkv}};
+    std::pair{std::string_view("rwkv"), &kRwkv},         std::pair{std::string_view("rwkv7"), &kRwkv7}};
 
 }  // namespace
 

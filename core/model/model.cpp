@@ -12,10 +12,12 @@
 #include "core/base/rng.h"
 #include "core/formats/hf_directory.h"
 #include "core/formats/llama2c.h"
+#include "core/formats/rwkv_cpp.h"
 #include "core/formats/safetensors.h"
 #include "core/model/config_json.h"
 #include "core/model/families.h"
 #include "core/model/load_gguf.h"
+#include "core/model/load_rwkv_cpp.h"
 #include "core/model/weights.h"
 
 namespace covey::model {
@@ -157,10 +159,15 @@ Result<std::shared_ptr<Model>> Model::load(const std::string& path, LoadOptions 
   }
   const bool gguf = path.ends_with(".gguf");
   if (!directory && !gguf && !path.ends_with(".bin")) {
-    return Error{ErrorCode::unsupported, path + ": is no Hugging Face directory, no .gguf and no llama2.c .bin"};
+    return Error{ErrorCode::unsupported,
+                 path + ": is no Hugging Face directory, no .gguf, and no .bin of llama2.c or rwkv.cpp"};
   }
-  COVEY_ASSIGN(auto impl, directory ? load_directory(path) : gguf ? load_gguf(path) : load_llama2c(path));
-  if (options.writable) COVEY_TRY(own_all(*impl));
+  const bool rwkv = !directory && !gguf && formats::is_rwkv_cpp(path);
+  COVEY_ASSIGN(auto impl, directory ? load_directory(path)
+                          : gguf    ? load_gguf(path)
+                          : rwkv    ? load_rwkv_cpp(path)
+                                    : load_llama2c(path));
+  if (options.writable && !impl->writable) COVEY_TRY(own_all(*impl));
   bind_weights(*impl);
   return std::shared_ptr<Model>(new Model(std::move(impl)));
 }
@@ -173,7 +180,7 @@ Result<std::shared_ptr<Model>> Model::create(const ModelConfig& config, std::uin
   const float residual = static_cast<float>(0.02 / std::sqrt(2.0 * config.layers));
   std::set<std::int64_t> norms;
   for (const NormWeights& norm : impl->norms) {
-    for (int h = 0; h < (norm.own ? norm.heads : 1); ++h)
+    for (int h = 0; h < (norm.own && !norm.together ? norm.heads : 1); ++h)
       norms.insert(norm.w_at + static_cast<std::int64_t>(h) * norm.H);
   }
   std::set<std::int64_t> residual_weights;

@@ -34,7 +34,7 @@ struct LoadOptions {
 /// Thread-safe for reading. Writing through parameters() is the caller's to serialize.
 class Model {
  public:
-  /// `path`: a Hugging Face directory, a `.gguf`, or a llama2.c `.bin`.
+  /// `path`: a Hugging Face directory, a `.gguf`, or a `.bin` of llama2.c or rwkv.cpp.
   /// @errors not_found, corrupt_data, unsupported (names the configuration field).
   static Result<std::shared_ptr<Model>> load(const std::string& path, LoadOptions options = {});
   /// Random initialization for pre-training: normal(0, 0.02), residual projections scaled by 1/sqrt(2 L), norms one.

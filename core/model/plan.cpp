@@ -282,7 +282,7 @@ class Planner {
 
 std::vector<int> reads_of(const Step& step) {
   std::vector<int> slots;
-  for (const int slot : {step.in, step.in2, step.in3, step.base}) {
+  for (const int slot : {step.in, step.in2, step.in3, step.in4, step.in5, step.base}) {
     if (slot >= 0) slots.push_back(slot);
   }
   return slots;
@@ -301,6 +301,12 @@ std::vector<int> backward_reads_of(const Step& step) {
       return step.in2 >= 0 ? std::vector<int>{step.in, step.in2} : std::vector<int>{step.in};
     case StepKind::wkv:
       return {step.in, step.in2, step.out, step.stats};
+    case StepKind::wkv7:
+      return {step.in, step.in2, step.in3, step.in4, step.in5, step.stats};
+    case StepKind::bonus:
+      return {step.in, step.in2, step.in3, step.in4};
+    case StepKind::lerp:
+      return {step.in, step.in2, step.in3};
     default:
       return {};
   }

@@ -31,6 +31,10 @@ enum class StepKind : std::uint8_t {
   shift,       ///< RWKV's token shift: out = mix of in and the row above
   wkv,         ///< out = average over the past of v (in2) weighted by k (in)
   trigram,     ///< out = rows below, at and above, of in
+  wkv7,        ///< out = RWKV 7's memory, read by in, written by w (in2), k (in3), v (in4) at rates in5
+  bonus,       ///< out = base + RWKV 7's (sum of in k) v, k (in2), v (in3) at rates in4
+  lerp,        ///< out = in + (in2 - in) in3
+  join,        ///< out = in and in2 side by side
 };
 
 /// An array (rows, width), or columns [offset, offset + width) of another one.
@@ -45,11 +49,12 @@ struct Slot {
 struct Step {
   StepKind kind = StepKind::linear;
   int in = -1, in2 = -1, in3 = -1;  ///< slots that are read
+  int in4 = -1, in5 = -1;           ///< RWKV 7 alone
   int base = -1;                    ///< residual slot that the result is added to
   int out = -1;                     ///< slot that is written
   int stats = -1;                   ///< slot of what the backward pass needs besides: norms, attention, wkv
   int weight = -1;                  ///< index into linears, norms, tables or vectors, by kind
-  int weight2 = -1;                 ///< wkv: first
+  int weight2 = -1;                 ///< wkv: first; wkv7, bonus: the second of two vectors
   int cache = -1;                   ///< a decoder's state: key/value cache, or the rows a shift and wkv remember
 
   kernels::Activation activation = kernels::Activation::identity;
@@ -65,6 +70,7 @@ struct Step {
   bool cross = false;     ///< keys come from the other stream
   bool slopes = false;    ///< ALiBi
   bool relative = false;  ///< T5's biases; weight: its table
+  bool of_above = false;  ///< shift: the mix is the row above's share
 };
 
 /// One recomputable piece. Slot `input` (-1: none) holds what the segment before left in its `output`.

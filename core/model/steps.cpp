@@ -146,7 +146,8 @@ kernels::WkvArgs wkv_args(const Work& w, const Step& s) {
 }
 
 kernels::ShiftArgs shift_args(const Work& w, const Step& s) {
-  return {w.rows(s.in), w.slot(s.in).width, w.stack().position.data(), table_of(w, s.weight).values, nullptr};
+  return {w.rows(s.in), w.slot(s.in).width, w.stack().position.data(), table_of(w, s.weight).values,
+          nullptr,      s.of_above};
 }
 
 kernels::TrigramArgs trigram_args(const Work& w, const Step& s) {
@@ -199,6 +200,11 @@ void step_forward(const Work& w, const Step& s) {
       return wkv_step(w, s);
     case StepKind::trigram:
       return kernels::trigram_forward(pool, trigram_args(w, s), w.value(s.in), w.value(s.out));
+    case StepKind::wkv7:
+    case StepKind::bonus:
+    case StepKind::lerp:
+    case StepKind::join:
+      return rwkv7_forward(w, s);
   }
 }
 
@@ -243,6 +249,11 @@ void step_jvp(const Work& w, const Step& s) {
       args.padding = nullptr;  // padding does not move
       return kernels::trigram_forward(pool, args, w.tangent(s.in), w.tangent(s.out));
     }
+    case StepKind::wkv7:
+    case StepKind::bonus:
+    case StepKind::lerp:
+    case StepKind::join:
+      return rwkv7_jvp(w, s);
   }
 }
 

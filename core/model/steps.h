@@ -59,6 +59,16 @@ void step_forward(const Work& work, const Step& step);
 void step_backward(const Work& work, const Step& step);
 void step_jvp(const Work& work, const Step& step);
 
+/// The steps that only RWKV 7 has. steps_rwkv7.cpp
+void rwkv7_forward(const Work& work, const Step& step);
+void rwkv7_backward(const Work& work, const Step& step);
+void rwkv7_jvp(const Work& work, const Step& step);
+
+/// In the backward pass: a slot's value (cheap ones are made again); where to put a slot's gradient, nullptr where
+/// nobody wants it, and whether something is there already.
+const float* backward_value(const Work& work, int slot);
+float* backward_into(const Work& work, int slot, bool& accumulate);
+
 kernels::NormArgs norm_args(const Work& work, const Step& step);
 kernels::NormStats norm_stats(const Work& work, const Step& step);
 kernels::AttentionShape attention_shape(const Work& work, const Step& step);

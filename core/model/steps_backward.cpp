@@ -194,6 +194,14 @@ void table_backward(const Work& w, const Step& s) {
 
 }  // namespace
 
+const float* backward_value(const Work& work, int slot) {
+  return value(work, slot);
+}
+
+float* backward_into(const Work& work, int slot, bool& accumulate) {
+  return into(work, slot, accumulate);
+}
+
 bool anything_trained(const Pass& pass, const Segment& segment) {
   return std::any_of(segment.steps.begin(), segment.steps.end(), [&](const Step& s) { return adapted(pass, s); });
 }
@@ -204,8 +212,8 @@ void find_needs(const Work& w, const Flowing& flowing) {
   if (w.segment.input >= 0) w.pass.need[root(w, w.segment.input)] = flowing.input ? 1 : 0;
   if (w.segment.memory >= 0) w.pass.need[root(w, w.segment.memory)] = flowing.memory ? 1 : 0;
   for (const Step& s : w.segment.steps) {
-    const bool moves =
-        adapted(w.pass, s) || needed(w, s.in) || needed(w, s.in2) || needed(w, s.in3) || needed(w, s.base);
+    const auto read = reads_of(s);
+    const bool moves = adapted(w.pass, s) || std::any_of(read.begin(), read.end(), [&](int i) { return needed(w, i); });
     if (moves) w.pass.need[root(w, s.out)] = 1;
   }
 }
@@ -239,6 +247,12 @@ void step_backward(const Work& w, const Step& s) {
       return wkv_backward(w, s);
     case StepKind::trigram:
       return kernels::trigram_backward(pool, trigram_args(w, s), w.gradient(s.out), w.gradient(s.in));
+    case StepKind::wkv7:
+    case StepKind::bonus:
+    case StepKind::lerp:
+    case StepKind::join:
+      if (s.base >= 0) pass_on(w, s.out, s.base);
+      return rwkv7_backward(w, s);
   }
 }
 

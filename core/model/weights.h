@@ -33,9 +33,10 @@ struct NormWeights {
   kernels::NormKind kind = kernels::NormKind::rms;
   float offset = 0;
   float eps = 0;
-  bool own = false;  ///< weights of each head
-  int heads = 1;     ///< groups that are normalized on their own
-  int H = 0;         ///< width of one
+  bool own = false;       ///< weights of each head
+  bool together = false;  ///< those of all heads are one tensor
+  int heads = 1;          ///< groups that are normalized on their own
+  int H = 0;              ///< width of one
 };
 
 /// A table of rows (token, position, type, relative bias) or one vector (RWKV's mixes and decays).

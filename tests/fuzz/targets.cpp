@@ -11,6 +11,7 @@
 #include "core/formats/llama2c.h"
 #include "core/formats/peft.h"
 #include "core/formats/quant_blocks.h"
+#include "core/formats/rwkv_cpp.h"
 #include "core/formats/safetensors.h"
 #include "core/formats/sentencepiece.h"
 #include "core/formats/tokenizer_spec.h"
@@ -106,6 +107,19 @@ void gguf(const std::uint8_t* data, std::size_t size) {
 
 void llama2c(const std::uint8_t* data, std::size_t size) {
   (void)refused(formats::parse_llama2c_header({data, size}, size, "f"));
+}
+
+void rwkv_cpp(const std::uint8_t* data, std::size_t size) {
+  const auto file = formats::RwkvCppFile::parse({data, size}, "f");
+  if (refused(file)) return;
+  std::size_t total = 0;
+  for (const auto& [name, tensor] : file->tensors()) {
+    total += tensor.bytes.size();
+    std::vector<float> values(static_cast<std::size_t>(tensor.elements()));
+    (void)file->read(name, tensor.shape, values).ok();
+  }
+  must(total <= size);
+  (void)refused(model::config_from_hf(file->config().dump(), "f"));
 }
 
 void tokenizer_bin(const std::uint8_t* data, std::size_t size) {

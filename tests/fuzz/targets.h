@@ -11,6 +11,7 @@ void json(const std::uint8_t* data, std::size_t size);
 void safetensors(const std::uint8_t* data, std::size_t size);
 void gguf(const std::uint8_t* data, std::size_t size);
 void llama2c(const std::uint8_t* data, std::size_t size);
+void rwkv_cpp(const std::uint8_t* data, std::size_t size);
 void sentencepiece(const std::uint8_t* data, std::size_t size);
 void tokenizer_bin(const std::uint8_t* data, std::size_t size);
 void tokenizer_json(const std::uint8_t* data, std::size_t size);

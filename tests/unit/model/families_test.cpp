@@ -27,6 +27,9 @@ std::string config_text(const std::string& type, const std::string& architecture
       "ffn_dim_divisor": 2)";
   const std::string rwkv = R"("vocab_size": 19, "hidden_size": 12, "num_hidden_layers": 2, "context_length": 64,
       "intermediate_size": 14)";
+  const std::string rwkv7 = R"("vocab_size": 19, "hidden_size": 32, "num_hidden_layers": 3, "head_dim": 16,
+      "max_position_embeddings": 64, "intermediate_size": 14, "decay_low_rank_dim": 3, "a_low_rank_dim": 4,
+      "v_low_rank_dim": 5, "gate_low_rank_dim": 6)";
   const std::string distil = R"("vocab_size": 19, "dim": 12, "n_layers": 2, "n_heads": 2, "hidden_dim": 14,
       "max_position_embeddings": 64)";
   const std::string t5 = R"("vocab_size": 19, "d_model": 12, "d_kv": 5, "d_ff": 14, "num_layers": 2, "num_heads": 2,
@@ -34,9 +37,9 @@ std::string config_text(const std::string& type, const std::string& architecture
   const std::string bart = R"("vocab_size": 19, "d_model": 12, "encoder_layers": 2, "decoder_layers": 1,
       "encoder_attention_heads": 2, "decoder_attention_heads": 3, "encoder_ffn_dim": 14, "decoder_ffn_dim": 10,
       "max_position_embeddings": 64)";
-  const std::map<std::string, std::string> base{{"gpt2", gpt},    {"gpt_neo", neo}, {"opt", opt},
-                                                {"bloom", bloom}, {"openelm", elm}, {"rwkv", rwkv},
-                                                {"t5", t5},       {"bart", bart},   {"distilbert", distil}};
+  const std::map<std::string, std::string> base{
+      {"gpt2", gpt},  {"gpt_neo", neo}, {"opt", opt},   {"bloom", bloom},       {"openelm", elm},
+      {"rwkv", rwkv}, {"t5", t5},       {"bart", bart}, {"distilbert", distil}, {"rwkv7", rwkv7}};
   const auto found = base.find(type);
   auto json = Json::parse("{" + (found == base.end() ? llama : found->second) + "}");
   REQUIRE_OK(json);
@@ -268,6 +271,13 @@ TEST_CASE("OpenELM and RWKV: no gate, no qk norm, a head of its own, an attentio
   check("rwkv", "RwkvForCausalLM");
 }
 
+TEST_CASE("RWKV 7: one head and several, one block alone, ranks that follow the width") {
+  check("rwkv7", "RWKV7ForCausalLM");
+  check("rwkv7", "RWKV7ForCausalLM", R"("num_hidden_layers": 1, "head_dim": 32)");
+  check("rwkv7", "RWKV7ForCausalLM", R"("num_hidden_layers": 2, "decay_low_rank_dim": null, "head_dim": null,
+        "num_heads": 2, "intermediate_size": null, "hidden_ratio": 1, "tie_word_embeddings": false)");
+}
+
 TEST_CASE("Encoders: activations, token types, layers in groups, with and without bottlenecks, both heads") {
   const std::string bert = R"("pad_token_id": 0, "layer_norm_eps": 1e-5)";
   check("bert", "BertForMaskedLM", bert + R"(, "hidden_act": "relu", "type_vocab_size": 2)");
@@ -331,6 +341,12 @@ TEST_CASE("Fields that we do not compute are refused by their names, family by f
       {"mobilebert", "MobileBertForMaskedLM", R"("pad_token_id": 19)", "pad_token_id"},
       {"openelm", "OpenELMForCausalLM", R"("ffn_multipliers": [1e300, 1.0])", "ffn_multipliers"},
       {"rwkv", "RwkvForCausalLM", R"("head_size": 64)", "head_size"},
+      {"rwkv7", "RWKV7ForCausalLM", R"("head_dim": 8)", "head_dim"},
+      {"rwkv7", "RWKV7ForCausalLM", R"("norm_first": false)", "norm_first"},
+      {"rwkv7", "RWKV7ForCausalLM", R"("hidden_act": "relu")", "hidden_act"},
+      {"rwkv7", "RWKV7ForCausalLM", R"("attn": {"layers": [1]})", "attn"},
+      {"rwkv7", "RWKV7ForCausalLM", R"("value_dim": [64, 64, 64])", "value_dim"},
+      {"rwkv7", "RWKV7ForCausalLM", R"("num_heads": 3)", "num_heads"},
       {"gemma2", "Gemma2ForCausalLM", R"("layer_types": ["full_attention", "full_attention"])", "layer_types"},
   };
   for (const auto& [type, architecture, more, name] : refused) {

@@ -124,7 +124,7 @@ class Reference {
 
   /// Groups of x.size() / groups elements; a missing weight is 1.
   [[nodiscard]] Row norm(const std::string& path, Row x, NormKind kind, double eps, double offset,
-                         std::size_t groups = 1) const {
+                         std::size_t groups = 1, bool by_channel = false) const {
     const std::size_t H = x.size() / groups;
     const Row* w = find(path + ".weight");
     const Row* bias = find(path + ".bias");
@@ -139,8 +139,9 @@ class Reference {
       for (std::size_t i = 0; i < H; ++i) {
         at[i] = (at[i] - mean) * factor;
         if (own != nullptr) at[i] *= (*own)[i];
-        if (w != nullptr) at[i] *= (*w)[i] + offset;
-        if (bias != nullptr) at[i] += (*bias)[i];
+        const std::size_t own_at = by_channel ? g * H + i : i;
+        if (w != nullptr) at[i] *= (*w)[own_at] + offset;
+        if (bias != nullptr) at[i] += (*bias)[own_at];
       }
     }
     return x;
@@ -199,6 +200,7 @@ class Reference {
     const Names& n = names_of(c, second);
     Rows x = embed(n, ids, types, padded);
     const int layers = second ? c.decoder_layers : c.layers;
+    Rows first_values;
     for (int layer = 0; layer < layers; ++layer) {
       std::string path = std::string(n.block) + std::to_string(layer) + ".";
       if (c.layer_groups > 0) {
@@ -209,6 +211,8 @@ class Reference {
       }
       if (c.block == BlockKind::rwkv) {
         rwkv(path, x);
+      } else if (c.block == BlockKind::rwkv7) {
+        rwkv7(path, layer, first_values, x);
       } else if (c.block == BlockKind::mobilebert) {
         mobilebert(path, x);
       } else {
@@ -505,6 +509,77 @@ class Reference {
       Row v = linear(channel + "value", k);
       for (std::size_t i = 0; i < v.size(); ++i) v[i] *= activate(Activation::sigmoid, r[i]);
       add(x[t], v);
+    }
+  }
+
+  /// x and the row above, whose share the named mix is.
+  [[nodiscard]] Row shifted(const std::string& name, const Rows& x, std::size_t t) const {
+    const Row& mix = tensors.at(name);
+    Row y(mix.size());
+    for (std::size_t i = 0; i < y.size(); ++i) y[i] = x[t][i] + ((t > 0 ? x[t - 1][i] : C{}) - x[t][i]) * mix[i];
+    return y;
+  }
+
+  [[nodiscard]] Row small(const std::string& path, const Row& x, Activation inner) const {
+    return linear(path + "_lora.lora.2", activated(path + "_lora.lora.0", x, inner));
+  }
+
+  /// Peng et al., 2025, position by position.
+  void rwkv7(const std::string& path, int layer, Rows& first_values, Rows& x) const {
+    const std::string att = path + "attn.";
+    const auto D = static_cast<std::size_t>(c.head_dim);
+    const auto H = static_cast<std::size_t>(c.hidden_size);
+    const Row& k_k = tensors.at(att + "k_k");
+    const Row& k_a = tensors.at(att + "k_a");
+    const Row& r_k = tensors.at(att + "r_k");
+    const auto squash = [](C value) { return activate(Activation::sigmoid, value); };
+    Rows n;
+    for (const Row& row : x) n.push_back(norm(path + "attn_norm", row));
+    std::vector<Row> S(H, Row(D));  // row h D + i: value i of head h, by key
+    for (std::size_t t = 0; t < x.size(); ++t) {
+      const Row r = linear(att + "r_proj", shifted(att + "x_r", n, t));
+      const Row w = small(att + "w", shifted(att + "x_w", n, t), Activation::tanh);
+      const Row k = linear(att + "k_proj", shifted(att + "x_k", n, t));
+      Row v = linear(att + "v_proj", shifted(att + "x_v", n, t));
+      const Row a = small(att + "a", shifted(att + "x_a", n, t), Activation::identity);
+      const Row g = small(att + "g", shifted(att + "x_g", n, t), Activation::sigmoid);
+      if (layer == 0) {
+        first_values.push_back(v);
+      } else {
+        const Row share = small(att + "v", shifted(att + "x_v", n, t), Activation::identity);
+        for (std::size_t i = 0; i < H; ++i) v[i] += (first_values[t][i] - v[i]) * squash(share[i]);
+      }
+      Row y(H);
+      for (std::size_t h = 0; h < H; h += D) {
+        C square{};
+        for (std::size_t j = h; j < h + D; ++j) square += k[j] * k[j] * k_k[j] * k_k[j];
+        const C length = std::sqrt(square);
+        for (std::size_t i = h; i < h + D; ++i) {
+          C removed{};
+          for (std::size_t j = 0; j < D; ++j) removed += S[i][j] * k[h + j] * k_k[h + j] / length;
+          for (std::size_t j = 0; j < D; ++j) {
+            const std::size_t at = h + j;
+            const C decay = std::exp(-std::exp(-0.5) * squash(w[at]));
+            const C key = k[at] * (1.0 + (squash(a[at]) - 1.0) * k_a[at]);
+            S[i][j] = S[i][j] * decay - removed * k[at] * k_k[at] / length * squash(a[at]) + v[i] * key;
+            y[i] += S[i][j] * r[at];
+          }
+        }
+      }
+      y = norm(att + "g_norm", y, NormKind::layer, c.norm_eps * static_cast<double>(D), 0, H / D, true);
+      for (std::size_t h = 0; h < H; h += D) {
+        C sum{};
+        for (std::size_t j = h; j < h + D; ++j) {
+          sum += r[j] * k[j] * (1.0 + (squash(a[j]) - 1.0) * k_a[j]) * r_k[j];
+        }
+        for (std::size_t i = h; i < h + D; ++i) y[i] = (y[i] + sum * v[i]) * g[i];
+      }
+      add(x[t], linear(att + "o_proj", y));
+    }
+    for (std::size_t t = 0; t < x.size(); ++t) n[t] = norm(path + "ffn_norm", x[t]);
+    for (std::size_t t = 0; t < x.size(); ++t) {
+      const Row in = shifted(path + "ffn.x_k", n, t);
+      add(x[t], linear(path + "ffn.value", activated(path + "ffn.key", in, Activation::relu_squared)));
     }
   }
 
