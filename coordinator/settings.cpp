@@ -103,7 +103,10 @@ bool belongs_to_model(const std::string& name) {
 void read_rounds(config::Section root, TaskConfig& task) {
   task.rounds = static_cast<std::uint64_t>(root.int64("rounds", static_cast<std::int64_t>(task.rounds), 1, 1'000'000));
   task.rounds_tried_max = static_cast<std::uint64_t>(root.int64("rounds_tried_max", 0, 0, 10'000'000));
-  task.goal_count = count(root, "goal", task.goal_count, 1, 100'000);
+  read_privacy(root.section("privacy"), task.privacy);
+  const bool secure = task.privacy.mode == wire::PrivacyMode::secure;
+  // Not told otherwise, a secure round gathers as many as its sum needs at least.
+  task.goal_count = count(root, "goal", secure ? task.privacy.survivors_min : task.goal_count, 1, 100'000);
   task.min_count = count(root, "min", std::min(task.min_count, task.goal_count), 1, 100'000);
   if (task.min_count > task.goal_count) {
     root.problem("min", "is above `goal` (" + std::to_string(task.goal_count) + "); lower it");
@@ -117,7 +120,6 @@ void read_rounds(config::Section root, TaskConfig& task) {
       root.int64("seed", static_cast<std::int64_t>(task.seed), 0, std::numeric_limits<std::int64_t>::max()));
   read_local(root.section("local"), task.local);
   read_server_optimizer(root.section("server_optimizer"), task.server_optimizer);
-  read_privacy(root.section("privacy"), task.privacy);
   read_aggregation(root.section("aggregation"), task);
   if (const Status fits = task.aggregation.check(task.min_count, std::max(task.min_count, task.invited_max()));
       !fits.ok()) {

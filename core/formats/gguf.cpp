@@ -73,24 +73,24 @@ class Cursor {
   std::size_t at_ = 0;
 };
 
-Error corrupt(const std::string& what) {
+Error damaged(const std::string& what) {
   return {ErrorCode::corrupt_data, what};
 }
 
 const std::string kCutOff = "is cut off; fetch the file again";
 
 Status read_items(Cursor& cursor, GgufValue& value) {
-  if (value.count > cursor.left() / size_of(value.type)) return corrupt(kCutOff);
+  if (value.count > cursor.left() / size_of(value.type)) return damaged(kCutOff);
   if (value.type != GgufType::string) {
-    if (!cursor.take(value.count * size_of(value.type), value.bytes)) return corrupt(kCutOff);
+    if (!cursor.take(value.count * size_of(value.type), value.bytes)) return damaged(kCutOff);
     if (value.type == GgufType::boolean && std::ranges::any_of(value.bytes, [](std::uint8_t b) { return b > 1; })) {
-      return corrupt("holds a bool that is neither 0 nor 1");
+      return damaged("holds a bool that is neither 0 nor 1");
     }
     return {};
   }
   value.strings.resize(value.count);
   for (std::string_view& text : value.strings) {
-    if (!cursor.take(text)) return corrupt(kCutOff);
+    if (!cursor.take(text)) return damaged(kCutOff);
   }
   return {};
 }
@@ -102,13 +102,13 @@ Status read_value(Cursor& cursor, GgufValue& value) {
     return static_cast<GgufType>(number);
   };
   auto type = take_type();
-  if (!type) return corrupt("has no value type that the format knows");
+  if (!type) return damaged("has no value type that the format knows");
   if (*type == GgufType::array) {
     value.is_array = true;
     type = take_type();
     std::uint64_t count = 0;
-    if (!type || *type == GgufType::array) return corrupt("is an array of something that the format does not know");
-    if (!cursor.take(count)) return corrupt(kCutOff);
+    if (!type || *type == GgufType::array) return damaged("is an array of something that the format does not know");
+    if (!cursor.take(count)) return damaged(kCutOff);
     value.count = count;
   }
   value.type = *type;
@@ -124,32 +124,32 @@ struct TensorEntry {
 /// After its name was read: dimensions, type, offset; and the bytes that these imply.
 Status read_tensor(Cursor& cursor, TensorEntry& entry) {
   std::uint32_t dimensions = 0;
-  if (!cursor.take(dimensions)) return corrupt(kCutOff);
-  if (dimensions > kDimensionsMax) return corrupt("has " + std::to_string(dimensions) + " dimensions, over 4");
+  if (!cursor.take(dimensions)) return damaged(kCutOff);
+  if (dimensions > kDimensionsMax) return damaged("has " + std::to_string(dimensions) + " dimensions, over 4");
   std::uint64_t elements = 1;
   for (std::uint32_t i = 0; i < dimensions; ++i) {
     std::int64_t extent = 0;
-    if (!cursor.take(extent)) return corrupt(kCutOff);
-    if (extent < 1) return corrupt("has a dimension of " + std::to_string(extent));
+    if (!cursor.take(extent)) return damaged(kCutOff);
+    if (extent < 1) return damaged("has a dimension of " + std::to_string(extent));
     if (__builtin_mul_overflow(elements, static_cast<std::uint64_t>(extent), &elements)) {
-      return corrupt("has a shape whose product overflows");
+      return damaged("has a shape whose product overflows");
     }
     entry.tensor.shape.push_back(extent);
   }
   const std::int64_t row = entry.tensor.shape.empty() ? 1 : entry.tensor.shape.front();
   std::ranges::reverse(entry.tensor.shape);
   std::uint32_t type = 0;
-  if (!cursor.take(type) || !cursor.take(entry.offset)) return corrupt(kCutOff);
+  if (!cursor.take(type) || !cursor.take(entry.offset)) return damaged(kCutOff);
   entry.tensor.type = ggml_type_info(type);
   if (entry.tensor.type == nullptr) {
     return Error{ErrorCode::unsupported, "has type number " + std::to_string(type) + ", which is not known here"};
   }
   const auto& info = *entry.tensor.type;
   if (static_cast<std::uint64_t>(row) % info.block != 0) {
-    return corrupt("has rows of " + std::to_string(row) + " values, which do not fill blocks of " + info.name);
+    return damaged("has rows of " + std::to_string(row) + " values, which do not fill blocks of " + info.name);
   }
   if (__builtin_mul_overflow(elements / info.block, std::uint64_t{info.block_bytes}, &entry.bytes)) {
-    return corrupt("has a shape whose size overflows");
+    return damaged("has a shape whose size overflows");
   }
   return {};
 }
@@ -166,26 +166,26 @@ Status place(std::vector<TensorEntry>& entries, ByteSpan file, std::size_t heade
   for (TensorEntry& entry : entries) {
     const std::string name = "tensor " + std::string(entry.tensor.name);
     if (entry.offset != position) {
-      return corrupt(name + " begins at byte " + std::to_string(entry.offset) + " of the data, must begin at " +
+      return damaged(name + " begins at byte " + std::to_string(entry.offset) + " of the data, must begin at " +
                      std::to_string(position));
     }
     if (position > data.size() || entry.bytes > data.size() - position) {
-      return corrupt(name + " needs " + std::to_string(entry.bytes) +
+      return damaged(name + " needs " + std::to_string(entry.bytes) +
                      " bytes, more than the file has left; fetch the file again");
     }
     entry.tensor.bytes = data.subspan(position, entry.bytes);
     position = padded(position + entry.bytes, alignment);
   }
   if (data.size() > position) {
-    return corrupt(std::to_string(data.size() - position) + " bytes at the end belong to no tensor");
+    return damaged(std::to_string(data.size() - position) + " bytes at the end belong to no tensor");
   }
   return {};
 }
 
 Result<std::uint64_t> checked_version(Cursor& cursor, std::uint32_t& version) {
   std::uint32_t magic = 0;
-  if (!cursor.take(magic) || magic != 0x46554747U) return corrupt("is not a GGUF file");
-  if (!cursor.take(version)) return corrupt(kCutOff);
+  if (!cursor.take(magic) || magic != 0x46554747U) return damaged("is not a GGUF file");
+  if (!cursor.take(version)) return damaged(kCutOff);
   if ((version & 0xFFFFU) == 0 && version != 0) {
     return Error{ErrorCode::unsupported, "is a big-endian GGUF file; convert it to little-endian"};
   }
@@ -194,7 +194,7 @@ Result<std::uint64_t> checked_version(Cursor& cursor, std::uint32_t& version) {
     return Error{ErrorCode::unsupported, "is GGUF version " + std::to_string(version) + "; 2 and 3 are supported"};
   }
   std::uint64_t tensors = 0;
-  if (!cursor.take(tensors)) return corrupt(kCutOff);
+  if (!cursor.take(tensors)) return damaged(kCutOff);
   return tensors;
 }
 
@@ -229,21 +229,21 @@ Status GgufFile::read(ByteSpan file) {
   Cursor cursor(file);
   COVEY_ASSIGN(const std::uint64_t tensors, checked_version(cursor, version_));
   std::uint64_t entries = 0;
-  if (!cursor.take(entries)) return corrupt(kCutOff);
+  if (!cursor.take(entries)) return damaged(kCutOff);
   if (entries > cursor.left() / kEntryBytesMin || tensors > cursor.left() / kTensorBytesMin) {
-    return corrupt("claims " + std::to_string(entries) + " keys and " + std::to_string(tensors) +
+    return damaged("claims " + std::to_string(entries) + " keys and " + std::to_string(tensors) +
                    " tensors, more than its size allows");
   }
   entries_.resize(entries);
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     GgufEntry& entry = entries_[i];
     const std::string number = "key " + std::to_string(i + 1);
-    if (!cursor.take(entry.key)) return corrupt(number + " " + kCutOff);
-    if (entry.key.size() > kKeyBytesMax || !is_printable(entry.key)) return corrupt(number + " is not printable ASCII");
+    if (!cursor.take(entry.key)) return damaged(number + " " + kCutOff);
+    if (entry.key.size() > kKeyBytesMax || !is_printable(entry.key)) return damaged(number + " is not printable ASCII");
     if (auto status = read_value(cursor, entry.value); !status.ok()) {
-      return corrupt(shown(entry.key) + " " + status.error().message);
+      return damaged(shown(entry.key) + " " + status.error().message);
     }
-    if (!entry_index_.emplace(entry.key, i).second) return corrupt(shown(entry.key) + " is there twice");
+    if (!entry_index_.emplace(entry.key, i).second) return damaged(shown(entry.key) + " is there twice");
   }
   if (const GgufValue* alignment = value(kAlignmentKey)) {
     alignment_ = 0;
@@ -253,21 +253,21 @@ Status GgufFile::read(ByteSpan file) {
       alignment_ = stated;
     }
     if (!std::has_single_bit(alignment_) || alignment_ > kAlignmentMax) {
-      return corrupt("general.alignment must be a u32, a power of two, at most " + std::to_string(kAlignmentMax));
+      return damaged("general.alignment must be a u32, a power of two, at most " + std::to_string(kAlignmentMax));
     }
   }
   std::vector<TensorEntry> placed(tensors);
   for (std::size_t i = 0; i < placed.size(); ++i) {
     std::string_view& name = placed[i].tensor.name;
     const std::string number = "tensor " + std::to_string(i + 1);
-    if (!cursor.take(name)) return corrupt(number + " " + kCutOff);
+    if (!cursor.take(name)) return damaged(number + " " + kCutOff);
     if (name.size() > kNameBytesMax || !is_printable(name)) {
-      return corrupt("the name of " + number + " is not up to 64 printable ASCII characters");
+      return damaged("the name of " + number + " is not up to 64 printable ASCII characters");
     }
     if (auto status = read_tensor(cursor, placed[i]); !status.ok()) {
       return Error{status.error().code, "tensor " + std::string(name) + " " + status.error().message};
     }
-    if (!tensor_index_.emplace(name, i).second) return corrupt("tensor " + std::string(name) + " is there twice");
+    if (!tensor_index_.emplace(name, i).second) return damaged("tensor " + std::string(name) + " is there twice");
   }
   COVEY_TRY(place(placed, file, cursor.at(), alignment_));
   tensors_.reserve(placed.size());

@@ -11,7 +11,7 @@ namespace covey::text {
 namespace {
 
 constexpr std::size_t kPatternBytesMax = 4096;
-constexpr std::size_t kStepsMax = 8192;
+constexpr std::size_t kMatchStepsMax = 8192;
 constexpr int kDepthMax = 16;
 constexpr unsigned kRepeatMax = 256;
 constexpr unsigned kEndless = ~0U;
@@ -67,7 +67,7 @@ class RegexCompiler {
     COVEY_TRY(alternatives(0));
     if (!done()) return refuse("an unmatched ')'");
     add(Regex::Op::done);
-    if (out_.steps_.size() > kStepsMax) return refuse("is too long when its repetitions are written out");
+    if (out_.steps_.size() > kMatchStepsMax) return refuse("is too long when its repetitions are written out");
     for (auto& item : out_.classes_) item.fill_ascii();
     return std::move(out_);
   }
@@ -114,7 +114,7 @@ class RegexCompiler {
       const std::size_t begin = here();
       COVEY_TRY(item(depth));
       COVEY_TRY(quantifier(begin));
-      if (out_.steps_.size() > kStepsMax) return refuse("is too long when its repetitions are written out");
+      if (out_.steps_.size() > kMatchStepsMax) return refuse("is too long when its repetitions are written out");
     }
     return {};
   }
@@ -347,7 +347,7 @@ class RegexCompiler {
     }
     const std::vector<Regex::Step> body(out_.steps_.begin() + static_cast<std::ptrdiff_t>(begin), out_.steps_.end());
     const std::size_t copies = found->max == kEndless ? found->min + 1 : found->max;
-    if (body.size() * std::max<std::size_t>(copies, 1) > kStepsMax) return refuse("a repetition of this size");
+    if (body.size() * std::max<std::size_t>(copies, 1) > kMatchStepsMax) return refuse("a repetition of this size");
     out_.steps_.resize(begin);
     const std::uint32_t opened = possessive ? add(Op::atomic) : 0;
     const auto put = [&] {

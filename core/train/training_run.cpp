@@ -13,7 +13,7 @@ namespace covey::train {
 namespace {
 
 /// The file: this header, best values (P floats, or none), the trainer's own checkpoint, and a sum over all of it.
-struct Header {
+struct RunHeader {
   std::array<char, 8> magic{'C', 'O', 'V', 'E', 'Y', 'R', 'U', '1'};
   std::uint64_t options = 0;  ///< fingerprint
   std::uint64_t best_values = 0;
@@ -46,9 +46,9 @@ Status RunOptions::check() const {
 
 Result<bool> checkpoint_is_complete(const std::string& path) {
   COVEY_ASSIGN(const Bytes bytes, read_file(path));
-  Header header;
+  RunHeader header;
   if (bytes.size() >= sizeof header) std::memcpy(&header, bytes.data(), sizeof header);
-  if (bytes.size() < sizeof header || header.magic != Header{}.magic) {
+  if (bytes.size() < sizeof header || header.magic != RunHeader{}.magic) {
     return Error{ErrorCode::corrupt_data, path + ": is no checkpoint of a run; remove it to start over"};
   }
   return header.complete != 0;
@@ -75,13 +75,13 @@ Result<bool> TrainingRun::resume() {
   const auto bad = [&](const char* what) {
     return Error{ErrorCode::corrupt_data, options_.checkpoint + ": " + what + "; remove it to start over"};
   };
-  Header header;
+  RunHeader header;
   std::uint64_t sum = 0;
   if (bytes.size() < sizeof header + sizeof sum) return bad("too short for a checkpoint");
   const ByteSpan body = ByteSpan(bytes).first(bytes.size() - sizeof sum);
   std::memcpy(&header, body.data(), sizeof header);
   std::memcpy(&sum, bytes.data() + body.size(), sizeof sum);
-  if (header.magic != Header{}.magic || sum != sum_of(body)) return bad("damaged, or no checkpoint of a run");
+  if (header.magic != RunHeader{}.magic || sum != sum_of(body)) return bad("damaged, or no checkpoint of a run");
   if (header.options != fingerprint()) return bad("made with another evaluate_every, patience or min_improvement");
   const std::size_t P = trainer_.values().size();
   if (header.best_values != 0 && header.best_values != P) return bad("made from another adapter");
@@ -108,7 +108,7 @@ Result<bool> TrainingRun::resume() {
 Status TrainingRun::save(RunObserver& observer) {
   if (options_.checkpoint.empty()) return {};
   COVEY_ASSIGN(state_.logged_bytes, observer.make_durable());
-  Header header;
+  RunHeader header;
   header.options = fingerprint();
   header.best_values = best_values_.size();
   header.loss = state_.best.loss;

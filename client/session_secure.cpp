@@ -1,0 +1,148 @@
+// Secure aggregation within a round (security.md section 4): the client half (client/secure_round.h) driven by the
+// session's events and commits; and the roster that its lists are checked against.
+#include "client/session_machine.h"
+#include "core/wire/signing.h"
+
+namespace covey::client {
+
+// ---- secure aggregation
+// -------------------------------------------------------------------------------------------------
+
+void Session::Machine::say_secure(const wire::Message& message) {
+  if (link != Link::up || following) return;
+  send(message);
+  if (secure->uploading()) {
+    await_reply();
+  } else {
+    emit(CancelTimer{SessionTimer::reply});
+  }
+}
+
+template <typename Question>
+void Session::Machine::answer_secure(const Question& m) {
+  if (!secure || m.round != open->plan.round) return;
+  failures = 0;
+  const auto before = secure->phase();
+  auto answer = secure->on(m, ledger.secagg);
+  if (!answer.ok()) return end_secure(secure->reason(), answer.error().message);
+  const bool masked = before != secure->phase() && secure->phase() == SessionPhase::secure_mask;
+  if (masked) {
+    persist({}, round_text(m.round) + " masked: " + std::to_string(secure->update().size()) +
+                    " bytes, one of at least " + std::to_string(open->plan.secure.survivors_min) +
+                    " that only a sum of can be read");
+  }
+  say_secure(*answer);
+}
+
+void Session::Machine::on(const wire::SecureList& m) {
+  answer_secure(m);
+}
+void Session::Machine::on(const wire::SecureInbox& m) {
+  answer_secure(m);
+}
+void Session::Machine::on(const wire::SecureSurvivors& m) {
+  answer_secure(m);
+}
+void Session::Machine::on(const wire::SecureUnmask& m) {
+  answer_secure(m);
+}
+
+void Session::Machine::on(const wire::SecureAbort& m) {
+  if (!secure || m.round != open->plan.round) return;
+  failures = 0;
+  if (m.reason != wire::SecureReason::none) {
+    return drop(std::string("the coordinator ended secure aggregation: ") + wire::to_string(m.reason));
+  }
+  problem.clear();
+  close_round(round_text(m.round) + " done: the coordinator has the sum");
+  disconnect();
+  rest(config.rest_ms);
+}
+
+void Session::Machine::end_secure(wire::SecureReason reason, const std::string& why) {
+  const RoundId round = open->plan.round;
+  note(round_text(round) + " dropped: " + why);
+  close_round(problem);
+  if (link != Link::up) {
+    disconnect();
+    return rest(kRefusalRest_ms);
+  }
+  send(wire::SecureAbort{round, reason});
+  parting = true;
+  emit(SetTimer{SessionTimer::reply, now + kParting_ms});
+}
+
+void Session::Machine::begin_secure(const TrainingDone& e) {
+  auto& round = *open;
+  auto begun = SecureRound::begin({.plan = &round.plan,
+                                   .plan_hash = wire::plan_hash(round.plan_bytes),
+                                   .outcome = &e.outcome,
+                                   .rounding_seed = e.seed,
+                                   .session_seed = e.session_seed,
+                                   .identity = config.identity_key,
+                                   .roster = [this](const wire::Key& key) { return roster.active(key); },
+                                   .masked_per_version_max = config.policy.masked_per_version_max},
+                                  ledger.secagg);
+  if (!begun.ok()) return refuse(e.round, wire::RefusalReason::failed, begun.error().message);
+  secure.emplace(*std::move(begun));
+  round.state = RoundState::securing;
+  finish_training(e, {});
+}
+
+// ---- the roster
+// ---------------------------------------------------------------------------------------------------------
+
+void Session::Machine::follow_roster(std::uint64_t target) {
+  const std::uint64_t known = roster.head().epoch;
+  if (target < known)
+    return distrust("the coordinator is at epoch " + std::to_string(target) + ", this device knows epoch " +
+                    std::to_string(known));
+  if (target == known) return roster_followed();
+  following = true;
+  roster_target = target;
+  send(wire::RosterRequest{known});
+  await_reply();
+}
+
+void Session::Machine::on(const wire::RosterReply& m) {
+  if (!following) return;
+  if (m.epochs.empty())
+    return distrust("the coordinator speaks of epoch " + std::to_string(roster_target) + " and does not show it");
+  RosterChain next = roster;
+  std::vector<store::Write> writes;
+  for (const auto& document : m.epochs) {
+    const auto changes = next.extend(document);
+    if (!changes.ok()) return distrust(changes.error().message);
+    for (const auto& change : *changes) writes.push_back(roster_row(change));
+  }
+  roster = std::move(next);
+  writes.push_back({kSessionTable, roster_key(), wire::encode(roster.head())});
+  persist(std::move(writes), "");
+  following = false;
+  if (roster.head().epoch < roster_target) return follow_roster(roster_target);
+  roster_followed();
+}
+
+void Session::Machine::roster_followed() {
+  emit(CancelTimer{SessionTimer::reply});
+  if (const auto listed = roster.check_listed(config.curve); !listed.ok()) return distrust(listed.error().message);
+  distrust_told.clear();
+  if (!held) return proceed();
+  auto offer = *std::exchange(held, std::nullopt);
+  offer.left_ms = std::max<std::int64_t>(offer.left_ms, 0) - (now - held_since);
+  on(offer);
+}
+
+void Session::Machine::distrust(std::string why) {
+  why = "roster refused: " + why;
+  if (why != distrust_told) persist({}, why);
+  distrust_told = why;
+  fail_link(std::move(why));
+}
+
+void Session::Machine::welcome(const wire::Welcome& m) {
+  link = Link::up;
+  follow_roster(m.roster_epoch);
+}
+
+}  // namespace covey::client
