@@ -11,7 +11,9 @@
 #include "coordinator/deployment.h"
 #include "coordinator/evaluation.h"
 #include "coordinator/service.h"
+#include "core/base/cpu.h"
 #include "core/base/log.h"
+#include "core/base/thread_pool.h"
 #include "core/net/zmq_server.h"
 
 namespace covey::coordinator {
@@ -134,9 +136,10 @@ Status serve(const std::string& config_path) {
   COVEY_ASSIGN(auto evaluation, EvaluationWorker::create(bench, std::move(layout), config.held_out));
   COVEY_ASSIGN(auto identity, crypto::IdentityKey::from_seed(deployment.identity.seed().span()));
   COVEY_ASSIGN(auto door, open_door(deployment, clock));
+  ThreadPool pool(cpu_count());
   COVEY_ASSIGN(auto service,
                Service::create(std::move(task), std::move(identity),
-                               {*deployment.store, *door.server, *deployment.registration, blobs, *evaluation, clock}));
+                               {*deployment.store, *door.server, *deployment.registration, blobs, *evaluation, clock, {}, &pool}));
   if (door.rotation) service->announce(notice_of(*door.rotation, config.task.task));
   COVEY_ASSIGN(auto admin, AdminSocket::listen(deployment.socket_path()));
   AdminContext context{deployment, service.get(), door.server->endpoint(), door.rotation};

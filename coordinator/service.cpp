@@ -57,6 +57,7 @@ Result<std::unique_ptr<Service>> Service::create(TaskConfig config, crypto::Iden
                                                                          const DeviceId& device, std::uint64_t epoch) {
                  return registration.listed(device, epoch);
                }));
+  machine.set_pool(seams.pool);
   COVEY_TRY(machine.restore(seams.store));
   return std::unique_ptr<Service>(new Service(std::move(machine), std::move(identity), seams));
 }

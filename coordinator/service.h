@@ -52,6 +52,7 @@ struct ServiceSeams {
   const Clock& clock;
   /// 32 secret bytes for the noise of a round; empty: the system generator. A simulator gives its own.
   std::function<Bytes()> noise_seed = {};
+  ThreadPool* pool = nullptr;  ///< takes the masks off a sum; null: the calling thread does
 };
 
 struct ServiceStats {
