@@ -8,7 +8,7 @@
 namespace covey::client {
 namespace {
 
-constexpr const char* kTable = "examples";
+constexpr const char* kExamplesTable = "examples";
 
 Error over(const std::string& what) {
   return {ErrorCode::resource_exhausted, "examples: " + what + "; `covey-device forget` makes room"};
@@ -18,7 +18,7 @@ Error over(const std::string& what) {
 
 Result<ExampleStore> ExampleStore::open(store::Store& store, ExampleLimits limits) {
   ExampleStore out(store, limits);
-  COVEY_TRY(store.scan(kTable, {}, [&](ByteSpan key, ByteSpan value) -> Status {
+  COVEY_TRY(store.scan(kExamplesTable, {}, [&](ByteSpan key, ByteSpan value) -> Status {
     COVEY_ASSIGN(const auto number, store::number_in_key(key));
     out.next_ = number + 1;
     ++out.count_;
@@ -41,7 +41,7 @@ Status ExampleStore::add(std::span<const adapters::TextExample> examples) {
       return Error{ErrorCode::invalid_argument,
                    "examples: one is longer than " + std::to_string(limits_.example_bytes_max) + " bytes; split it"};
     bytes += row.size();
-    writes.push_back({kTable, store::key_of(next_ + writes.size()), std::move(row)});
+    writes.push_back({kExamplesTable, store::key_of(next_ + writes.size()), std::move(row)});
   }
   if (bytes_ + bytes > limits_.bytes_max)
     return over("more than " + std::to_string(limits_.bytes_max) + " bytes are not kept");
@@ -55,7 +55,7 @@ Status ExampleStore::add(std::span<const adapters::TextExample> examples) {
 
 Result<std::vector<adapters::TextExample>> ExampleStore::all() const {
   std::vector<adapters::TextExample> out;
-  COVEY_TRY(store_->scan(kTable, {}, [&](ByteSpan, ByteSpan value) -> Status {
+  COVEY_TRY(store_->scan(kExamplesTable, {}, [&](ByteSpan, ByteSpan value) -> Status {
     COVEY_ASSIGN(auto row, wire::decode<ExampleRow>(value));
     out.push_back({std::move(row.prompt), std::move(row.text)});
     return {};
@@ -65,8 +65,8 @@ Result<std::vector<adapters::TextExample>> ExampleStore::all() const {
 
 Status ExampleStore::wipe() {
   std::vector<store::Write> writes;
-  COVEY_TRY(store_->scan(kTable, {}, [&](ByteSpan key, ByteSpan) -> Status {
-    writes.push_back({kTable, Bytes(key.begin(), key.end()), std::nullopt});
+  COVEY_TRY(store_->scan(kExamplesTable, {}, [&](ByteSpan key, ByteSpan) -> Status {
+    writes.push_back({kExamplesTable, Bytes(key.begin(), key.end()), std::nullopt});
     return {};
   }));
   if (!writes.empty()) COVEY_TRY(store_->commit(writes));

@@ -9,8 +9,6 @@
 namespace covey::client {
 namespace {
 
-constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
-
 /// Steps of the plan for so many rows, within its bound.
 std::int64_t steps_of(const wire::RoundPlan& plan, std::size_t rows) {
   if (plan.local_steps > 0) return std::min(plan.local_steps, plan.local_steps_max);
@@ -53,9 +51,9 @@ Result<std::unique_ptr<LocalRound>> LocalRound::prepare(LocalRoundInputs inputs,
   const auto config = config_of(plan, inputs.rows.size());
   const auto memory = train::memory_plan(model, round->spec_, config, config.seq);
   if (inputs.memory_bytes_max > 0 && memory.total() > inputs.memory_bytes_max)
-    return Error{ErrorCode::resource_exhausted, "training needs " + std::to_string(memory.total() / kMiB) +
+    return Error{ErrorCode::resource_exhausted, "training needs " + std::to_string(memory.total() >> 20) +
                                                     " MiB, the policy grants " +
-                                                    std::to_string(inputs.memory_bytes_max / kMiB) + " MiB"};
+                                                    std::to_string(inputs.memory_bytes_max >> 20) + " MiB"};
   round->weight_ = static_cast<std::uint32_t>(std::min<std::size_t>(inputs.rows.size(), plan.weight_max));
   COVEY_ASSIGN(round->trainer_, train::LocalTrainer::create(model, round->spec_, std::move(inputs.values), inputs.rows,
                                                             config, pool, clock));
