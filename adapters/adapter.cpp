@@ -39,16 +39,17 @@ Result<Adapter> Adapter::create(const model::Model& model, AdapterLayout layout,
                                                   " values, got " + std::to_string(values.size())};
   }
   Adapter adapter;
-  COVEY_ASSIGN(adapter.spec_, layout.bind(model.linear_sites()));
+  COVEY_ASSIGN(adapter.spec_, layout.bind(model));
   adapter.target_modules_ = targets_of(model.linear_sites(), adapter.spec_);
+  adapter.task_ = model.config().task;
   adapter.layout_ = std::move(layout);
   adapter.values_ = std::move(values);
   return adapter;
 }
 
 Result<Adapter> Adapter::create_lora(const model::Model& model, const LoraOptions& options, std::uint64_t seed) {
-  COVEY_ASSIGN(AdapterLayout layout, lora_layout(model.linear_sites(), options));
-  std::vector<float> values = initial_values(layout, seed);
+  COVEY_ASSIGN(AdapterLayout layout, lora_layout(model, options));
+  std::vector<float> values = with_model_head(layout, model, initial_values(layout, seed));
   return create(model, std::move(layout), std::move(values));
 }
 
@@ -58,6 +59,9 @@ model::AdapterView Adapter::view() const {
     const auto flat = std::span<const float>(values_).subspan(static_cast<std::size_t>(entry.offset));
     const auto a = static_cast<std::size_t>(entry.a_size());
     out.lora.push_back({flat.first(a), flat.subspan(a, static_cast<std::size_t>(entry.b_size()))});
+  }
+  if (!layout_.head.empty()) {
+    out.head = std::span<const float>(values_).subspan(static_cast<std::size_t>(layout_.head.front().offset));
   }
   return out;
 }
@@ -91,6 +95,11 @@ Status merge_into(model::Model& model, const Adapter& adapter) {
       const auto step = static_cast<std::size_t>(in_out ? entry.out : 1);
       for (std::size_t i = 0; i < row.size(); ++i) w[first + i * step] += scale * row[i];
     }
+  }
+  for (const auto& entry : adapter.layout().head) {  // bound, so the model has it in this shape
+    const auto from =
+        adapter.values().subspan(static_cast<std::size_t>(entry.offset), static_cast<std::size_t>(entry.count()));
+    std::ranges::copy(from, weights.at(entry.name).values.begin());
   }
   return {};
 }

@@ -21,7 +21,7 @@ class Adapter {
   Adapter() = default;
   /// @errors as AdapterLayout::bind; invalid_argument where `values` has not P elements.
   static Result<Adapter> create(const model::Model& model, AdapterLayout layout, std::vector<float> values);
-  /// A fresh LoRA adapter with initial_values().
+  /// A fresh LoRA adapter with initial_values(), and the model's own head where it is trained.
   static Result<Adapter> create_lora(const model::Model& model, const LoraOptions& options, std::uint64_t seed);
 
   [[nodiscard]] const AdapterLayout& layout() const { return layout_; }
@@ -29,6 +29,7 @@ class Adapter {
   [[nodiscard]] std::span<const float> values() const { return values_; }
   [[nodiscard]] std::span<float> values() { return values_; }
   [[nodiscard]] model::AdapterView view() const;
+  [[nodiscard]] model::Task task() const { return task_; }  ///< the model's
   /// PEFT's target_modules for these sites: leaf names where all layers of that name are adapted, else whole paths.
   [[nodiscard]] const std::vector<std::string>& target_modules() const { return target_modules_; }
 
@@ -36,6 +37,7 @@ class Adapter {
   std::vector<std::string> target_modules_;
   AdapterLayout layout_;
   model::AdapterSpec spec_;
+  model::Task task_ = model::Task::causal_lm;
   std::vector<float> values_;
 };
 
@@ -46,7 +48,8 @@ Status save_peft(const std::string& directory, const Adapter& adapter, const std
 /// lacks a layer, or shapes differ).
 Result<Adapter> load_peft(const std::string& directory, const model::Model& model);
 
-/// W += scale B A at every site, in place. The model must be writable (LoadOptions::writable).
+/// W += scale B A at every site, and the trained head instead of the model's, in place. The model must be writable
+/// (LoadOptions::writable).
 /// @errors unsupported: a site whose weight is shared (a tied head); sites before it are merged then.
 Status merge_into(model::Model& model, const Adapter& adapter);
 

@@ -28,33 +28,12 @@ Result<std::vector<std::string>> labels_of(std::span<const data::Example> exampl
   return std::vector<std::string>(labels.begin(), labels.end());
 }
 
-struct Counts {
-  int both = 0, truth = 0, predicted = 0;
-};
-
 }  // namespace
 
-double Classification::accuracy() const {
-  int right = 0;
-  for (std::size_t i = 0; i < truth.size(); ++i) right += truth[i] == predicted[i] ? 1 : 0;
-  return truth.empty() ? 0 : static_cast<double>(right) / static_cast<double>(truth.size());
-}
-
-double Classification::macro_f1() const {
-  std::vector<Counts> counts(labels.size());
-  for (std::size_t i = 0; i < truth.size(); ++i) {
-    ++counts[static_cast<std::size_t>(truth[i])].truth;
-    ++counts[static_cast<std::size_t>(predicted[i])].predicted;
-    if (truth[i] == predicted[i]) ++counts[static_cast<std::size_t>(truth[i])].both;
-  }
-  double sum = 0;
-  int there = 0;
-  for (const Counts& c : counts) {
-    if (c.truth + c.predicted == 0) continue;
-    ++there;
-    sum += 2.0 * c.both / (c.truth + c.predicted);  // 2 TP + FP + FN = true + predicted
-  }
-  return there == 0 ? 0 : sum / there;
+train::ClassCounts Classification::counts() const {
+  train::ClassCounts out(static_cast<int>(labels.size()));
+  for (std::size_t i = 0; i < truth.size(); ++i) out.add(truth[i], predicted[i]);
+  return out;
 }
 
 Result<Classification> classify(const model::Model& model, const model::AdapterSpec& spec,

@@ -12,19 +12,17 @@
 #include "core/data/examples.h"
 #include "core/model/model.h"
 #include "core/text/tokenizer.h"
+#include "core/train/class_counts.h"
 
 namespace covey::adapters {
 
 constexpr std::size_t kLabelsMax = 1000;
 
-/// Counts of true and predicted labels. F1 of a label is 2 TP / (2 TP + FP + FN).
 struct Classification {
   std::vector<std::string> labels;  ///< sorted
   std::vector<int> truth;           ///< per example, an index into labels
   std::vector<int> predicted;
-  [[nodiscard]] double accuracy() const;
-  /// Mean over the labels that are true or predicted somewhere.
-  [[nodiscard]] double macro_f1() const;
+  [[nodiscard]] train::ClassCounts counts() const;
 };
 
 struct ChoiceOptions {

@@ -66,6 +66,9 @@ struct EvalOptions {
   std::string data;
   int batch = 16;
   int seq = 256;
+  int target_seq = 0;        ///< encoder-decoders; 0: as seq
+  double mask_share = 0.15;  ///< masked language models
+  std::uint64_t mask_seed = 0;
   bool labels = false;  ///< choose each completion among all that occur: accuracy and F1
 };
 struct GenerateOptions {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "adapters/task_rows.h"
 #include "core/config/reader.h"
 
 namespace covey::adapters {
@@ -67,6 +68,16 @@ void read_run(config::Section& section, TrainSettings& out, const std::string& p
   out.run.checkpoint_every = section.int64("checkpoint_every", 0, 0, 1'000'000'000);
 }
 
+/// What belongs to one task or another; keys of other tasks are without effect.
+void read_task(config::Section& section, TrainSettings& out) {
+  std::vector<std::string> tasks = task_names();
+  tasks.insert(tasks.begin(), "auto");
+  out.task = section.choice("task", tasks, "auto");
+  out.training.target_seq = static_cast<int>(section.int64("target_seq", 0, 0, 1 << 20));
+  out.mask_share = section.real("mask_share", 0.15, 0.001, 0.999);
+  out.lora.train_head = section.boolean("train_head", true);
+}
+
 }  // namespace
 
 Result<TrainSettings> read_train_settings(const std::string& path) {
@@ -76,12 +87,13 @@ Result<TrainSettings> read_train_settings(const std::string& path) {
   defaults.clip_norm = 1;
   TrainSettings out;
   out.training = read_training(root, defaults);
+  read_task(root, out);
   read_run(root, out, path);
   auto section = root.section("lora");
   out.lora.rank = static_cast<int>(section.int64("rank", out.lora.rank, 1, kRankMax));
   out.lora.alpha = section.real("alpha", out.lora.alpha, 1e-6, 1e6);
   out.lora.use_rslora = section.boolean("use_rslora", false);
-  out.lora.target_modules = section.texts("target_modules", out.lora.target_modules);
+  out.lora.target_modules = section.texts("target_modules", std::vector<std::string>{"auto"});
   COVEY_TRY(document.finish());
   if (const Status fits = out.training.check(); !fits.ok()) return fits.error().in(path);
   out.resolved = document.resolved();

@@ -14,7 +14,9 @@ namespace covey::adapters {
 
 struct TrainSettings {
   train::TrainConfig training;
-  LoraOptions lora;
+  LoraOptions lora;       ///< target_modules {"auto"}: default_targets()
+  std::string task;       ///< "auto": the model's own, or what the model must be
+  double mask_share = 0;  ///< masked language models
   std::string held_out;   ///< file; empty: none
   train::RunOptions run;  ///< without the checkpoint's path
   std::string resolved;   ///< the file with all defaults, as YAML

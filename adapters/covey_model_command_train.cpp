@@ -10,6 +10,7 @@
 #include "adapters/covey_model_command_settings.h"
 #include "adapters/covey_model_progress.h"
 #include "adapters/gguf_adapter.h"
+#include "adapters/task_rows.h"
 #include "adapters/workbench.h"
 #include "core/base/file.h"
 #include "core/base/folder.h"
@@ -82,7 +83,12 @@ class Observer final : public train::RunObserver {
 /// The adapter that training starts from.
 Result<Adapter> starting_adapter(const TrainOptions& options, const TrainSettings& settings, const Workbench& bench) {
   if (!options.common.adapter.empty()) return load_adapter(options.common.adapter, *bench.model);
-  auto fresh = Adapter::create_lora(*bench.model, settings.lora, settings.training.seed);
+  LoraOptions lora = settings.lora;
+  lora.train_head = lora.train_head && bench.model->config().task == model::Task::classification;
+  if (lora.target_modules == std::vector<std::string>{"auto"}) {
+    lora.target_modules = default_targets(bench.model->linear_sites());
+  }
+  auto fresh = Adapter::create_lora(*bench.model, lora, settings.training.seed);
   if (!fresh.ok()) return fresh.error().in(options.config);
   return fresh;
 }
@@ -104,11 +110,39 @@ Status resume_or_begin(const TrainOptions& options, const std::string& checkpoin
                                               "it to start over"};
 }
 
-Result<std::vector<train::TokenRow>> rows_of(const CommonOptions& common, const std::string& file,
-                                             const Workbench& bench, int seq) {
-  COVEY_ASSIGN(const auto examples,
-               read_examples_for({common.chat, common.model, common.tokenizer}, *bench.tokenizer, file));
-  return example_rows(*bench.tokenizer, examples, seq);
+/// What the run learns from and is tested on.
+struct Material {
+  data::Labels labels;
+  std::vector<train::TokenRow> rows;
+  std::vector<train::TokenRow> held_out;
+  std::optional<data::Masking> masking;
+};
+
+Result<Material> material_of(const TrainOptions& options, const TrainSettings& settings, const Workbench& bench) {
+  const CommonOptions& common = options.common;
+  const model::ModelConfig& config = bench.model->config();
+  if (settings.task != "auto" && settings.task != task_name(config.task)) {
+    return Error{ErrorCode::invalid_argument, options.config + ": task is " + settings.task + ", but " + common.model +
+                                                  " is made for " + std::string(task_name(config.task)) +
+                                                  "; leave task out, or choose another model"};
+  }
+  const auto examples_of = [&](const std::string& file) {
+    return read_examples_for({common.chat, common.model, common.tokenizer}, *bench.tokenizer, file);
+  };
+  const RowOptions sizes{.seq = settings.training.seq, .target_seq = settings.training.target_seq};
+  Material out;
+  COVEY_ASSIGN(const auto examples, examples_of(options.data));
+  const std::string known = common.adapter.empty() ? "" : common.adapter + kLabelsFile;
+  auto labels = labels_for(config, known, examples);
+  if (!labels.ok()) return labels.error().in(options.data);
+  out.labels = *std::move(labels);
+  COVEY_ASSIGN(out.rows, task_rows(bench, out.labels, examples, sizes, options.data));
+  if (!settings.held_out.empty()) {
+    COVEY_ASSIGN(const auto tested, examples_of(settings.held_out));
+    COVEY_ASSIGN(out.held_out, task_rows(bench, out.labels, tested, sizes, settings.held_out));
+  }
+  COVEY_ASSIGN(out.masking, masking_for(bench, settings.mask_share, settings.training.seed));
+  return out;
 }
 
 formats::Json summary_of(const train::LocalTrainer& trainer, const train::TrainingRun& run, std::int64_t trainable) {
@@ -129,17 +163,14 @@ Status run_train(const TrainOptions& options, Console& console) {
   COVEY_ASSIGN(TrainSettings settings, read_train_settings(options.config));
   COVEY_ASSIGN(const Workbench bench, open_workbench(options.common.model, options.common.tokenizer));
   const int seq = settings.training.seq;
-  COVEY_ASSIGN(const auto rows, rows_of(options.common, options.data, bench, seq));
-  std::vector<train::TokenRow> held_out;
-  if (!settings.held_out.empty()) {
-    COVEY_ASSIGN(held_out, rows_of(options.common, settings.held_out, bench, seq));
-  }
+  COVEY_ASSIGN(const Material material, material_of(options, settings, bench));
+  settings.training.masking = material.masking;
   COVEY_ASSIGN(Adapter adapter, starting_adapter(options, settings, bench));
   ThreadPool pool(thread_count(options.common.threads));
   const SystemClock clock;
   const auto start = std::span<const float>(adapter.values());
   COVEY_ASSIGN(const auto trainer,
-               train::LocalTrainer::create(*bench.model, adapter.spec(), {start.begin(), start.end()}, rows,
+               train::LocalTrainer::create(*bench.model, adapter.spec(), {start.begin(), start.end()}, material.rows,
                                            settings.training, pool, clock));
   COVEY_TRY(make_folders(options.out));
   settings.run.checkpoint = options.out + "/training.ckpt";
@@ -153,8 +184,13 @@ Status run_train(const TrainOptions& options, Console& console) {
   const train::EvaluateValues evaluate = [&](std::span<const float> values) {
     return train::evaluate(
         *bench.model, adapter.spec(),
-        train::flat_view(adapter.spec(), bench.model->linear_sites(), bench.model->config().hidden_size, values),
-        held_out, {.batch = settings.training.batch, .seq = seq}, pool);
+        train::flat_view(adapter.spec(), bench.model->linear_sites(), bench.model->config().embedding_width(), values),
+        material.held_out,
+        {.batch = settings.training.batch,
+         .seq = seq,
+         .target_seq = settings.training.target_seq,
+         .masking = material.masking},
+        pool);
   };
   {
     const StopSignals signals;
@@ -166,6 +202,7 @@ Status run_train(const TrainOptions& options, Console& console) {
     COVEY_TRY(ran);
   }
   std::copy(run.best_values().begin(), run.best_values().end(), adapter.values().begin());
+  if (!material.labels.names().empty()) COVEY_TRY(save_labels(options.out + kLabelsFile, material.labels));
   COVEY_TRY(save_peft(options.out, adapter, options.common.model));
   console.result(summary_of(*trainer, run, adapter.layout().size));
   return {};

@@ -103,12 +103,21 @@ class Program {
   void use() {
     const auto eval = add<EvalOptions>(app_, "eval", "Loss, perplexity and accuracy on a data file", run_eval);
     model_argument(eval.app, eval.options->common);
-    eval.app->add_option("--data", eval.options->data, ".txt (a line each) or .jsonl")->required();
+    eval.app->add_option("--data", eval.options->data, ".txt (a line each), .jsonl or .csv")->required();
     adapter_option(eval.app, eval.options->common);
     tokenizer_option(eval.app, eval.options->common);
     chat_option(eval.app, eval.options->common);
     threads_option(eval.app, eval.options->common);
     batch_options(eval.app, eval.options->batch, eval.options->seq);
+    eval.app
+        ->add_option("--target-seq", eval.options->target_seq,
+                     "encoder-decoders: tokens per target at most; 0: as --seq")
+        ->check(CLI::Range(0, 1 << 20));
+    eval.app->add_option("--mask-share", eval.options->mask_share, "masked language models: share of tokens to predict")
+        ->check(CLI::Range(0.001, 0.999))
+        ->capture_default_str();
+    eval.app->add_option("--mask-seed", eval.options->mask_seed, "another seed masks other tokens")
+        ->capture_default_str();
     eval.app->add_flag("--labels", eval.options->labels,
                        "choose each completion among all of the file's: accuracy and macro F1");
     const auto generate = add<GenerateOptions>(app_, "generate", "Continue a prompt", run_generate);
@@ -136,9 +145,10 @@ class Program {
   }
 
   void train() {
-    const auto train = add<TrainOptions>(app_, "train", "Train a LoRA adapter on a data file", run_train);
+    const auto train =
+        add<TrainOptions>(app_, "train", "Train a LoRA adapter (and a classifier's head) on a data file", run_train);
     model_argument(train.app, train.options->common);
-    train.app->add_option("--data", train.options->data, ".txt (a line each) or .jsonl")->required();
+    train.app->add_option("--data", train.options->data, ".txt (a line each), .jsonl or .csv")->required();
     train.app->add_option("--config", train.options->config, "YAML: lr, batch, seq, steps or epochs, lora, ...")
         ->required();
     train.app->add_option("--out", train.options->out, "PEFT directory to write")->required();

@@ -96,6 +96,9 @@ Status save_gguf_adapter(const std::string& path, const Adapter& adapter, const 
   COVEY_ASSIGN(const formats::GgufFamily* family, formats::gguf_family_of_type(model.config().family));
   const auto& entries = adapter.layout().lora;
   if (entries.empty()) return Error{ErrorCode::invalid_argument, path + ": an adapter without sites has no file"};
+  if (!adapter.layout().head.empty()) {
+    return Error{ErrorCode::unsupported, path + ": GGUF has no place for a trained classification head"};
+  }
   const double alpha = alpha_of(entries.front());
   formats::GgufWriter writer;
   writer.set("general.type", "adapter");

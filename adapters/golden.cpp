@@ -267,7 +267,6 @@ class Case {
   /// A classifier's own layers, trained beside the LoRA.
   Status head() {
     model::AdapterSpec spec = adapter_.spec();
-    spec.head = true;
     std::vector<float> values;
     std::vector<float> wanted;
     for (const auto& parameter : model_->head_parameters()) {
@@ -277,6 +276,7 @@ class Case {
         return Error{ErrorCode::corrupt_data, parameter.name + ": unexpected size"};
       wanted.insert(wanted.end(), part.begin(), part.end());
     }
+    spec.head_values = static_cast<std::int64_t>(values.size());
     model::AdapterView view = adapter_.view();
     view.head = values;
     std::vector<float> gradient(values.size(), 0.0F);

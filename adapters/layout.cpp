@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "core/base/assert.h"
 #include "core/base/rng.h"
 
 namespace covey::adapters {
@@ -42,6 +43,11 @@ std::string joined_leaves(std::span<const model::LinearSite> sites) {
   return out;
 }
 
+Error too_many() {
+  return {ErrorCode::resource_exhausted,
+          "adapter: more than " + std::to_string(kAdapterValuesMax) + " values; choose a lower rank"};
+}
+
 /// Places the entries one after another; checks what every layout must hold.
 Status place(AdapterLayout& layout) {
   layout.size = 0;
@@ -59,10 +65,15 @@ Status place(AdapterLayout& layout) {
     }
     entry.offset = layout.size;
     layout.size += entry.a_size() + entry.b_size();
-    if (layout.size > kAdapterValuesMax) {
-      return Error{ErrorCode::resource_exhausted,
-                   "adapter: more than " + std::to_string(kAdapterValuesMax) + " values; choose a lower rank"};
+    if (layout.size > kAdapterValuesMax) return too_many();
+  }
+  for (auto& entry : layout.head) {
+    if (!paths.insert(entry.name).second) {
+      return Error{ErrorCode::invalid_argument, "adapter: " + entry.name + " is there twice"};
     }
+    entry.offset = layout.size;
+    layout.size += entry.count();
+    if (layout.size > kAdapterValuesMax) return too_many();
   }
   return {};
 }
@@ -84,14 +95,30 @@ bool read_number(std::string_view text, T& out) {
   return error == std::errc() && end == text.data() + text.size();
 }
 
-bool read_entry(std::string_view line, LoraEntry& entry) {
-  const auto part = words(line);
-  if (part.size() != 7 || part[0] != "lora") return false;
+bool plain_path(std::string_view path) {
   const auto plain = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.' ||
            c == '-';
   };
-  if (part[1].empty() || part[1].size() > kPathMax || !std::all_of(part[1].begin(), part[1].end(), plain)) return false;
+  return !path.empty() && path.size() <= kPathMax && std::all_of(path.begin(), path.end(), plain);
+}
+
+/// A matrix, or a bias.
+bool read_head_entry(std::string_view line, HeadEntry& entry) {
+  const auto part = words(line);
+  if (part[0] != "head" || part.size() < 3 || part.size() > 4 || !plain_path(part[1])) return false;
+  entry.name = part[1];
+  for (const std::string_view text : std::span(part).subspan(2)) {
+    std::int64_t size = 0;
+    if (!read_number(text, size) || size < 1 || size > kWidthMax) return false;
+    entry.shape.push_back(size);
+  }
+  return true;
+}
+
+bool read_entry(std::string_view line, LoraEntry& entry) {
+  const auto part = words(line);
+  if (part.size() != 7 || part[0] != "lora" || !plain_path(part[1])) return false;
   entry.path = part[1];
   if (!read_number(part[2], entry.in) || entry.in < 1 || entry.in > kWidthMax) return false;
   if (!read_number(part[3], entry.out) || entry.out < 1 || entry.out > kWidthMax) return false;
@@ -112,6 +139,12 @@ float LoraEntry::scale() const {
   return static_cast<float>(alpha / (rslora ? std::sqrt(static_cast<double>(rank)) : static_cast<double>(rank)));
 }
 
+std::int64_t HeadEntry::count() const {
+  std::int64_t out = 1;
+  for (const std::int64_t size : shape) out *= size;
+  return out;
+}
+
 std::string AdapterLayout::canonical() const {
   std::string out(kHeader);
   out += '\n';
@@ -119,12 +152,18 @@ std::string AdapterLayout::canonical() const {
     out += "lora " + entry.path + " " + std::to_string(entry.in) + " " + std::to_string(entry.out) + " " +
            std::to_string(entry.rank) + " " + shortest(entry.alpha) + (entry.rslora ? " rslora\n" : " plain\n");
   }
+  for (const auto& entry : head) {
+    out += "head " + entry.name;
+    for (const std::int64_t width : entry.shape) out += " " + std::to_string(width);
+    out += '\n';
+  }
   return out;
 }
 
-Result<AdapterLayout> AdapterLayout::of(std::vector<LoraEntry> entries) {
+Result<AdapterLayout> AdapterLayout::of(std::vector<LoraEntry> entries, std::vector<HeadEntry> head) {
   AdapterLayout layout;
   layout.lora = std::move(entries);
+  layout.head = std::move(head);
   COVEY_TRY(place(layout));
   return layout;
 }
@@ -143,8 +182,12 @@ Result<AdapterLayout> AdapterLayout::parse(std::string_view text) {
       if (line != kHeader) return broken("unknown version");
       continue;
     }
+    if (HeadEntry part; read_head_entry(line, part)) {
+      layout.head.push_back(std::move(part));
+      continue;
+    }
     LoraEntry entry;
-    if (!read_entry(line, entry)) return broken("line " + std::to_string(number) + " is not a LoRA entry");
+    if (!read_entry(line, entry)) return broken("line " + std::to_string(number) + " is not a LoRA or head entry");
     layout.lora.push_back(std::move(entry));
   }
   if (auto placed = place(layout); !placed.ok()) return broken(placed.error().message);
@@ -152,7 +195,12 @@ Result<AdapterLayout> AdapterLayout::parse(std::string_view text) {
   return layout;
 }
 
-Result<model::AdapterSpec> AdapterLayout::bind(std::span<const model::LinearSite> sites) const {
+Result<model::AdapterSpec> AdapterLayout::bind(const model::Model& model) const {
+  return bind(model.linear_sites(), model.head_parameters());
+}
+
+Result<model::AdapterSpec> AdapterLayout::bind(std::span<const model::LinearSite> sites,
+                                               std::span<const model::HeadParameter> of_model) const {
   std::unordered_map<std::string_view, int> index;
   for (std::size_t i = 0; i < sites.size(); ++i) index.emplace(sites[i].path, static_cast<int>(i));
   model::AdapterSpec spec;
@@ -171,10 +219,25 @@ Result<model::AdapterSpec> AdapterLayout::bind(std::span<const model::LinearSite
     }
     spec.lora.push_back({.site = found->second, .rank = entry.rank, .scale = entry.scale()});
   }
+  if (head.empty()) return spec;
+  const auto same = [](const HeadEntry& a, const model::HeadParameter& b) {
+    return a.name == b.name && a.shape == b.shape;
+  };
+  if (!std::equal(head.begin(), head.end(), of_model.begin(), of_model.end(), same)) {
+    return Error{ErrorCode::invalid_argument,
+                 "adapter: its classification head is not the model's; it belongs to another model, or to another "
+                 "number of classes"};
+  }
+  for (const auto& entry : head) spec.head_values += entry.count();
   return spec;
 }
 
-Result<AdapterLayout> lora_layout(std::span<const model::LinearSite> sites, const LoraOptions& options) {
+Result<AdapterLayout> lora_layout(const model::Model& model, const LoraOptions& options) {
+  return lora_layout(model.linear_sites(), options, model.head_parameters());
+}
+
+Result<AdapterLayout> lora_layout(std::span<const model::LinearSite> sites, const LoraOptions& options,
+                                  std::span<const model::HeadParameter> head) {
   std::vector<bool> used(options.target_modules.size(), false);
   AdapterLayout layout;
   for (const auto& site : sites) {
@@ -203,8 +266,27 @@ Result<AdapterLayout> lora_layout(std::span<const model::LinearSite> sites, cons
     }
   }
   if (layout.lora.empty()) return Error{ErrorCode::invalid_argument, "target_modules: must name at least one layer"};
+  if (options.train_head && head.empty()) {
+    return Error{ErrorCode::invalid_argument, "train_head: the model has no classification head; leave it out"};
+  }
+  for (const auto& parameter : head) {
+    if (options.train_head) layout.head.push_back({.name = parameter.name, .shape = parameter.shape});
+  }
   COVEY_TRY(place(layout));
   return layout;
+}
+
+std::vector<std::string> default_targets(std::span<const model::LinearSite> sites) {
+  const std::vector<std::vector<std::string>> usual = {{"q_proj", "v_proj"}, {"query", "value"},  {"q", "v"},
+                                                       {"q_lin", "v_lin"},   {"query_key_value"}, {"c_attn"},
+                                                       {"qkv_proj"}};
+  const auto there = [&](const std::string& leaf) {
+    return std::ranges::find(sites, leaf, &model::LinearSite::leaf) != sites.end();
+  };
+  for (const auto& names : usual) {
+    if (std::ranges::all_of(names, there)) return names;
+  }
+  return {"all-linear"};
 }
 
 std::vector<float> initial_values(const AdapterLayout& layout, std::uint64_t seed) {
@@ -220,6 +302,16 @@ std::vector<float> initial_values(const AdapterLayout& layout, std::uint64_t see
       const double unit = (static_cast<double>(random.bits(static_cast<std::uint64_t>(i)) >> 8) + 0.5) * 0x1p-23 - 1;
       a[i] = static_cast<float>(unit * bound);
     }
+  }
+  return values;
+}
+
+std::vector<float> with_model_head(const AdapterLayout& layout, const model::Model& model, std::vector<float> values) {
+  if (layout.head.empty()) return values;
+  for (const auto& parameter : model.head_parameters()) {
+    const auto to = static_cast<std::size_t>(layout.head.front().offset + parameter.offset);
+    COVEY_ASSERT(to + parameter.values.size() <= values.size());
+    std::ranges::copy(parameter.values, values.begin() + static_cast<std::ptrdiff_t>(to));
   }
   return values;
 }

@@ -25,6 +25,7 @@ struct LoraOptions {
   std::vector<std::string> target_modules = {"q_proj", "v_proj"};
   std::map<std::string, int> rank_pattern{};      ///< target name -> R, matched like target_modules
   std::map<std::string, double> alpha_pattern{};  ///< target name -> alpha
+  bool train_head = false;                        ///< a classifier's own layers, too
 };
 
 /// One LoRA site. Values: A (rank, in) at `offset`, then B (out, rank).
@@ -41,22 +42,34 @@ struct LoraEntry {
   [[nodiscard]] std::int64_t b_size() const { return std::int64_t{out} * rank; }
 };
 
+/// A tensor of a classifier's own layers, trained whole (PEFT's modules_to_save). Values: row-major at `offset`.
+struct HeadEntry {
+  std::string name;  ///< "classifier.weight"
+  std::vector<std::int64_t> shape;
+  std::int64_t offset = 0;
+  [[nodiscard]] std::int64_t count() const;
+};
+
 /// A value type; immutable once made. The flat order is core/train/flat_view.h's.
 struct AdapterLayout {
   std::vector<LoraEntry> lora;
-  std::int64_t size = 0;  ///< P
+  std::vector<HeadEntry> head;  ///< all of a classifier's own tensors in the model's order, or none
+  std::int64_t size = 0;        ///< P
 
   /// The one text form, e.g. for hashing: equal layouts give equal bytes, on every machine. Lines:
-  /// "covey-adapter 1", "lora <path> <in> <out> <rank> <alpha> <plain|rslora>" per entry. At most kLayoutTextMax bytes.
+  /// "covey-adapter 1", "lora <path> <in> <out> <rank> <alpha> <plain|rslora>" per entry, then "head <name> <sizes>"
+  /// per tensor of a head. At most kLayoutTextMax bytes.
   [[nodiscard]] std::string canonical() const;
   /// The layout of these entries in this order; offsets are set here. @errors invalid_argument: as lora_layout();
   /// resource_exhausted: more than kAdapterValuesMax values.
-  static Result<AdapterLayout> of(std::vector<LoraEntry> entries);
+  static Result<AdapterLayout> of(std::vector<LoraEntry> entries, std::vector<HeadEntry> head = {});
   /// @errors corrupt_data: not what canonical() writes, or beyond the bounds below.
   static Result<AdapterLayout> parse(std::string_view text);
 
   /// Matches entries to a model's layers by path. @errors invalid_argument: a path the model lacks, or other shapes.
-  [[nodiscard]] Result<model::AdapterSpec> bind(std::span<const model::LinearSite> sites) const;
+  [[nodiscard]] Result<model::AdapterSpec> bind(std::span<const model::LinearSite> sites,
+                                                std::span<const model::HeadParameter> head = {}) const;
+  [[nodiscard]] Result<model::AdapterSpec> bind(const model::Model& model) const;
   friend bool operator==(const AdapterLayout& a, const AdapterLayout& b) { return a.canonical() == b.canonical(); }
 };
 
@@ -69,11 +82,19 @@ constexpr std::int64_t kAdapterValuesMax = std::int64_t{1} << 30;
 
 /// The layout that `options` selects on these layers, in the model's order.
 /// @errors invalid_argument: a target that names no layer (the message lists the leaf names there are), rank out of
-/// [1, kRankMax], alpha not finite or <= 0.
-Result<AdapterLayout> lora_layout(std::span<const model::LinearSite> sites, const LoraOptions& options);
+/// [1, kRankMax], alpha not finite or <= 0; train_head without a head.
+Result<AdapterLayout> lora_layout(std::span<const model::LinearSite> sites, const LoraOptions& options,
+                                  std::span<const model::HeadParameter> head = {});
+Result<AdapterLayout> lora_layout(const model::Model& model, const LoraOptions& options);
+
+/// The query and value projections, whatever the family calls them; "all-linear" where it has no such names.
+std::vector<std::string> default_targets(std::span<const model::LinearSite> sites);
 
 /// First values: A uniform in (-1/sqrt(in), 1/sqrt(in)) (PEFT's kaiming_uniform with a = sqrt 5), B zero.
-/// Counter-based: the same bits on every machine, and one site's A does not depend on which others are there.
+/// Counter-based: the same bits on every machine, and one site's A does not depend on which others are there. A head's
+/// first values are the model's own, so they are left at zero here: see with_model_head().
 std::vector<float> initial_values(const AdapterLayout& layout, std::uint64_t seed);
+/// The same values with the model's own head where the layout has one. The layout must be of this model (asserted).
+std::vector<float> with_model_head(const AdapterLayout& layout, const model::Model& model, std::vector<float> values);
 
 }  // namespace covey::adapters

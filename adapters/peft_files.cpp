@@ -38,12 +38,60 @@ double alpha_of(const std::vector<std::pair<std::string, double>>& patterns, con
   return found == patterns.end() ? otherwise : found->second;
 }
 
+/// PEFT's name for what the model is for; it has none for masked language models, which is null in the file.
+std::string task_type_of(model::Task task) {
+  switch (task) {
+    case model::Task::classification:
+      return "SEQ_CLS";
+    case model::Task::seq2seq:
+      return "SEQ_2_SEQ_LM";
+    case model::Task::masked_lm:
+      return "";
+    default:
+      return "CAUSAL_LM";
+  }
+}
+
+std::string saved_name(const std::string& parameter) {
+  return "base_model.model." + parameter;
+}
+
+/// The head of `model` as the file has it, appended to `values`; none where the file has none.
+/// @errors unsupported: a module that is no part of a head; invalid_argument: a part is missing, or of another shape.
+Result<std::vector<HeadEntry>> attach_head(const formats::PeftAdapter& file, const model::Model& model,
+                                           std::vector<float>& values) {
+  std::map<std::string, const formats::PeftTensor*> saved;
+  for (const auto& tensor : file.tensors) {
+    COVEY_ASSIGN(const formats::PeftPlace place, formats::peft_place(file.config, tensor.name));
+    if (place.role == formats::PeftRole::saved) saved.emplace(tensor.name, &tensor);
+  }
+  std::vector<HeadEntry> out;
+  if (saved.empty()) return out;
+  for (const auto& parameter : model.head_parameters()) {
+    const auto found = saved.find(saved_name(parameter.name));
+    if (found == saved.end() || found->second->shape != parameter.shape) {
+      return Error{ErrorCode::invalid_argument,
+                   (found == saved.end() ? "modules_to_save lacks the head's "
+                                         : "the model's head has another shape than the adapter's ") +
+                       parameter.name + "; the adapter belongs to another model"};
+    }
+    COVEY_ASSIGN(const std::vector<float> part, formats::to_f32(found->second->view()));
+    values.insert(values.end(), part.begin(), part.end());
+    out.push_back({.name = parameter.name, .shape = parameter.shape});
+    saved.erase(found);
+  }
+  if (saved.empty()) return out;
+  return Error{ErrorCode::unsupported, "modules_to_save (" + saved.begin()->first +
+                                           ") is read and written, but only a classifier's head is computed here"};
+}
+
 }  // namespace
 
 Result<formats::PeftAdapter> peft_of(const Adapter& adapter, const std::string& base_model_name) {
   const auto& entries = adapter.layout().lora;
   if (entries.empty()) return Error{ErrorCode::invalid_argument, "an adapter without sites has no file"};
   formats::PeftAdapter out;
+  out.config.task_type = task_type_of(adapter.task());
   out.config.base_model_name_or_path = base_model_name;
   out.config.target_modules = adapter.target_modules();
   out.config.use_rslora = entries.front().rslora;
@@ -66,6 +114,14 @@ Result<formats::PeftAdapter> peft_of(const Adapter& adapter, const std::string& 
     const auto b = values.subspan(a.size(), static_cast<std::size_t>(entry.b_size()));
     out.tensors.push_back(formats::peft_tensor(formats::peft_lora_name(entry.path, 'A'), {entry.rank, entry.in}, a));
     out.tensors.push_back(formats::peft_tensor(formats::peft_lora_name(entry.path, 'B'), {entry.out, entry.rank}, b));
+  }
+  for (const auto& entry : adapter.layout().head) {
+    const std::string module = entry.name.substr(0, entry.name.find('.'));
+    auto& modules = out.config.modules_to_save;
+    if (std::ranges::find(modules, module) == modules.end()) modules.push_back(module);
+    const auto values =
+        adapter.values().subspan(static_cast<std::size_t>(entry.offset), static_cast<std::size_t>(entry.count()));
+    out.tensors.push_back(formats::peft_tensor(saved_name(entry.name), entry.shape, values));
   }
   return out;
 }
@@ -90,6 +146,7 @@ Status check_computed(const formats::PeftAdapter& file) {
       case formats::PeftRole::bias:
         return refused("bias \"" + file.config.bias + "\" (" + tensor.name + ")");
       case formats::PeftRole::saved:
+        if (file.config.task_type == "SEQ_CLS") break;  // a classifier's head: attaching it asks the model
         return refused("modules_to_save (" + tensor.name + ")");
       default:
         break;
@@ -129,7 +186,9 @@ Result<Adapter> attach_peft(const formats::PeftAdapter& file, const model::Model
     return Error{ErrorCode::invalid_argument, where + ": the model has no linear layer " + by_path.begin()->first +
                                                   "; the adapter belongs to another model"};
   }
-  auto layout = AdapterLayout::of(std::move(entries));
+  auto head = attach_head(file, model, values);
+  if (!head.ok()) return head.error().in(where);
+  auto layout = AdapterLayout::of(std::move(entries), *std::move(head));
   if (!layout.ok()) return layout.error().in(where);
   auto adapter = Adapter::create(model, *std::move(layout), std::move(values));
   if (!adapter.ok()) return adapter.error().in(where);

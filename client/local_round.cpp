@@ -39,7 +39,7 @@ Result<std::unique_ptr<LocalRound>> LocalRound::prepare(LocalRoundInputs inputs,
   round->bench_ = std::move(inputs.bench);
   const auto& model = *round->bench_.model;
   COVEY_ASSIGN(round->layout_, adapters::AdapterLayout::parse(plan.adapter_layout));
-  COVEY_ASSIGN(round->spec_, round->layout_.bind(model.linear_sites()));
+  COVEY_ASSIGN(round->spec_, round->layout_.bind(model));
   if (inputs.values.size() != static_cast<std::size_t>(round->layout_.size))
     return Error{ErrorCode::corrupt_data, "adapter: " + std::to_string(inputs.values.size()) +
                                               " values where its layout has " + std::to_string(round->layout_.size)};

@@ -75,7 +75,16 @@ std::vector<TokenRow> tokenize_all(const text::Tokenizer& tokenizer, std::span<c
   return rows;
 }
 
-Batcher::Batcher(std::span<const TokenRow> rows, const BatcherOptions& options) : rows_(rows), options_(options) {
+bool TokenRow::consistent() const {
+  if (ids.empty() || (!types.empty() && types.size() != ids.size())) return false;
+  if (is_class) return targets.size() == 1 && second_ids.empty();
+  return targets.size() == (second_ids.empty() ? ids : second_ids).size();
+}
+
+Batcher::Batcher(std::span<const TokenRow> rows, const BatcherOptions& options)
+    : rows_(rows),
+      options_(options),
+      typed_(std::ranges::any_of(rows, [](const TokenRow& row) { return !row.types.empty(); })) {
   make_order();
 }
 
@@ -83,8 +92,17 @@ Result<Batcher> Batcher::create(std::span<const TokenRow> rows, const BatcherOpt
   if (options.batch < 1) return Error{ErrorCode::invalid_argument, "batch must be 1 or more"};
   if (rows.empty()) return Error{ErrorCode::invalid_argument, "there is no row to make batches of"};
   for (const TokenRow& row : rows) {
-    if (row.ids.empty() || row.ids.size() != row.targets.size()) {
+    if (!row.consistent()) {
       return Error{ErrorCode::invalid_argument, "a row is empty, or its targets are not as many as its ids"};
+    }
+    if (row.is_class != rows[0].is_class || row.second_ids.empty() != rows[0].second_ids.empty()) {
+      return Error{ErrorCode::invalid_argument, "rows of texts, of classes and of sources do not mix in a batch"};
+    }
+  }
+  if (options.masking) {
+    COVEY_TRY(options.masking->check());
+    if (rows[0].is_class || !rows[0].second_ids.empty()) {
+      return Error{ErrorCode::invalid_argument, "masking: only rows of texts can be masked"};
     }
   }
   return Batcher(rows, options);
@@ -105,19 +123,44 @@ Batch Batcher::next() {
   }
   const auto count = std::min(static_cast<std::size_t>(options_.batch), rows_.size() - position_.row);
   const std::span<const std::size_t> chosen = std::span(order_).subspan(position_.row, count);
-  std::size_t width = 0;
-  for (const std::size_t i : chosen) width = std::max(width, rows_[i].ids.size());
+  const auto widest = [&](const std::vector<std::int32_t> TokenRow::*list) {
+    std::size_t out = 0;
+    for (const std::size_t i : chosen) out = std::max(out, (rows_[i].*list).size());
+    return out;
+  };
+  const std::size_t width = widest(&TokenRow::ids);
+  const std::size_t second = widest(&TokenRow::second_ids);
+  const std::size_t target_width = widest(&TokenRow::targets);
   ids_.assign(count * width, 0);
-  targets_.assign(count * width, kNoTarget);
+  types_.assign(typed_ ? count * width : 0, 0);
+  second_ids_.assign(count * second, 0);
+  targets_.assign(count * target_width, kNoTarget);
   lengths_.resize(count);
-  for (std::size_t b = 0; b < count; ++b) {
-    const TokenRow& row = rows_[chosen[b]];
-    std::ranges::copy(row.ids, ids_.begin() + static_cast<std::ptrdiff_t>(b * width));
-    std::ranges::copy(row.targets, targets_.begin() + static_cast<std::ptrdiff_t>(b * width));
-    lengths_[b] = static_cast<std::int32_t>(row.ids.size());
-  }
+  for (std::size_t b = 0; b < count; ++b) put(b, chosen[b], width, target_width);
   position_.row += count;
-  return {static_cast<int>(count), static_cast<int>(width), ids_, targets_, lengths_};
+  return {.B = static_cast<int>(count),
+          .T = static_cast<int>(width),
+          .ids = ids_,
+          .targets = targets_,
+          .lengths = lengths_,
+          .types = types_,
+          .T2 = static_cast<int>(second),
+          .second_ids = second_ids_};
+}
+
+void Batcher::put(std::size_t place, std::size_t index, std::size_t width, std::size_t target_width) {
+  const TokenRow& row = rows_[index];
+  const auto copy_to = [place](const std::vector<std::int32_t>& from, std::vector<std::int32_t>& to, std::size_t wide) {
+    std::ranges::copy(from, to.begin() + static_cast<std::ptrdiff_t>(place * wide));
+  };
+  copy_to(row.ids, ids_, width);
+  if (!row.types.empty()) copy_to(row.types, types_, width);
+  copy_to(row.second_ids, second_ids_, target_width);
+  copy_to(row.targets, targets_, target_width);
+  lengths_[place] = static_cast<std::int32_t>(row.ids.size());
+  if (!options_.masking) return;
+  mask_row(*options_.masking, position_.epoch, index, std::span(ids_).subspan(place * width, row.ids.size()),
+           std::span(targets_).subspan(place * width, row.ids.size()));
 }
 
 Status Batcher::seek(Position position) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,6 +18,9 @@ struct Example {
   std::string key{};   ///< whose it is (speaker, household, user); empty where the file does not say
   /// A conversation, rendered: its assistant parts are predicted. Then `prompt` and `text` are empty.
   std::vector<text::ChatPart> chat{};
+  std::string text_pair{};             ///< a classifier's second text; may be empty
+  std::optional<std::string> label{};  ///< a classifier's answer: a name, or a whole number in decimal
+  std::size_t line = 0;                ///< where in its file, from 1; 0: unknown
 };
 
 struct ReadLimits {
@@ -28,8 +32,9 @@ struct ReadLimits {
 };
 
 /// `.jsonl`: one object per line with "text", or "prompt" and "completion" (or "response"), or "messages" (a list of
-/// {"role", "content"}), and optionally "key"; other members are left alone. Anything else: one example per line. Blank
-/// lines are skipped, '\r' before a line break is dropped.
+/// {"role", "content"}), or "source" and "target" (the same as prompt and completion), and optionally "key",
+/// "text_pair" and "label" (a text or a whole number); other members are left alone. `.csv`: columns of these names
+/// (csv.h). Anything else: one example per line. Blank lines are skipped, '\r' before a line break is dropped.
 /// @errors not_found, io_error; corrupt_data: the line, and what is wrong with it (never its content: it may be
 /// private); invalid_argument: over a limit, or no example at all; unsupported: a conversation without `limits.chat`.
 Result<std::vector<Example>> read_examples(const std::string& path, const ReadLimits& limits = {});
@@ -39,5 +44,7 @@ Result<std::vector<Example>> parse_lines(std::string_view content, const std::st
                                          const ReadLimits& limits = {});
 Result<std::vector<Example>> parse_jsonl(std::string_view content, const std::string& where,
                                          const ReadLimits& limits = {});
+Result<std::vector<Example>> parse_csv_examples(std::string_view content, const std::string& where,
+                                                const ReadLimits& limits = {});
 
 }  // namespace covey::data

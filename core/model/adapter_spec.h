@@ -2,6 +2,7 @@
 /// arithmetic; storage, initialization and files live in adapters/.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <vector>
@@ -28,7 +29,9 @@ struct LoraSite {
 struct AdapterSpec {
   std::vector<LoraSite> lora;
   int prompt_tokens = 0;  ///< soft prompt: virtual tokens before every row
-  bool head = false;      ///< a classifier's own layers are trained, too, and used instead of the model's
+  /// Values of a classifier's own layers (Model::head_parameters(), all of them), which are trained, too, and used
+  /// instead of the model's. 0: they are not.
+  std::int64_t head_values = 0;
 };
 
 /// Borrowed storage of one adapter's values (or of its gradient: same shapes).

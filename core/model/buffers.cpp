@@ -300,7 +300,7 @@ MemoryPlan plan_memory(const ModelConfig& config, const AdapterSpec& spec, const
   model.config = config;
   list_parameters(model);
   std::uint64_t adapter = unsigned_of(spec.prompt_tokens) * unsigned_of(config.embedding_width());
-  if (spec.head) adapter += static_cast<std::uint64_t>(model.head_count);
+  if (spec.head_values > 0) adapter += static_cast<std::uint64_t>(spec.head_values);
   std::uint64_t rank = 0;
   for (const LoraSite& lora : spec.lora) {
     if (lora.site < 0 || static_cast<std::size_t>(lora.site) >= sites.size()) continue;

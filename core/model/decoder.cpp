@@ -22,6 +22,14 @@ struct Decoder::Impl {
   void make_caches(const Model::Impl& model);
   /// Appends one position: a token, or (id -1) virtual token `prompt`.
   void step(std::int32_t id, int prompt);
+  /// The first stack over the source.
+  Status read_source(std::span<const std::int32_t> source, const EngineOptions& options);
+  /// Rows of one position in the stack that is decoded.
+  void one_row();
+  [[nodiscard]] StackRows& stack() { return pass.stack[pass.model->config.two_stacks() ? 1 : 0]; }
+  [[nodiscard]] std::size_t first_segment() const {
+    return pass.model->config.two_stacks() ? static_cast<std::size_t>(pass.model->program.first_segments) : 0;
+  }
 };
 
 Decoder::Decoder(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -59,14 +67,68 @@ Result<std::unique_ptr<Decoder>> Decoder::create(const Model& model, int context
   }
   pass.cosine = impl->cosine.data();
   pass.sine = impl->sine.data();
-  StackRows& stack = pass.stack[0];
-  stack.N = 1;
-  stack.rows.resize(1);
-  for (auto* list : {&stack.position, &stack.angle, &stack.ids, &stack.types}) list->resize(1);
-  stack.padded.resize(1);
+  impl->one_row();
   reserve_lora(pass, 1);
   for (int i = 0; i < P; ++i) impl->step(-1, i);
   return std::unique_ptr<Decoder>(new Decoder(std::move(impl)));
+}
+
+Result<std::unique_ptr<Decoder>> Decoder::create_for_source(const Model& model, std::span<const std::int32_t> source,
+                                                            int context_max, const AdapterSpec& spec,
+                                                            const AdapterView& adapter, ThreadPool& pool) {
+  const ModelConfig& config = model.config();
+  if (!config.two_stacks()) {
+    return Error{ErrorCode::unsupported, "decoder: a " + config.family + " model of this kind reads no source"};
+  }
+  const auto length = static_cast<std::int64_t>(source.size());
+  if (length < 1 || length > config.context_max || context_max < 1 || context_max > config.context_max) {
+    return Error{ErrorCode::invalid_argument, "decoder: a source of " + std::to_string(length) + " and a context of " +
+                                                  std::to_string(context_max) + " tokens, but the model's is " +
+                                                  std::to_string(config.context_max)};
+  }
+  const EngineOptions options{
+      .batch_max = 1, .seq_max = static_cast<int>(length), .target_seq_max = static_cast<int>(context_max)};
+  auto impl = std::make_unique<Impl>();
+  impl->now = spec;
+  impl->adapter = adapter;
+  Pass& pass = impl->pass;
+  pass.model = &model.impl();
+  pass.pool = &pool;
+  COVEY_TRY(set_adapter(pass, impl->now, impl->adapter, nullptr));
+  COVEY_ASSIGN(impl->buffers, make_buffers(model.impl().program, config, options));
+  pass.buffers = &impl->buffers;
+  pass.cosine = impl->buffers.cosine;
+  pass.sine = impl->buffers.sine;
+  impl->context = context_max;
+  impl->make_caches(model.impl());
+  fill_distance_bias(model.impl(), impl->buffers);
+  COVEY_TRY(impl->read_source(source, options));
+  impl->one_row();
+  pass.cross = {{0, 1, 0, pass.stack[0].N}};
+  pass.decode = &impl->state;
+  return std::unique_ptr<Decoder>(new Decoder(std::move(impl)));
+}
+
+Status Decoder::Impl::read_source(std::span<const std::int32_t> source, const EngineOptions& options) {
+  const std::int32_t start = 0;
+  const TokenBatch batch{.B = 1,
+                         .T = static_cast<int>(source.size()),
+                         .ids = source,
+                         .targets = {},
+                         .lengths = {},
+                         .second_ids = {&start, 1},
+                         .T2 = 1};
+  COVEY_TRY(set_batch(pass, batch, options, false));
+  for (std::size_t i = 0; i < first_segment(); ++i) run_forward({pass, pass.model->program.body[i], buffers.body[i]});
+  return {};
+}
+
+void Decoder::Impl::one_row() {
+  StackRows& rows = stack();
+  rows.N = 1;
+  rows.rows.resize(1);
+  for (auto* list : {&rows.position, &rows.angle, &rows.ids, &rows.types}) list->assign(1, 0);
+  rows.padded.assign(1, 0);
 }
 
 void Decoder::Impl::make_caches(const Model::Impl& model) {
@@ -74,7 +136,7 @@ void Decoder::Impl::make_caches(const Model::Impl& model) {
   state.values.resize(state.keys.size());
   for (const Segment& segment : model.program.body) {
     for (const Step& step : segment.steps) {
-      if (step.cache < 0) continue;
+      if (step.cache < 0 || step.cross || (segment.stream == Stream::first && model.config.two_stacks())) continue;
       const auto cache = static_cast<std::size_t>(step.cache);
       const auto width = static_cast<std::size_t>(segment.slots[static_cast<std::size_t>(step.out)].width);
       if (step.kind == StepKind::attention) {
@@ -96,14 +158,14 @@ void Decoder::Impl::make_caches(const Model::Impl& model) {
 
 void Decoder::Impl::step(std::int32_t id, int prompt) {
   const RopeConfig& rope = pass.model->config.rope;
-  StackRows& stack = pass.stack[0];
+  StackRows& row = stack();
   const int used = state.used;
-  stack.rows[0] = {0, 1, 0, used + 1};
-  stack.position[0] = used;
+  row.rows[0] = {0, 1, 0, used + 1};
+  row.position[0] = used;
   // As the reference: the factors follow the length so far, keys in the cache keep theirs.
   const bool is_long = rope.scaling == RopeScaling::longrope && used + 1 > rope.original_context;
-  stack.angle[0] = is_long ? context + used : used;
-  stack.ids[0] = id;
+  row.angle[0] = is_long ? context + used : used;
+  row.ids[0] = id;
   AdapterView one;
   if (id < 0) {
     const auto width = static_cast<std::size_t>(pass.model->config.embedding_width());
@@ -112,7 +174,7 @@ void Decoder::Impl::step(std::int32_t id, int prompt) {
     pass.adapter = &one;
   }
   now.prompt_tokens = id < 0 ? 1 : 0;
-  for (std::size_t i = 0; i < buffers.body.size(); ++i)
+  for (std::size_t i = first_segment(); i < buffers.body.size(); ++i)
     run_forward({pass, pass.model->program.body[i], buffers.body[i]});
   pass.adapter = &adapter;
   ++state.used;

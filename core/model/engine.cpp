@@ -31,7 +31,6 @@ struct Engine::Impl {
     return (buffers.body.back().*array)[static_cast<std::size_t>(program().body.back().output)];
   }
 
-  void prepare();
   /// Fills `flowing`. @return whether the head's input wants a gradient.
   bool find_flow();
   void forward();
@@ -100,28 +99,8 @@ Result<std::unique_ptr<Engine>> Engine::create(const Model& model, const EngineO
   return std::unique_ptr<Engine>(new Engine(std::move(impl)));
 }
 
-/// What depends on weights that may have changed: T5's biases by distance.
-void Engine::Impl::prepare() {
-  if (!program().relative) return;
-  const ModelConfig& config = pass.model->config;
-  for (std::size_t stack = 0; stack < 2; ++stack) {
-    const std::size_t segment = stack == 0 ? 1 : static_cast<std::size_t>(program().first_segments) + 1;
-    for (const Step& step : program().body[segment].steps) {
-      if (step.kind != StepKind::attention || !step.relative) continue;
-      const float* table = pass.model->tables[static_cast<std::size_t>(step.weight)].values;
-      const int reach = buffers.reach[stack];
-      float* to = buffers.distance_bias[stack];
-      for (int h = 0; h < step.heads; ++h) {
-        for (int d = 1 - reach; d < reach; ++d) {
-          *to++ = table[relative_bucket(config, d, !step.causal) * step.heads + h];
-        }
-      }
-    }
-  }
-}
-
 void Engine::Impl::forward() {
-  prepare();
+  fill_distance_bias(*pass.model, buffers);
   for (std::size_t i = 0; i < segments(); ++i) run_forward(work(i));
 }
 
@@ -318,7 +297,7 @@ Result<JvpResult> Engine::jvp(const TokenBatch& batch, const AdapterSpec& spec, 
   COVEY_TRY(set_adapter(e.pass, spec, adapter, nullptr));
   COVEY_TRY(set_direction(e.pass, direction));
   COVEY_TRY(set_batch(e.pass, batch, e.options, true));
-  e.prepare();
+  fill_distance_bias(*e.pass.model, e.buffers);
   const bool moving = e.find_flow();
   for (std::size_t i = 0; i < e.segments(); ++i) {
     const Flowing& below = e.flowing[i];

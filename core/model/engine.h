@@ -90,6 +90,13 @@ class Engine {
 /// Token by token with a key/value cache, one row. Not thread-safe; borrows the model, the adapter and the pool.
 class Decoder {
  public:
+  /// Encoder-decoders: reads the source once and keeps what the second stack sees of it; feed() then takes the second
+  /// stack's tokens, the first of them ModelConfig::decoder_start_id.
+  /// @errors invalid_argument: an empty source, a token out of range, more positions than the model has; unsupported:
+  /// a model with one stack.
+  static Result<std::unique_ptr<Decoder>> create_for_source(const Model& model, std::span<const std::int32_t> source,
+                                                            int context_max, const AdapterSpec& spec,
+                                                            const AdapterView& adapter, ThreadPool& pool);
   static Result<std::unique_ptr<Decoder>> create(const Model& model, int context_max, const AdapterSpec& spec,
                                                  const AdapterView& adapter, ThreadPool& pool);
   ~Decoder();

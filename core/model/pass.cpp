@@ -30,8 +30,8 @@ Status check_view(const Model::Impl& model, const AdapterSpec& spec, const Basic
     }
   }
   const auto width = static_cast<std::size_t>(model.config.embedding_width());
-  if (view.head.size() != (spec.head ? static_cast<std::size_t>(model.head_count) : 0U)) {
-    return bad(std::string(what) + ": the head is not " + std::to_string(model.head_count) + " values");
+  if (view.head.size() != static_cast<std::size_t>(spec.head_values)) {
+    return bad(std::string(what) + ": the head is not " + std::to_string(spec.head_values) + " values");
   }
   if (view.prompt.size() != static_cast<std::size_t>(spec.prompt_tokens) * width) {
     return bad(std::string(what) + ": the soft prompt is not (" + std::to_string(spec.prompt_tokens) + ", " +
@@ -59,7 +59,13 @@ Status set_adapter(Pass& pass, const AdapterSpec& spec, const AdapterView& adapt
     if (slot >= 0) return bad("adapter: two LoRA entries for " + site.path);
     slot = static_cast<int>(i);
   }
-  if (spec.head && model.head_count == 0) return bad("adapter: this model has no classification head to train");
+  if (spec.head_values != 0 && model.head_count == 0) {
+    return bad("adapter: this model has no classification head to train");
+  }
+  if (spec.head_values != 0 && spec.head_values != model.head_count) {
+    return bad("adapter: its head has " + std::to_string(spec.head_values) + " values, the model's " +
+               std::to_string(model.head_count));
+  }
   if (spec.prompt_tokens > 0 && model.config.task != Task::causal_lm) {
     return bad("adapter: soft prompts are for causal language models");
   }

@@ -64,7 +64,7 @@ struct Pass {
   [[nodiscard]] int lora(const Linear& linear) const {
     return linear.site < 0 ? -1 : lora_of_site[static_cast<std::size_t>(linear.site)];
   }
-  [[nodiscard]] bool own_head(const Linear& linear) const { return spec->head && linear.head_w_at >= 0; }
+  [[nodiscard]] bool own_head(const Linear& linear) const { return spec->head_values > 0 && linear.head_w_at >= 0; }
   /// Whether the backward pass must have this layer's input.
   [[nodiscard]] bool trained(const Linear& linear) const {
     return full_gradient != nullptr || (gradient != nullptr && (lora(linear) >= 0 || own_head(linear)));

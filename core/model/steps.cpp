@@ -26,10 +26,23 @@ void put_prompt(const Work& w, const AdapterView& from, float* x) {
   }
 }
 
+/// A decoder's keys and values of the source: the first position keeps what all look at.
+void cross_attention_cached(const Work& w, const Step& s) {
+  DecodeState& state = *w.pass.decode;
+  const auto cache = static_cast<std::size_t>(s.cache);
+  if (state.used == 0) {
+    state.keys[cache].assign(w.value(s.in2), w.value(s.in2) + w.floats(s.in2));
+    state.values[cache].assign(w.value(s.in3), w.value(s.in3) + w.floats(s.in3));
+  }
+  kernels::attention_forward(*w.pass.pool, attention_shape(w, s), w.value(s.in), state.keys[cache].data(),
+                             state.values[cache].data(), w.value(s.out), w.value(s.stats));
+}
+
 /// A decoder's keys and values: this position joins those before.
 void attention_cached(const Work& w, const Step& s) {
   DecodeState& state = *w.pass.decode;
   const auto cache = static_cast<std::size_t>(s.cache);
+  if (s.cross) return cross_attention_cached(w, s);
   const long width = static_cast<long>(s.kv_heads) * s.head_dim;
   float* k = state.keys[cache].data();
   float* v = state.values[cache].data();
@@ -93,6 +106,25 @@ int relative_bucket(const ModelConfig& config, int distance, bool both_ways) {
                          static_cast<float>(std::log(static_cast<double>(config.relative_distance) / exact)) *
                          static_cast<float>(buckets - exact);
   return bucket + std::min(exact + static_cast<int>(log_part), buckets - 1);
+}
+
+void fill_distance_bias(const Model::Impl& model, const Buffers& buffers) {
+  const Program& program = model.program;
+  if (!program.relative) return;
+  for (std::size_t stack = 0; stack < 2; ++stack) {
+    const std::size_t segment = stack == 0 ? 1 : static_cast<std::size_t>(program.first_segments) + 1;
+    for (const Step& step : program.body[segment].steps) {
+      if (step.kind != StepKind::attention || !step.relative) continue;
+      const float* table = model.tables[static_cast<std::size_t>(step.weight)].values;
+      const int reach = buffers.reach[stack];
+      float* to = buffers.distance_bias[stack];
+      for (int h = 0; h < step.heads; ++h) {
+        for (int d = 1 - reach; d < reach; ++d) {
+          *to++ = table[relative_bucket(model.config, d, !step.causal) * step.heads + h];
+        }
+      }
+    }
+  }
 }
 
 kernels::NormArgs norm_args(const Work& w, const Step& s) {
@@ -258,7 +290,12 @@ void step_jvp(const Work& w, const Step& s) {
 }
 
 void run_forward(const Work& work) {
-  for (const Step& step : work.segment.steps) step_forward(work, step);
+  const bool source_kept = work.pass.decode != nullptr && work.pass.decode->used > 0 && work.segment.memory >= 0;
+  for (const Step& step : work.segment.steps) {
+    // Keys and values of the source: a decoder has them since its first position.
+    if (source_kept && work.slot(work.segment.root(step.out)).stream != work.segment.stream) continue;
+    step_forward(work, step);
+  }
 }
 
 void run_again(const Work& work) {

@@ -51,6 +51,8 @@ void run_backward(const Work& work, const Flowing& flowing);
 void find_needs(const Work& work, const Flowing& flowing);
 /// T5's bucket of a distance (key - query).
 int relative_bucket(const ModelConfig& config, int distance, bool both_ways);
+/// What depends on weights that may have changed, before a forward pass: T5's biases by distance.
+void fill_distance_bias(const Model::Impl& model, const Buffers& buffers);
 /// Whether any step here has something trained.
 bool anything_trained(const Pass& pass, const Segment& segment);
 

@@ -8,9 +8,9 @@ namespace covey::train {
 namespace {
 
 template <typename Float>
-model::BasicAdapterView<Float> view(const model::AdapterSpec& spec, std::span<const model::LinearSite> sites,
-                                    int hidden, std::span<Float> flat) {
-  COVEY_ASSERT(static_cast<std::int64_t>(flat.size()) == flat_size(spec, sites, hidden));
+model::BasicAdapterView<Float> view(const model::AdapterSpec& spec, std::span<const model::LinearSite> sites, int width,
+                                    std::span<Float> flat) {
+  COVEY_ASSERT(spec.head_values >= 0 && static_cast<std::int64_t>(flat.size()) == flat_size(spec, sites, width));
   model::BasicAdapterView<Float> out;
   out.lora.reserve(spec.lora.size());
   std::size_t at = 0;
@@ -26,14 +26,15 @@ model::BasicAdapterView<Float> view(const model::AdapterSpec& spec, std::span<co
     const auto b = take(static_cast<std::size_t>(site.out) * rank);
     out.lora.push_back({a, b});
   }
-  out.prompt = take(static_cast<std::size_t>(spec.prompt_tokens) * static_cast<std::size_t>(hidden));
+  out.prompt = take(static_cast<std::size_t>(spec.prompt_tokens) * static_cast<std::size_t>(width));
+  out.head = take(static_cast<std::size_t>(spec.head_values));
   return out;
 }
 
 }  // namespace
 
-std::int64_t flat_size(const model::AdapterSpec& spec, std::span<const model::LinearSite> sites, int hidden) {
-  std::int64_t size = std::int64_t{spec.prompt_tokens} * hidden;
+std::int64_t flat_size(const model::AdapterSpec& spec, std::span<const model::LinearSite> sites, int width) {
+  std::int64_t size = std::int64_t{spec.prompt_tokens} * width + spec.head_values;
   for (const auto& lora : spec.lora) {
     COVEY_ASSERT(lora.site >= 0 && static_cast<std::size_t>(lora.site) < sites.size());
     const auto& site = sites[static_cast<std::size_t>(lora.site)];
@@ -42,14 +43,14 @@ std::int64_t flat_size(const model::AdapterSpec& spec, std::span<const model::Li
   return size;
 }
 
-model::AdapterView flat_view(const model::AdapterSpec& spec, std::span<const model::LinearSite> sites, int hidden,
+model::AdapterView flat_view(const model::AdapterSpec& spec, std::span<const model::LinearSite> sites, int width,
                              std::span<const float> flat) {
-  return view<const float>(spec, sites, hidden, flat);
+  return view<const float>(spec, sites, width, flat);
 }
 
 model::AdapterGradView flat_grad_view(const model::AdapterSpec& spec, std::span<const model::LinearSite> sites,
-                                      int hidden, std::span<float> flat) {
-  return view<float>(spec, sites, hidden, flat);
+                                      int width, std::span<float> flat) {
+  return view<float>(spec, sites, width, flat);
 }
 
 }  // namespace covey::train

@@ -1,5 +1,6 @@
-/// The flat layout of an adapter's P values: for each LoRA site in AdapterSpec order A (R, in) then B (out, R), last
-/// the soft prompt (prompt_tokens, H). The one place that knows this order; everything else sees spans of P floats.
+/// The flat layout of an adapter's P values: for each LoRA site in AdapterSpec order A (R, in) then B (out, R), then
+/// the soft prompt (prompt_tokens, E), last a classifier's head. The one place that knows this order; everything else
+/// sees spans of P floats.
 #pragma once
 
 #include <cstdint>
@@ -9,13 +10,13 @@
 
 namespace covey::train {
 
-/// P. `hidden` is H, read only when the spec has prompt tokens.
-std::int64_t flat_size(const model::AdapterSpec& spec, std::span<const model::LinearSite> sites, int hidden);
+/// P. `width` is E = ModelConfig::embedding_width(), read only when the spec has prompt tokens.
+std::int64_t flat_size(const model::AdapterSpec& spec, std::span<const model::LinearSite> sites, int width);
 
 /// Views into `flat` (P), which must outlive them. The spec's site indices must be in range (asserted).
-model::AdapterView flat_view(const model::AdapterSpec& spec, std::span<const model::LinearSite> sites, int hidden,
+model::AdapterView flat_view(const model::AdapterSpec& spec, std::span<const model::LinearSite> sites, int width,
                              std::span<const float> flat);
 model::AdapterGradView flat_grad_view(const model::AdapterSpec& spec, std::span<const model::LinearSite> sites,
-                                      int hidden, std::span<float> flat);
+                                      int width, std::span<float> flat);
 
 }  // namespace covey::train

@@ -191,13 +191,14 @@ double GradientConfig::epsilon_used(bool adapter) const {
   return adapter ? 1e-2 : 1e-3;
 }
 
-model::EngineOptions GradientConfig::engine(int rows, int seq, int prompt_tokens) const {
+model::EngineOptions GradientConfig::engine(int rows, int seq, int prompt_tokens, int target_seq) const {
   model::EngineOptions out;
   out.batch_max = rows;
   out.seq_max = seq;
   out.training = method == Method::backprop;
   out.checkpoint = out.training && checkpoint_activations;
   out.prompt_tokens_max = prompt_tokens;
+  out.target_seq_max = target_seq;
   out.tangent = method == Method::forward_gradient && derivative == Derivative::exact;
   return out;
 }
@@ -210,8 +211,9 @@ Result<std::unique_ptr<GradientSource>> GradientSource::create(Parameters& param
     return bad("derivative: exact ones are computed along adapters only; choose central for a whole model");
   }
   COVEY_ASSIGN(auto engine,
-               model::Engine::create(parameters.model(),
-                                     config.engine(sizes.rows, sizes.seq, parameters.spec().prompt_tokens), pool));
+               model::Engine::create(
+                   parameters.model(),
+                   config.engine(sizes.rows, sizes.seq, parameters.spec().prompt_tokens, sizes.target_seq), pool));
   std::unique_ptr<GradientSource> out;
   if (config.method == Method::backprop) {
     out = std::make_unique<Backprop>(parameters, std::move(engine), sizes.rows);
@@ -233,7 +235,10 @@ std::vector<model::TokenBatch> parts_of(const model::TokenBatch& batch, int rows
     const auto count = static_cast<std::size_t>(part.B);
     const auto width = static_cast<std::size_t>(batch.T);
     part.ids = batch.ids.subspan(first * width, count * width);
-    part.targets = batch.targets.subspan(first * width, count * width);
+    const std::size_t per_row = batch.targets.size() / static_cast<std::size_t>(batch.B);  // one where it is a class
+    part.targets = batch.targets.subspan(first * per_row, count * per_row);
+    if (!batch.types.empty()) part.types = batch.types.subspan(first * width, count * width);
+    if (!batch.second_ids.empty()) part.second_ids = batch.second_ids.subspan(first * per_row, count * per_row);
     if (!batch.lengths.empty()) part.lengths = batch.lengths.subspan(first, count);
     if (!batch.first_targets.empty()) part.first_targets = batch.first_targets.subspan(first, count);
     out.push_back(part);

@@ -41,7 +41,7 @@ struct GradientConfig {
   /// 2 for each direction (value and derivative, or both sides).
   [[nodiscard]] int forward_passes() const;
   /// The engine that this way needs: training buffers for backprop alone.
-  [[nodiscard]] model::EngineOptions engine(int rows, int seq, int prompt_tokens) const;
+  [[nodiscard]] model::EngineOptions engine(int rows, int seq, int prompt_tokens, int target_seq = 0) const;
 };
 
 /// The gradient of the mean loss over a batch's targets, or an unbiased estimate of it.
@@ -59,6 +59,7 @@ class GradientSource {
   struct Sizes {
     int rows = 1;
     int seq = 1;
+    int target_seq = 0;  ///< encoder-decoders
   };
   /// Which seed direction k of a step takes; default: derive_seed(step_seed, k).
   using SeedOf = std::function<std::uint64_t(std::uint64_t step_seed, int k)>;

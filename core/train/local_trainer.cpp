@@ -49,18 +49,22 @@ struct LocalTrainer::Impl {
 
   Status prepare(std::span<const TokenRow> rows) {
     COVEY_TRY(config.check());
-    usable = usable_rows(rows, config.seq);
+    usable = usable_rows(rows, config.seq, config.target_seq);
     if (usable.empty()) return Error{ErrorCode::invalid_argument, "training data: no row has a token to predict"};
-    std::size_t longest = 0;
-    for (const TokenRow& row : usable) longest = std::max(longest, row.ids.size());
-    COVEY_ASSIGN(batcher, data::Batcher::create(usable, {.batch = config.batch, .seed = config.seed}));
+    if (const Status fits = check_kind(usable, parameters.model().config()); !fits.ok()) {
+      return fits.error().in("training data");
+    }
+    const RowSizes most = longest(usable);
+    COVEY_ASSIGN(batcher, data::Batcher::create(
+                              usable, {.batch = config.batch, .seed = config.seed, .masking = config.masking}));
     const auto steps_per_epoch = static_cast<double>(epoch_steps());
     steps_planned =
         config.steps > 0 ? config.steps : std::max<std::int64_t>(1, std::llround(config.epochs * steps_per_epoch));
     const int rows_at_once = config.micro_batch > 0 ? config.micro_batch : config.batch;
     const GradientSource::Sizes sizes{
         .rows = static_cast<int>(std::min(usable.size(), static_cast<std::size_t>(rows_at_once))),
-        .seq = static_cast<int>(longest)};
+        .seq = most.seq,
+        .target_seq = most.target_seq};
     GradientSource::SeedOf seed_of;
     if (config.candidates.count > 0) {
       sums = SeededUpdate(config.candidates);
@@ -91,9 +95,13 @@ struct LocalTrainer::Impl {
       print.number(lora.scale);
     }
     print.number(parameters.spec().prompt_tokens);
+    if (parameters.spec().head_values > 0) print.number(parameters.spec().head_values);
     for (const TokenRow& row : usable) {
       print.array(std::span(row.ids));
       print.array(std::span(row.targets));
+      // Only where they are: checkpoints of rows of text keep the fingerprint that they always had.
+      if (!row.types.empty()) print.array(std::span(row.types));
+      if (!row.second_ids.empty()) print.array(std::span(row.second_ids));
     }
     for (const Piece& piece : parameters.pieces()) print.array(std::span<const float>(piece.values));
     return print.value();
@@ -182,6 +190,7 @@ struct LocalTrainer::Impl {
     out.directions = static_cast<int>(estimate.terms.size());
     update(estimate, dense, factor, out.lr);
     for (const std::int32_t length : batch.lengths) out.tokens += length;
+    if (!batch.second_ids.empty()) out.tokens += count_targets(batch);
     if (report.steps == 0) report.first_loss = out.loss;
     report.last_loss = out.loss;
     ++report.steps;
@@ -324,12 +333,13 @@ Status LocalTrainer::restore(ByteSpan bytes) {
 }
 
 model::MemoryPlan memory_plan(const model::Model& model, const model::AdapterSpec& spec, const TrainConfig& config,
-                              int longest) {
+                              int longest, int longest_target) {
   const int rows = config.micro_batch > 0 ? config.micro_batch : config.batch;
-  const auto engine = config.gradient.engine(rows, longest, spec.prompt_tokens);
+  const auto engine = config.gradient.engine(rows, longest, spec.prompt_tokens, longest_target);
   auto plan = model::plan_memory(model.config(), spec, model.linear_sites(), engine, 0);
   const auto values =
-      static_cast<std::uint64_t>(flat_size(spec, model.linear_sites(), model.config().hidden_size)) * sizeof(float);
+      static_cast<std::uint64_t>(flat_size(spec, model.linear_sites(), model.config().embedding_width())) *
+      sizeof(float);
   // Values and start, and the one vector that backprop keeps its gradient and exact derivatives their direction in.
   const std::uint64_t vectors = engine.training || engine.tangent ? 3 : 2;
   plan.adapter_bytes =

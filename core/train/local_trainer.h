@@ -49,16 +49,18 @@ struct TrainReport {
 };
 
 /// The least memory plan that holds what a trainer of this adapter allocates: the engine of the method, values, start,
-/// gradient and optimizer state. `longest` is the longest row's positions.
+/// gradient and optimizer state. `longest` is the longest row's positions, `longest_target` an encoder-decoder's.
 model::MemoryPlan memory_plan(const model::Model& model, const model::AdapterSpec& spec, const TrainConfig& config,
-                              int longest);
+                              int longest, int longest_target = 0);
 
 /// Not thread-safe. Borrows model, pool and clock, which must outlive it; keeps a copy of the usable rows. The same
 /// inputs give the same bits, with any number of threads and with any number of checkpoint/restore pairs in between.
 class LocalTrainer {
  public:
   /// Trains an adapter that starts at `initial` (P floats in flat_view.h's layout).
-  /// @errors invalid_argument: configuration, sizes, or no row with a target. What Engine::create reports.
+  /// Rows are of the kind that the model's task wants: texts, classes, or sources and targets.
+  /// @errors invalid_argument: configuration, sizes, rows of another kind, or no row with a target. What Engine::create
+  /// reports.
   static Result<std::unique_ptr<LocalTrainer>> create(const model::Model& model, const model::AdapterSpec& spec,
                                                       std::vector<float> initial, std::span<const TokenRow> rows,
                                                       const TrainConfig& config, ThreadPool& pool, const Clock& clock);

@@ -10,7 +10,7 @@ namespace covey::train {
 
 Result<Parameters> Parameters::of_adapter(const model::Model& model, const model::AdapterSpec& spec,
                                           std::vector<float> values) {
-  const std::int64_t size = flat_size(spec, model.linear_sites(), model.config().hidden_size);
+  const std::int64_t size = flat_size(spec, model.linear_sites(), model.config().embedding_width());
   if (size == 0 || static_cast<std::int64_t>(values.size()) != size) {
     return Error{ErrorCode::invalid_argument,
                  "training: the adapter has " + std::to_string(size) + " values, got " + std::to_string(values.size())};
@@ -37,24 +37,25 @@ Parameters Parameters::of_model(model::Model& model) {
 
 Result<model::LossResult> Parameters::loss(model::Engine& engine, const model::TokenBatch& batch) const {
   if (!adapter_) return engine.loss(batch, {}, {});
-  return engine.loss(batch, spec_, flat_view(spec_, model_->linear_sites(), model_->config().hidden_size, values_));
+  return engine.loss(batch, spec_,
+                     flat_view(spec_, model_->linear_sites(), model_->config().embedding_width(), values_));
 }
 
 Result<model::LossResult> Parameters::add_gradient(model::Engine& engine, const model::TokenBatch& batch,
                                                    std::span<float> gradient, float grad_scale) const {
   if (!adapter_) return engine.full_gradient(batch, gradient, grad_scale);
   const auto& sites = model_->linear_sites();
-  const int hidden = model_->config().hidden_size;
-  return engine.gradient(batch, spec_, flat_view(spec_, sites, hidden, values_),
-                         flat_grad_view(spec_, sites, hidden, gradient), grad_scale);
+  const int width = model_->config().embedding_width();
+  return engine.gradient(batch, spec_, flat_view(spec_, sites, width, values_),
+                         flat_grad_view(spec_, sites, width, gradient), grad_scale);
 }
 
 Result<model::JvpResult> Parameters::jvp(model::Engine& engine, const model::TokenBatch& batch,
                                          std::span<const float> direction) const {
   COVEY_ASSERT(adapter_);
   const auto& sites = model_->linear_sites();
-  const int hidden = model_->config().hidden_size;
-  return engine.jvp(batch, spec_, flat_view(spec_, sites, hidden, values_), flat_view(spec_, sites, hidden, direction));
+  const int width = model_->config().embedding_width();
+  return engine.jvp(batch, spec_, flat_view(spec_, sites, width, values_), flat_view(spec_, sites, width, direction));
 }
 
 }  // namespace covey::train

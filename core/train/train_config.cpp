@@ -14,6 +14,8 @@ Status TrainConfig::check() const {
   if (batch < 1 || batch > 4096) return wrong("batch: must be in [1, 4096]");
   if (micro_batch < 0 || micro_batch > batch) return wrong("micro_batch: must be in [1, batch], or 0 for all rows");
   if (seq < 1 || seq > (1 << 20)) return wrong("seq: must be in [1, 1048576]");
+  if (target_seq < 0 || target_seq > (1 << 20)) return wrong("target_seq: must be in [1, 1048576], or 0 for seq");
+  if (masking) COVEY_TRY(masking->check());
   if (steps < 0) return wrong("steps: must be 0 or more");
   if (!(epochs >= 0) || epochs > 1e6) return wrong("epochs: must be in [0, 1000000]");
   if ((steps > 0) == (epochs > 0)) return wrong("steps, epochs: set exactly one of them");
@@ -52,6 +54,12 @@ std::uint64_t TrainConfig::fingerprint(std::int64_t steps_planned) const {
   }
   print.number(seed);
   print.number(candidates.seed);
+  if (target_seq > 0) print.number(target_seq);
+  if (masking) {
+    for (const std::int32_t x : {masking->mask_id, masking->vocab}) print.number(x);
+    print.number(masking->share);
+    print.number(masking->seed);
+  }
   return print.value();
 }
 

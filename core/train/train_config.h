@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "core/base/result.h"
+#include "core/data/masking.h"
 #include "core/train/gradient.h"
 #include "core/train/optimizer.h"
 #include "core/train/schedule.h"
@@ -16,9 +18,12 @@ struct TrainConfig {
   OptimizerConfig optimizer{};
   Schedule schedule{};
   double lr = 1e-3;
-  int batch = 8;           ///< rows per step
-  int micro_batch = 0;     ///< rows computed at once, gradients accumulated up to `batch`; 0: all of them
-  int seq = 128;           ///< longer rows are cut here
+  int batch = 8;        ///< rows per step
+  int micro_batch = 0;  ///< rows computed at once, gradients accumulated up to `batch`; 0: all of them
+  int seq = 128;        ///< longer rows are cut here
+  int target_seq = 0;   ///< targets of an encoder-decoder are cut here; 0: at `seq`, too
+  /// Masked language models: what is masked of the rows, anew in each epoch. None: the rows say it.
+  std::optional<data::Masking> masking{};
   std::int64_t steps = 0;  ///< optimizer steps; 0: `epochs` decides
   double epochs = 0;       ///< passes over the rows, may be a fraction; 0: `steps` decides. Exactly one is set
   double clip_norm = 0;    ///< 0 = off

@@ -23,7 +23,8 @@ const std::map<std::string, Target> kTargets = {{"json", fuzz::json},
                                                 {"torch_pickle", fuzz::torch_pickle},
                                                 {"torch_zip", fuzz::torch_zip},
                                                 {"chat_template", fuzz::chat_template},
-                                                {"jsonl", fuzz::jsonl}};
+                                                {"jsonl", fuzz::jsonl},
+                                                {"csv", fuzz::csv}};
 
 void damage(Bytes& bytes, Rng& rng) {
   for (std::uint64_t n = 1 + rng.below(4); n > 0 && !bytes.empty(); --n) {

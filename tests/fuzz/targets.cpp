@@ -190,4 +190,8 @@ void jsonl(const std::uint8_t* data, std::size_t size) {
   (void)refused(data::parse_jsonl(text_of(data, size), "f"));
 }
 
+void csv(const std::uint8_t* data, std::size_t size) {
+  (void)refused(data::parse_csv_examples(text_of(data, size), "f"));
+}
+
 }  // namespace covey::fuzz

@@ -121,6 +121,45 @@ TEST_CASE("a layout does not bind to a model with other layers or other shapes")
   CHECK(layout.bind(other).error().message.find("another model") != std::string::npos);
 }
 
+TEST_CASE("a classifier's head lies after the LoRA by its names, and binds to that head alone") {
+  const std::vector<float> weight(12, 1.5F), bias(3, 0.5F);
+  std::vector<model::HeadParameter> head = {{"classifier.weight", {3, 4}, 0, weight},
+                                            {"classifier.bias", {3}, 12, bias}};
+  LoraOptions options = targets({"q_proj"});
+  CHECK(lora_layout(sites(), options, head)->head.empty());
+  options.train_head = true;
+  const auto made = lora_layout(sites(), options, head);
+  REQUIRE_OK(made);
+  const std::int64_t lora = layout_of(targets({"q_proj"})).size;
+  CHECK(made->size == lora + 15);
+  CHECK(made->head[1].offset == lora + 12);
+  CHECK(made->canonical().ends_with("head classifier.weight 3 4\nhead classifier.bias 3\n"));
+  const auto back = AdapterLayout::parse(made->canonical());
+  REQUIRE_OK(back);
+  CHECK(*back == *made);
+  CHECK(back->size == made->size);
+  const auto spec = made->bind(sites(), head);
+  REQUIRE_OK(spec);
+  CHECK(spec->head_values == 15);
+  CHECK(made->bind(sites()).error().message.find("head") != std::string::npos);
+  head[1].shape = {4};
+  CHECK_FALSE(made->bind(sites(), head).ok());
+  CHECK(lora_layout(sites(), options).error().message.find("no classification head") != std::string::npos);
+  for (const std::string bad : {"head a", "head a 0", "head a 2 2 2", "head a/b 2", "head a 1048577",
+                                "head a 2\nhead a 2", "head a 2\nlora a.b 16 24 8 16 plain", "head a 2 "}) {
+    CAPTURE(bad);
+    CHECK_FALSE(AdapterLayout::parse("covey-adapter 1\nlora m.n 16 24 8 16 plain\n" + bad + "\n").ok());
+  }
+}
+
+TEST_CASE("the default targets are the query and value projections, whatever they are called") {
+  CHECK(default_targets(sites()) == std::vector<std::string>{"q_proj", "v_proj"});
+  const std::vector<model::LinearSite> bert = {{0, "a.query", "query", 4, 4}, {0, "a.value", "value", 4, 4}};
+  CHECK(default_targets(bert) == std::vector<std::string>{"query", "value"});
+  const std::vector<model::LinearSite> odd = {{0, "a.mix", "mix", 4, 4}};
+  CHECK(default_targets(odd) == std::vector<std::string>{"all-linear"});
+}
+
 TEST_CASE("A starts uniform within 1/sqrt(in), B at zero, and a site's A does not depend on the others") {
   LoraOptions options = targets({"all-linear"});
   options.rank = 64;

@@ -41,6 +41,44 @@ TEST_CASE("Decoding token by token gives the logits of the whole row, with windo
   CHECK_FALSE(Decoder::create(*model, 63, adapter.spec, adapter.view(), pool).ok());
 }
 
+TEST_CASE("what T5 and BART write greedily is what their whole rows say at every position") {
+  for (const std::string name : {"t5", "t5_flan", "bart"}) {
+    CAPTURE(name);
+    const auto path = test::golden_path(name);
+    if (!path) return;
+    const auto model = Model::load(*path);
+    REQUIRE_OK(model);
+    const ModelConfig& config = model.value()->config();
+    const std::vector<std::int32_t> source = {7, 42, 100, 3, 55, 19, 88, 1};
+    ThreadPool pool(2);
+    const auto decoder = Decoder::create_for_source(*model.value(), source, 20, {}, {}, pool);
+    REQUIRE_OK(decoder);
+    std::vector<std::int32_t> second = {config.decoder_start_id};
+    std::vector<std::int32_t> written;
+    while (written.size() < 20) {
+      const auto logits = decoder.value()->feed(second.back());
+      REQUIRE_OK(logits);
+      written.push_back(static_cast<std::int32_t>(std::ranges::max_element(*logits) - logits->begin()));
+      second.push_back(written.back());
+    }
+    second.pop_back();
+    EngineOptions options;
+    options.seq_max = static_cast<int>(source.size());
+    options.target_seq_max = 20;
+    const auto engine = tiny::engine(*model.value(), pool, options);
+    const auto V = static_cast<std::size_t>(config.vocab_size);
+    std::vector<float> logits(20 * V);
+    TokenBatch batch{.B = 1, .T = options.seq_max, .ids = source, .targets = {}, .lengths = {}};
+    batch.second_ids = second;
+    batch.T2 = 20;
+    REQUIRE_OK(engine->logits(batch, {}, {}, logits));
+    for (std::size_t t = 0; t < 20; ++t) {
+      const auto row = std::span(logits).subspan(t * V, V);
+      CHECK(std::ranges::max_element(row) - row.begin() == written[t]);
+    }
+  }
+}
+
 TEST_CASE("stories260K tells the expected story, greedily") {
   const auto path = test::data_path("stories260K/stories260K.bin");
   const auto words = test::data_path("stories260K/tok512.bin");

@@ -178,8 +178,34 @@ void check_adapters(Model& model, const Tokens& tokens, ThreadPool& pool) {
   }
 }
 
+/// Token by token after a source that was read once, against the second stack's whole rows.
+void check_source_decoder(Model& model, const Tokens& tokens, ThreadPool& pool) {
+  const auto V = static_cast<std::size_t>(model.config().vocab_size);
+  const auto adapter = tiny::lora(model, {0, 1, 5, 9}, 2);
+  std::vector<float> logits(3 * 4 * V);
+  REQUIRE_OK(tiny::engine(model, pool, options_for(model.config(), false))
+                 ->logits(tokens.batch, adapter.spec, adapter.view(), logits));
+  for (std::size_t b = 0; b < 3; ++b) {
+    const auto source = std::span(tokens.ids).subspan(b * 6, static_cast<std::size_t>(tokens.lengths[b]));
+    const auto decoder = Decoder::create_for_source(model, source, 4, adapter.spec, adapter.view(), pool);
+    REQUIRE_OK(decoder);
+    for (std::size_t t = 0; t < 4; ++t) {
+      const auto got = decoder.value()->feed(tokens.second[b * 4 + t]);
+      REQUIRE_OK(got);
+      for (std::size_t v = 0; v < V; ++v) CHECK(std::abs(got.value()[v] - logits[(b * 4 + t) * V + v]) < 5e-5F);
+    }
+    CHECK(decoder.value()->feed(1).error().code == ErrorCode::resource_exhausted);
+  }
+  CHECK_FALSE(Decoder::create_for_source(model, {}, 4, {}, {}, pool).ok());
+  const std::vector<std::int32_t> outside = {model.config().vocab_size};
+  CHECK_FALSE(Decoder::create_for_source(model, outside, 4, {}, {}, pool).ok());
+  CHECK_FALSE(Decoder::create_for_source(model, tokens.ids, 1 << 20, {}, {}, pool).ok());
+}
+
 void check_decoder(Model& model, const Tokens& tokens, ThreadPool& pool) {
+  if (model.config().two_stacks()) return check_source_decoder(model, tokens, pool);
   if (!model.config().generates()) return;
+  CHECK(Decoder::create_for_source(model, tokens.ids, 4, {}, {}, pool).error().code == ErrorCode::unsupported);
   const auto V = static_cast<std::size_t>(model.config().vocab_size);
   std::vector<float> logits(6 * V);
   const TokenBatch row{.B = 1, .T = 6, .ids = std::span(tokens.ids).first(6), .targets = {}, .lengths = {}};
