@@ -118,6 +118,21 @@ struct Material {
   std::optional<data::Masking> masking;
 };
 
+/// The model, with a new head where it is to classify and has none to do it with.
+Result<Workbench> bench_of(const TrainOptions& options, const TrainSettings& settings) {
+  const CommonOptions& common = options.common;
+  COVEY_ASSIGN(Workbench bench, open_workbench(common.model, common.tokenizer));
+  if (settings.task != task_name(model::Task::classification) ||
+      bench.model->config().task == model::Task::classification) {
+    return bench;
+  }
+  COVEY_ASSIGN(const auto examples, read_examples(options.data));
+  auto opened = open_classifier(common.model, common.tokenizer,
+                                common.adapter.empty() ? "" : common.adapter + kLabelsFile, examples);
+  if (!opened.ok()) return opened.error().in(options.data);
+  return opened;
+}
+
 Result<Material> material_of(const TrainOptions& options, const TrainSettings& settings, const Workbench& bench) {
   const CommonOptions& common = options.common;
   const model::ModelConfig& config = bench.model->config();
@@ -161,7 +176,7 @@ formats::Json summary_of(const train::LocalTrainer& trainer, const train::Traini
 
 Status run_train(const TrainOptions& options, Console& console) {
   COVEY_ASSIGN(TrainSettings settings, read_train_settings(options.config));
-  COVEY_ASSIGN(const Workbench bench, open_workbench(options.common.model, options.common.tokenizer));
+  COVEY_ASSIGN(const Workbench bench, bench_of(options, settings));
   const int seq = settings.training.seq;
   COVEY_ASSIGN(const Material material, material_of(options, settings, bench));
   settings.training.masking = material.masking;

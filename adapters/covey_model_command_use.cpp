@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <set>
 
@@ -156,11 +157,15 @@ void print_classes(const train::ClassCounts& counts, const data::Labels& labels,
 }  // namespace
 
 Status run_eval(const EvalOptions& options, Console& console) {
-  COVEY_ASSIGN(const Workbench bench, open_workbench(options.common.model, options.common.tokenizer));
+  const std::string named = options.common.adapter.empty() ? "" : options.common.adapter + kLabelsFile;
+  std::error_code ignored;
+  const bool own_labels = !named.empty() && std::filesystem::exists(named, ignored);  // a classifier was trained
+  COVEY_ASSIGN(const Workbench bench, own_labels
+                                          ? open_classifier(options.common.model, options.common.tokenizer, named, {})
+                                          : open_workbench(options.common.model, options.common.tokenizer));
   COVEY_ASSIGN(const Adapter adapter, adapter_of(options.common, *bench.model));
   COVEY_ASSIGN(const auto examples, read_examples_for(chat_choice(options.common), *bench.tokenizer, options.data));
   const model::ModelConfig& config = bench.model->config();
-  const std::string named = options.common.adapter.empty() ? "" : options.common.adapter + kLabelsFile;
   auto labels = labels_for(config, named, {});
   if (!labels.ok()) return labels.error().in(options.data);
   train::EvaluateOptions how{.batch = options.batch,

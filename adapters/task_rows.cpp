@@ -33,6 +33,13 @@ std::vector<std::string> configured_names(const model::ModelConfig& config) {
   return names;
 }
 
+constexpr std::size_t kClassesMax = std::size_t{1} << 16;
+
+Result<std::vector<std::string>> saved_names(const std::string& file) {
+  COVEY_ASSIGN(const formats::Json json, formats::Json::load(file, {.bytes_max = std::size_t{16} << 20}));
+  return json.get_strings("labels");
+}
+
 std::optional<std::int32_t> number_of(std::string_view label, int classes) {
   std::int32_t out = -1;
   const auto [end, error] = std::from_chars(label.data(), label.data() + label.size(), out);
@@ -77,13 +84,30 @@ std::vector<std::string> task_names() {
   return out;
 }
 
+Result<Workbench> open_classifier(const std::string& model, const std::string& tokenizer, const std::string& file,
+                                  std::span<const TextExample> examples) {
+  std::size_t classes = 0;
+  std::error_code ignored;
+  if (!file.empty() && std::filesystem::exists(file, ignored)) {
+    COVEY_ASSIGN(const auto names, saved_names(file));
+    classes = names.size();
+  } else {
+    COVEY_ASSIGN(const data::Labels labels, data::Labels::of(examples));
+    classes = labels.names().size();
+  }
+  if (classes > kClassesMax) {
+    return Error{ErrorCode::invalid_argument,
+                 std::to_string(classes) + " labels are more than " + std::to_string(kClassesMax)};
+  }
+  return open_workbench(model, tokenizer, {.new_head_classes = static_cast<int>(classes)});
+}
+
 Result<data::Labels> labels_for(const model::ModelConfig& config, const std::string& file,
                                 std::span<const TextExample> examples) {
   if (config.task != model::Task::classification) return data::Labels();
   std::error_code ignored;
   if (!file.empty() && std::filesystem::exists(file, ignored)) {
-    COVEY_ASSIGN(const formats::Json json, formats::Json::load(file, {.bytes_max = std::size_t{16} << 20}));
-    COVEY_ASSIGN(std::vector<std::string> names, json.get_strings("labels"));
+    COVEY_ASSIGN(std::vector<std::string> names, saved_names(file));
     if (names.size() != static_cast<std::size_t>(config.classes)) {
       return Error{ErrorCode::invalid_argument, file + ": names " + std::to_string(names.size()) +
                                                     " classes, the model has " + std::to_string(config.classes)};

@@ -37,6 +37,12 @@ struct RowOptions {
   int target_seq = 0;  ///< encoder-decoders; 0: as seq
 };
 
+/// Opens `model` (as open_workbench does) as a classifier: with its own head, or with a new one of as many classes as
+/// `examples` have labels, or as `file` (what save_labels wrote) names where it is there.
+/// @errors as open_workbench and labels_for.
+Result<Workbench> open_classifier(const std::string& model, const std::string& tokenizer, const std::string& file,
+                                  std::span<const TextExample> examples);
+
 /// A label is a name of `labels`, or else the number of a class.
 /// @param where  the examples' file; opens every message.
 /// @errors invalid_argument: an example that the task cannot use (its line is said); seq leaves no room.

@@ -51,17 +51,67 @@ Status own_all(Model::Impl& impl) {
   return {};
 }
 
-Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path) {
+constexpr std::string_view kClassifier = "ForSequenceClassification";
+
+/// The first of "architectures"; empty where there is none.
+std::string architecture_of(const formats::HfDirectory& directory) {
+  const auto names = directory.config().get_strings("architectures");
+  return names.ok() && !names->empty() ? names->front() : "";
+}
+
+/// The configuration of a classifier on the same body. @errors unsupported: names no head to replace.
+Result<formats::Json> classifier_of(const formats::HfDirectory& directory, int classes) {
+  const std::string name = architecture_of(directory);
+  const std::size_t end = std::min(name.find("For"), name.find("LMHeadModel"));
+  if (end == std::string::npos) {
+    return Error{ErrorCode::unsupported,
+                 directory.config_path() + ": architectures names no head that a classifier's could replace"};
+  }
+  formats::Json json = directory.config();
+  json.set("architectures", formats::Json::array({name.substr(0, end) + std::string(kClassifier)}));
+  json.set("num_labels", classes).set("id2label", nullptr).set("label2id", nullptr);
+  return json;
+}
+
+/// Places of the parameters that a new head may start without.
+std::set<std::int64_t> new_head_places(const Model::Impl& impl) {
+  std::set<std::int64_t> out;
+  for (const Step& step : impl.program.head.steps) {
+    if (step.kind != StepKind::linear) continue;
+    const Linear& linear = impl.linears[static_cast<std::size_t>(step.weight)];
+    out.insert({linear.w_at, linear.b_at});
+  }
+  return out;
+}
+
+/// As Hugging Face starts a head: matrices normal(0, 0.02), biases zero.
+void start_parameter(const Parameter& p, std::span<float> values) {
+  constexpr std::uint64_t kNewHead = 0x68656164;
+  std::fill(values.begin(), values.end(), 0.0F);
+  if (p.shape.size() > 1) CounterRng(kNewHead, static_cast<std::uint64_t>(p.at)).add_normal(values, 0.02F);
+}
+
+Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path, int new_head_classes) {
   COVEY_ASSIGN(auto opened, formats::HfDirectory::open(path));
   auto directory = std::make_shared<formats::HfDirectory>(std::move(opened));
-  COVEY_ASSIGN(ModelConfig config, config_from_json(directory->config(), directory->config_path()));
+  const bool new_head = new_head_classes > 0 && !architecture_of(*directory).ends_with(kClassifier);
+  formats::Json json = directory->config();
+  if (new_head) {
+    COVEY_ASSIGN(json, classifier_of(*directory, new_head_classes));
+  }
+  COVEY_ASSIGN(ModelConfig config, config_from_json(json, directory->config_path()));
   // The reference's default differs between versions; the weights know.
   if (!directory->config().contains("tie_word_embeddings") && config.task == Task::causal_lm) {
     config.tied_head = directory->find(std::string(names_of(config).head) + ".weight") == nullptr;
   }
   auto impl = listed(config);
+  const std::set<std::int64_t> may_lack = new_head ? new_head_places(*impl) : std::set<std::int64_t>();
   std::int64_t widened = 0;
   for (const Parameter& p : impl->parameters) {
+    if (may_lack.contains(p.at) && directory->find(p.name) == nullptr) {
+      widened += p.count;
+      continue;
+    }
     COVEY_ASSIGN(const formats::TensorView* tensor, directory->get(p.name));
     if (tensor->shape != p.shape) {
       return Error{ErrorCode::corrupt_data, path + ": " + p.name + " has shape " + tensor->shape_text() +
@@ -73,12 +123,19 @@ Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path) {
   COVEY_ASSIGN(impl->memory, allocate(widened));
   float* next = impl->memory.get();
   for (Parameter& p : impl->parameters) {
+    const std::span<float> room(next, static_cast<std::size_t>(p.count));
+    if (directory->find(p.name) == nullptr) {
+      start_parameter(p, room);
+      p.values = next;
+      next += p.count;
+      continue;
+    }
     const formats::TensorView& tensor = *directory->find(p.name);
     if (const auto mapped = formats::as_f32(tensor); mapped.ok()) {
       p.values = mapped.value().data();
       continue;
     }
-    COVEY_TRY(formats::to_f32(tensor, std::span(next, static_cast<std::size_t>(p.count))));
+    COVEY_TRY(formats::to_f32(tensor, room));
     p.values = next;
     next += p.count;
   }
@@ -163,7 +220,7 @@ Result<std::shared_ptr<Model>> Model::load(const std::string& path, LoadOptions 
                  path + ": is no Hugging Face directory, no .gguf, and no .bin of llama2.c or rwkv.cpp"};
   }
   const bool rwkv = !directory && !gguf && formats::is_rwkv_cpp(path);
-  COVEY_ASSIGN(auto impl, directory ? load_directory(path)
+  COVEY_ASSIGN(auto impl, directory ? load_directory(path, options.new_head_classes)
                           : gguf    ? load_gguf(path)
                           : rwkv    ? load_rwkv_cpp(path)
                                     : load_llama2c(path));

@@ -29,6 +29,10 @@ struct HeadParameter {
 
 struct LoadOptions {
   bool writable = false;  ///< copy into memory so that parameters() can be changed (full-parameter training)
+  /// Above 0: a Hugging Face directory with another head is taken as a classifier of so many classes. The new head, and
+  /// a pooler that the files lack, start at random, at the same values on every machine. One with a classifier's head
+  /// keeps it.
+  int new_head_classes = 0;
 };
 
 /// Thread-safe for reading. Writing through parameters() is the caller's to serialize.

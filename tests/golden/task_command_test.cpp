@@ -271,6 +271,32 @@ TEST_CASE("a masked language model is trained, and evaluated with a stated seed"
   CHECK(*evaluate(" --mask-share 0.5").get_int("tokens") > *before.get_int("tokens"));
 }
 
+TEST_CASE("a model with another head becomes a classifier of the data's labels, by a task that asks for it") {
+  const test::TempDir dir;
+  const auto lines = weather(60);
+  const std::string llama = R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": VOCAB,
+    "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
+    "max_position_embeddings": 32})";
+  for (const auto& [model, config] : {std::pair(std::string("mlm"), bert("BertForMaskedLM")), {"llama", llama}}) {
+    CAPTURE(model);
+    make_model(dir.file(model), config, texts_of(lines), 2);
+    put(dir.file("weather.jsonl"), jsonl_of(lines));
+    put(dir.file(model + ".yaml"),
+        "task: classification\nsteps: 120\nbatch: 12\nseq: 12\nlr: 0.005\nlora: {rank: 4}\n");
+    answer(covey_model(train(dir, model, "weather.jsonl", model + "-out")));
+    const Json result = answer(covey_model("eval " + dir.file(model) + " --json --data " + dir.file("weather.jsonl") +
+                                           " --adapter " + dir.file(model + "-out")));
+    CHECK(*result.get_double("accuracy") > 0.9);
+    REQUIRE(result.find("classes")->size() == 2);
+    CHECK(*result.find("classes")->items()[0].get_string("label") == "bad");
+    // The head is the adapter's: the model itself is none.
+    const auto bare = covey_model("adapter merge " + dir.file(model) + " " + dir.file(model + "-out") + " --out " +
+                                  dir.file("merged"));
+    CHECK(bare.exit_code == 2);
+    CHECK(bare.err.find("modules_to_save") != std::string::npos);
+  }
+}
+
 TEST_CASE("trainings of every task that were killed and resumed end with the bytes of those that were not") {
   const test::TempDir dir;
   const auto lines = weather(40);
