@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "adapters/adapter_options.h"
 #include "adapters/layout.h"
 #include "core/base/result.h"
 #include "core/model/model.h"
@@ -21,6 +22,8 @@ class Adapter {
   Adapter() = default;
   /// @errors as AdapterLayout::bind; invalid_argument where `values` has not P elements.
   static Result<Adapter> create(const model::Model& model, AdapterLayout layout, std::vector<float> values);
+  /// A fresh adapter of any kind, with first_values().
+  static Result<Adapter> create_fresh(const model::Model& model, const AdapterOptions& options, std::uint64_t seed);
   /// A fresh LoRA adapter with initial_values(), and the model's own head where it is trained.
   static Result<Adapter> create_lora(const model::Model& model, const LoraOptions& options, std::uint64_t seed);
 
@@ -30,11 +33,21 @@ class Adapter {
   [[nodiscard]] std::span<float> values() { return values_; }
   [[nodiscard]] model::AdapterView view() const;
   [[nodiscard]] model::Task task() const { return task_; }  ///< the model's
+  /// What files say of the model.
+  struct Shape {
+    int layers = 0, heads = 0, kv_heads = 0;
+    bool two_stacks = false;
+  };
+  [[nodiscard]] const Shape& shape() const { return shape_; }
   /// PEFT's target_modules for these sites: leaf names where all layers of that name are adapted, else whole paths.
   [[nodiscard]] const std::vector<std::string>& target_modules() const { return target_modules_; }
+  /// Those of them whose input is scaled: PEFT's feedforward_modules.
+  [[nodiscard]] const std::vector<std::string>& feedforward_modules() const { return feedforward_modules_; }
 
  private:
   std::vector<std::string> target_modules_;
+  std::vector<std::string> feedforward_modules_;
+  Shape shape_;
   AdapterLayout layout_;
   model::AdapterSpec spec_;
   model::Task task_ = model::Task::causal_lm;
@@ -48,9 +61,10 @@ Status save_peft(const std::string& directory, const Adapter& adapter, const std
 /// lacks a layer, or shapes differ).
 Result<Adapter> load_peft(const std::string& directory, const model::Model& model);
 
-/// W += scale B A at every site, and the trained head instead of the model's, in place. The model must be writable
-/// (LoadOptions::writable).
-/// @errors unsupported: a site whose weight is shared (a tied head); sites before it are merged then.
+/// W += scale B A at every site, biases and scales likewise, and the trained head instead of the model's, in place. The
+/// model must be writable (LoadOptions::writable).
+/// @errors unsupported: a site whose weight is shared (a tied head); sites before it are merged then. A prompt, a
+/// prefix or a bottleneck, which are no change of weights; nothing is merged then.
 Status merge_into(model::Model& model, const Adapter& adapter);
 
 /// trained - initial (P). Sizes must agree (asserted).

@@ -4,7 +4,9 @@
 #include <array>
 #include <filesystem>
 
+#include "adapters/peft_files.h"
 #include "core/base/file.h"
+#include "core/base/folder.h"
 #include "core/formats/safetensors.h"
 #include "core/formats/torch_zip.h"
 
@@ -64,6 +66,22 @@ Result<Adapter> load_flat(const std::string& path, const model::Model& model) {
   auto adapter = Adapter::create(model, *std::move(layout), std::move(flat));
   if (!adapter.ok()) return adapter.error().in(path);
   return adapter;
+}
+
+Status save_adapter(const std::string& directory, const Adapter& adapter, const std::string& base_model_name) {
+  namespace fs = std::filesystem;
+  const fs::path folder(directory);
+  std::error_code ignored;
+  const auto file = peft_of(adapter, base_model_name);
+  if (file.ok()) {
+    fs::remove(folder / kFlatName, ignored);
+    return formats::write_peft_directory(directory, *file);
+  }
+  if (adapter.layout().parts.empty()) return file.error().in(directory);
+  COVEY_TRY(make_folders(directory));
+  COVEY_TRY(save_flat((folder / kFlatName).string(), adapter));
+  for (const char* old : {"adapter_config.json", "adapter_model.safetensors"}) fs::remove(folder / old, ignored);
+  return {};
 }
 
 Status save_whole(const std::string& path, const formats::PeftAdapter& adapter) {

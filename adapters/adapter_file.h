@@ -17,6 +17,11 @@ Status save_flat(const std::string& path, const Adapter& adapter);
 /// @errors not_found, corrupt_data; invalid_argument: the layout belongs to another model.
 Result<Adapter> load_flat(const std::string& path, const model::Model& model);
 
+/// A directory: PEFT's where PEFT has a form for the adapter, else kFlatName in it, in flat form. What the other form
+/// left there before is removed. load_adapter (gguf_adapter.h) reads both. @errors as save_peft.
+Status save_adapter(const std::string& directory, const Adapter& adapter, const std::string& base_model_name);
+inline constexpr const char* kFlatName = "covey_adapter.safetensors";
+
 /// @errors as formats::write_peft_directory.
 Status save_whole(const std::string& path, const formats::PeftAdapter& adapter);
 /// What save_whole wrote, bit for bit; a PEFT directory; or a state dict in torch's format, which needs `options`.

@@ -42,10 +42,10 @@ Result<Classification> classify(const model::Model& model, const model::AdapterS
                                 ThreadPool& pool) {
   Classification out;
   COVEY_ASSIGN(out.labels, labels_of(examples));
-  const int seq = std::min(options.seq, model.config().context_max - spec.prompt_tokens);
+  const int seq = std::min(options.seq, model.config().context_max - spec.virtual_tokens());
   if (seq < 2) return Error{ErrorCode::invalid_argument, "classify: seq must be at least 2"};
   COVEY_ASSIGN(const auto engine,
-               model::Engine::create(model, {.seq_max = seq, .prompt_tokens_max = spec.prompt_tokens}, pool));
+               model::Engine::create(model, {.seq_max = seq, .prompt_tokens_max = spec.virtual_tokens()}, pool));
   for (std::size_t i = 0; i < examples.size(); ++i) {
     double best = 0;
     int chosen = -1;

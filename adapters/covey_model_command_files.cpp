@@ -46,7 +46,8 @@ Status run_adapter_merge(const AdapterFileOptions& options, Console& console) {
   COVEY_TRY(tokenizer_to_directory(options.common.model, options.common.tokenizer, model->config().vocab_size,
                                    options.out, not_held));
   for (const std::string& what : not_held) log_warning("merge", "not held: " + what);
-  console.result(formats::Json::object({{"out", options.out}, {"sites", adapter.layout().lora.size()}}));
+  console.result(formats::Json::object(
+      {{"out", options.out}, {"sites", adapter.layout().lora.size() + adapter.layout().parts.size()}}));
   return {};
 }
 

@@ -75,7 +75,7 @@ void read_task(config::Section& section, TrainSettings& out) {
   out.task = section.choice("task", tasks, "auto");
   out.training.target_seq = static_cast<int>(section.int64("target_seq", 0, 0, 1 << 20));
   out.mask_share = section.real("mask_share", 0.15, 0.001, 0.999);
-  out.lora.train_head = section.boolean("train_head", true);
+  out.adapter.lora.train_head = section.boolean("train_head", true);
 }
 
 }  // namespace
@@ -89,11 +89,19 @@ Result<TrainSettings> read_train_settings(const std::string& path) {
   out.training = read_training(root, defaults);
   read_task(root, out);
   read_run(root, out, path);
-  auto section = root.section("lora");
-  out.lora.rank = static_cast<int>(section.int64("rank", out.lora.rank, 1, kRankMax));
-  out.lora.alpha = section.real("alpha", out.lora.alpha, 1e-6, 1e6);
-  out.lora.use_rslora = section.boolean("use_rslora", false);
-  out.lora.target_modules = section.texts("target_modules", std::vector<std::string>{"auto"});
+  const bool train_head = out.adapter.lora.train_head;
+  if (root.has("adapter")) {
+    if (root.has("lora")) root.problem("lora", "and `adapter` exclude each other; keep one");
+    out.adapter = read_adapter_options(root.section("adapter"));
+    out.adapter.lora.train_head = train_head;
+  } else {
+    auto section = root.section("lora");
+    LoraOptions& lora = out.adapter.lora;
+    lora.rank = static_cast<int>(section.int64("rank", lora.rank, 1, kRankMax));
+    lora.alpha = section.real("alpha", lora.alpha, 1e-6, 1e6);
+    lora.use_rslora = section.boolean("use_rslora", false);
+    lora.target_modules = section.texts("target_modules", std::vector<std::string>{"auto"});
+  }
   COVEY_TRY(document.finish());
   if (const Status fits = out.training.check(); !fits.ok()) return fits.error().in(path);
   out.resolved = document.resolved();

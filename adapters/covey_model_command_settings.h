@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "adapters/layout.h"
+#include "adapters/adapter_options.h"
 #include "core/base/result.h"
 #include "core/model/config.h"
 #include "core/train/training_run.h"
@@ -14,12 +14,12 @@ namespace covey::adapters {
 
 struct TrainSettings {
   train::TrainConfig training;
-  LoraOptions lora;       ///< target_modules {"auto"}: default_targets()
-  std::string task;       ///< "auto": the model's own, or what the model must be
-  double mask_share = 0;  ///< masked language models
-  std::string held_out;   ///< file; empty: none
-  train::RunOptions run;  ///< without the checkpoint's path
-  std::string resolved;   ///< the file with all defaults, as YAML
+  AdapterOptions adapter;  ///< lora.target_modules {"auto"}: default_targets()
+  std::string task;        ///< "auto": the model's own, or what the model must be
+  double mask_share = 0;   ///< masked language models
+  std::string held_out;    ///< file; empty: none
+  train::RunOptions run;   ///< without the checkpoint's path
+  std::string resolved;    ///< the file with all defaults, as YAML
 };
 
 struct PretrainSettings {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "adapters/adapter.h"
+#include "adapters/adapter_file.h"
 #include "adapters/covey_model.h"
 #include "adapters/covey_model_command_settings.h"
 #include "adapters/covey_model_progress.h"
@@ -83,12 +84,12 @@ class Observer final : public train::RunObserver {
 /// The adapter that training starts from.
 Result<Adapter> starting_adapter(const TrainOptions& options, const TrainSettings& settings, const Workbench& bench) {
   if (!options.common.adapter.empty()) return load_adapter(options.common.adapter, *bench.model);
-  LoraOptions lora = settings.lora;
-  lora.train_head = lora.train_head && bench.model->config().task == model::Task::classification;
-  if (lora.target_modules == std::vector<std::string>{"auto"}) {
-    lora.target_modules = default_targets(bench.model->linear_sites());
+  AdapterOptions wanted = settings.adapter;
+  wanted.lora.train_head = wanted.lora.train_head && bench.model->config().task == model::Task::classification;
+  if (wanted.lora.target_modules == std::vector<std::string>{"auto"}) {
+    wanted.lora.target_modules = default_targets(bench.model->linear_sites());
   }
-  auto fresh = Adapter::create_lora(*bench.model, lora, settings.training.seed);
+  auto fresh = Adapter::create_fresh(*bench.model, wanted, settings.training.seed);
   if (!fresh.ok()) return fresh.error().in(options.config);
   return fresh;
 }
@@ -218,7 +219,7 @@ Status run_train(const TrainOptions& options, Console& console) {
   }
   std::copy(run.best_values().begin(), run.best_values().end(), adapter.values().begin());
   if (!material.labels.names().empty()) COVEY_TRY(save_labels(options.out + kLabelsFile, material.labels));
-  COVEY_TRY(save_peft(options.out, adapter, options.common.model));
+  COVEY_TRY(save_adapter(options.out, adapter, options.common.model));
   console.result(summary_of(*trainer, run, adapter.layout().size));
   return {};
 }

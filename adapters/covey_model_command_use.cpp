@@ -84,7 +84,8 @@ Status begin_from_prompt(const GenerateOptions& options, const Workbench& bench,
   }
   if (prompt.empty() && config.bos_id >= 0) prompt.push_back(config.bos_id);
   if (prompt.empty()) return Error{ErrorCode::invalid_argument, "generate: this model needs a --prompt"};
-  out.context = std::min<std::int64_t>(config.context_max, static_cast<std::int64_t>(prompt.size()) + options.tokens);
+  out.context = std::min<std::int64_t>(config.context_max - adapter.spec().virtual_tokens(),
+                                       static_cast<std::int64_t>(prompt.size()) + options.tokens);
   COVEY_ASSIGN(out.decoder, model::Decoder::create(*bench.model, static_cast<int>(out.context), adapter.spec(),
                                                    adapter.view(), pool));
   for (const std::int32_t token : prompt) {
@@ -101,8 +102,9 @@ Status begin_from_source(const GenerateOptions& options, const Workbench& bench,
                          ThreadPool& pool, Generation& out) {
   const model::ModelConfig& config = bench.model->config();
   if (options.chat) return Error{ErrorCode::unsupported, "generate: --chat is for causal language models"};
-  COVEY_ASSIGN(const auto source, data::source_ids(*bench.tokenizer, options.prompt, config.context_max));
-  out.context = std::min<std::int64_t>(config.context_max, std::int64_t{1} + options.tokens);
+  const int room = config.context_max - adapter.spec().virtual_tokens();
+  COVEY_ASSIGN(const auto source, data::source_ids(*bench.tokenizer, options.prompt, room));
+  out.context = std::min<std::int64_t>(room, std::int64_t{1} + options.tokens);
   COVEY_ASSIGN(out.decoder, model::Decoder::create_for_source(*bench.model, source, static_cast<int>(out.context),
                                                               adapter.spec(), adapter.view(), pool));
   COVEY_TRY(out.feed(config.decoder_start_id));

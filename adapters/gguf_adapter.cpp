@@ -1,8 +1,10 @@
 #include "adapters/gguf_adapter.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <map>
 
+#include "adapters/adapter_file.h"
 #include "core/formats/gguf_families.h"
 #include "core/formats/gguf_writer.h"
 #include "core/formats/quant_blocks.h"
@@ -95,7 +97,9 @@ Result<double> check_keys(const formats::GgufFile& file, const formats::GgufFami
 Status save_gguf_adapter(const std::string& path, const Adapter& adapter, const model::Model& model) {
   COVEY_ASSIGN(const formats::GgufFamily* family, formats::gguf_family_of_type(model.config().family));
   const auto& entries = adapter.layout().lora;
-  if (entries.empty()) return Error{ErrorCode::invalid_argument, path + ": an adapter without sites has no file"};
+  if (entries.empty() || !adapter.layout().parts.empty() || adapter.layout().prompt_tokens > 0) {
+    return Error{ErrorCode::unsupported, path + ": GGUF holds LoRA alone; save another adapter as a directory"};
+  }
   if (!adapter.layout().head.empty()) {
     return Error{ErrorCode::unsupported, path + ": GGUF has no place for a trained classification head"};
   }
@@ -162,7 +166,15 @@ Result<Adapter> load_gguf_adapter(const std::string& path, const model::Model& m
 }
 
 Result<Adapter> load_adapter(const std::string& path, const model::Model& model) {
-  return path.ends_with(".gguf") ? load_gguf_adapter(path, model) : load_peft(path, model);
+  if (path.ends_with(".gguf")) return load_gguf_adapter(path, model);
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(path, ignored)) {
+    COVEY_ASSIGN(const bool flat, is_flat(path));
+    if (flat) return load_flat(path, model);
+    return load_peft(path, model);
+  }
+  const std::filesystem::path own = std::filesystem::path(path) / kFlatName;
+  return std::filesystem::exists(own, ignored) ? load_flat(own.string(), model) : load_peft(path, model);
 }
 
 }  // namespace covey::adapters

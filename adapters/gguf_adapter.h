@@ -18,7 +18,7 @@ Status save_gguf_adapter(const std::string& path, const Adapter& adapter, const 
 /// invalid_argument: made for another architecture, or for a model of other layers or shapes.
 Result<Adapter> load_gguf_adapter(const std::string& path, const model::Model& model);
 
-/// A `.gguf` or a PEFT directory. @errors as the loader of each.
+/// A `.gguf`, a directory that save_adapter() or PEFT wrote, or a file in flat form. @errors as the loader of each.
 Result<Adapter> load_adapter(const std::string& path, const model::Model& model);
 
 }  // namespace covey::adapters

@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "adapters/layout_parts.h"
 #include "core/base/assert.h"
 #include "core/base/rng.h"
 
@@ -43,13 +44,13 @@ std::string joined_leaves(std::span<const model::LinearSite> sites) {
   return out;
 }
 
-Error too_many() {
-  return {ErrorCode::resource_exhausted,
-          "adapter: more than " + std::to_string(kAdapterValuesMax) + " values; choose a lower rank"};
+Error too_many_values() {
+  return Error{ErrorCode::resource_exhausted,
+               "adapter: more than " + std::to_string(kAdapterValuesMax) + " values; choose a lower rank or width"};
 }
 
-/// Places the entries one after another; checks what every layout must hold.
-Status place(AdapterLayout& layout) {
+/// Places the LoRA entries one after another; checks what every layout must hold.
+Status place_lora(AdapterLayout& layout) {
   layout.size = 0;
   std::set<std::string_view> paths;
   for (auto& entry : layout.lora) {
@@ -65,16 +66,72 @@ Status place(AdapterLayout& layout) {
     }
     entry.offset = layout.size;
     layout.size += entry.a_size() + entry.b_size();
-    if (layout.size > kAdapterValuesMax) return too_many();
+    if (layout.size > kAdapterValuesMax) return too_many_values();
   }
-  for (auto& entry : layout.head) {
-    if (!paths.insert(entry.name).second) {
+  return {};
+}
+
+struct KindName {
+  model::PartKind kind;
+  std::string_view name;
+};
+constexpr std::array kKindNames = {KindName{model::PartKind::scale_in, "scale_in"},
+                                   KindName{model::PartKind::scale_out, "scale_out"},
+                                   KindName{model::PartKind::bias, "bias"},
+                                   KindName{model::PartKind::prefix, "prefix"},
+                                   KindName{model::PartKind::bottleneck, "bottleneck"},
+                                   KindName{model::PartKind::block_bottleneck, "block_bottleneck"}};
+struct ActivationName {
+  kernels::Activation activation;
+  std::string_view name;
+};
+constexpr std::array kActivationNames = {ActivationName{kernels::Activation::relu, "relu"},
+                                         ActivationName{kernels::Activation::gelu, "gelu"},
+                                         ActivationName{kernels::Activation::silu, "silu"}};
+
+bool is_bottleneck(model::PartKind kind) {
+  return kind == model::PartKind::bottleneck || kind == model::PartKind::block_bottleneck;
+}
+bool has_count(model::PartKind kind) {
+  return is_bottleneck(kind) || kind == model::PartKind::prefix;
+}
+
+std::string_view name_of(model::PartKind kind) {
+  return std::ranges::find(kKindNames, kind, &KindName::kind)->name;
+}
+
+/// The soft prompt, the head and the parts, behind the LoRA entries.
+Status place_others(AdapterLayout& layout) {
+  layout.prompt_offset = layout.size;
+  if (layout.prompt_tokens < 0 || layout.prompt_tokens > kRankMax) {
+    return Error{ErrorCode::invalid_argument, "adapter: a prompt of " + std::to_string(layout.prompt_tokens) +
+                                                  " tokens is not within [1, " + std::to_string(kRankMax) + "]"};
+  }
+  layout.size += std::int64_t{layout.prompt_tokens} * layout.prompt_width;
+  std::set<std::string_view> names;
+  for (HeadEntry& entry : layout.head) {
+    if (!names.insert(entry.name).second) {
       return Error{ErrorCode::invalid_argument, "adapter: " + entry.name + " is there twice"};
     }
     entry.offset = layout.size;
     layout.size += entry.count();
-    if (layout.size > kAdapterValuesMax) return too_many();
+    if (layout.size > kAdapterValuesMax) return too_many_values();
   }
+  std::set<std::pair<model::PartKind, std::string_view>> seen;
+  for (PartEntry& part : layout.parts) {
+    if (has_count(part.kind) && (part.count < 1 || part.count > kRankMax)) {
+      return Error{ErrorCode::invalid_argument, "adapter: " + std::to_string(part.count) + " tokens or width of " +
+                                                    part.name + " are not within [1, " + std::to_string(kRankMax) +
+                                                    "]"};
+    }
+    if (!seen.insert({part.kind, part.name}).second) {
+      return Error{ErrorCode::invalid_argument, "adapter: " + part.name + " is there twice"};
+    }
+    part.offset = layout.size;
+    layout.size += part.size();
+    if (layout.size > kAdapterValuesMax) return too_many_values();
+  }
+  if (layout.size == 0) return Error{ErrorCode::invalid_argument, "adapter: nothing is trained"};
   return {};
 }
 
@@ -116,6 +173,30 @@ bool read_head_entry(std::string_view line, HeadEntry& entry) {
   return true;
 }
 
+bool read_prompt(std::string_view line, AdapterLayout& layout) {
+  const auto part = words(line);
+  return part.size() == 3 && part[0] == "prompt" && layout.prompt_tokens == 0 &&
+         read_number(part[1], layout.prompt_tokens) && layout.prompt_tokens >= 1 && layout.prompt_tokens <= kRankMax &&
+         read_number(part[2], layout.prompt_width) && layout.prompt_width >= 1 && layout.prompt_width <= kWidthMax;
+}
+
+bool read_part(std::string_view line, PartEntry& entry) {
+  const auto part = words(line);
+  const auto kind = std::ranges::find(kKindNames, part[0], &KindName::name);
+  if (kind == kKindNames.end() || part.size() < 3 || !plain_path(part[1])) return false;
+  entry.kind = kind->kind;
+  entry.name = part[1];
+  if (!read_number(part[2], entry.width) || entry.width < 1 || entry.width > kWidthMax) return false;
+  const std::size_t size = is_bottleneck(entry.kind) ? 5 : has_count(entry.kind) ? 4 : 3;
+  if (part.size() != size) return false;
+  if (size > 3 && (!read_number(part[3], entry.count) || entry.count < 1 || entry.count > kRankMax)) return false;
+  if (size < 5) return true;
+  const auto named = std::ranges::find(kActivationNames, part[4], &ActivationName::name);
+  if (named == kActivationNames.end()) return false;
+  entry.activation = named->activation;
+  return true;
+}
+
 bool read_entry(std::string_view line, LoraEntry& entry) {
   const auto part = words(line);
   if (part.size() != 7 || part[0] != "lora" || !plain_path(part[1])) return false;
@@ -152,10 +233,22 @@ std::string AdapterLayout::canonical() const {
     out += "lora " + entry.path + " " + std::to_string(entry.in) + " " + std::to_string(entry.out) + " " +
            std::to_string(entry.rank) + " " + shortest(entry.alpha) + (entry.rslora ? " rslora\n" : " plain\n");
   }
+  if (prompt_tokens > 0) {
+    out += "prompt " + std::to_string(prompt_tokens) + " " + std::to_string(prompt_width) + "\n";
+  }
   for (const auto& entry : head) {
     out += "head " + entry.name;
     for (const std::int64_t width : entry.shape) out += " " + std::to_string(width);
     out += '\n';
+  }
+  for (const auto& part : parts) {
+    out += std::string(name_of(part.kind)) + " " + part.name + " " + std::to_string(part.width);
+    if (has_count(part.kind)) out += " " + std::to_string(part.count);
+    if (is_bottleneck(part.kind)) {
+      out += " ";
+      out += std::ranges::find(kActivationNames, part.activation, &ActivationName::activation)->name;
+    }
+    out += "\n";
   }
   return out;
 }
@@ -164,7 +257,7 @@ Result<AdapterLayout> AdapterLayout::of(std::vector<LoraEntry> entries, std::vec
   AdapterLayout layout;
   layout.lora = std::move(entries);
   layout.head = std::move(head);
-  COVEY_TRY(place(layout));
+  COVEY_TRY(layout.place());
   return layout;
 }
 
@@ -186,17 +279,18 @@ Result<AdapterLayout> AdapterLayout::parse(std::string_view text) {
       layout.head.push_back(std::move(part));
       continue;
     }
+    if (read_prompt(line, layout)) continue;
+    if (PartEntry part; read_part(line, part)) {
+      layout.parts.push_back(std::move(part));
+      continue;
+    }
     LoraEntry entry;
-    if (!read_entry(line, entry)) return broken("line " + std::to_string(number) + " is not a LoRA or head entry");
+    if (!read_entry(line, entry)) return broken("line " + std::to_string(number) + " is no entry of an adapter");
     layout.lora.push_back(std::move(entry));
   }
-  if (auto placed = place(layout); !placed.ok()) return broken(placed.error().message);
-  if (layout.lora.empty() || layout.canonical() != whole) return broken("not in canonical form");
+  if (auto placed = layout.place(); !placed.ok()) return broken(placed.error().message);
+  if (layout.canonical() != whole) return broken("not in canonical form");
   return layout;
-}
-
-Result<model::AdapterSpec> AdapterLayout::bind(const model::Model& model) const {
-  return bind(model.linear_sites(), model.head_parameters());
 }
 
 Result<model::AdapterSpec> AdapterLayout::bind(std::span<const model::LinearSite> sites,
@@ -230,6 +324,11 @@ Result<model::AdapterSpec> AdapterLayout::bind(std::span<const model::LinearSite
   }
   for (const auto& entry : head) spec.head_values += entry.count();
   return spec;
+}
+
+Status AdapterLayout::place() {
+  COVEY_TRY(place_lora(*this));
+  return place_others(*this);
 }
 
 Result<AdapterLayout> lora_layout(const model::Model& model, const LoraOptions& options) {
@@ -272,7 +371,7 @@ Result<AdapterLayout> lora_layout(std::span<const model::LinearSite> sites, cons
   for (const auto& parameter : head) {
     if (options.train_head) layout.head.push_back({.name = parameter.name, .shape = parameter.shape});
   }
-  COVEY_TRY(place(layout));
+  COVEY_TRY(layout.place());
   return layout;
 }
 
@@ -291,10 +390,9 @@ std::vector<std::string> default_targets(std::span<const model::LinearSite> site
 
 std::vector<float> initial_values(const AdapterLayout& layout, std::uint64_t seed) {
   std::vector<float> values(static_cast<std::size_t>(layout.size), 0.0F);
+  fill_parts(layout, seed, values);
   for (const auto& entry : layout.lora) {
-    std::uint64_t stream = 0xcbf29ce484222325ULL;  // FNV-1a of the path: a site's own stream
-    for (const char c : entry.path) stream = (stream ^ static_cast<std::uint8_t>(c)) * 0x100000001b3ULL;
-    const CounterRng random(seed, stream);
+    const CounterRng random(seed, stream_of(entry.path));
     const double bound = 1 / std::sqrt(static_cast<double>(entry.in));
     float* const a = values.data() + entry.offset;
     for (std::int64_t i = 0; i < entry.a_size(); ++i) {

@@ -50,26 +50,46 @@ struct HeadEntry {
   [[nodiscard]] std::int64_t count() const;
 };
 
+/// One of the model's parts (core/model/adapter_spec.h), at a place that it names.
+struct PartEntry {
+  model::PartKind kind = model::PartKind::scale_out;
+  std::string name;  ///< linear layer, bias, attention or block
+  int width = 0;
+  int count = 0;  ///< prefix: positions; bottlenecks: R
+  kernels::Activation activation = kernels::Activation::identity;
+  std::int64_t offset = 0;
+  [[nodiscard]] std::int64_t size() const;
+};
+
 /// A value type; immutable once made. The flat order is core/train/flat_view.h's.
 struct AdapterLayout {
   std::vector<LoraEntry> lora;
+  int prompt_tokens = 0;  ///< soft prompt, (prompt_tokens, prompt_width)
+  int prompt_width = 0;   ///< E
+  std::int64_t prompt_offset = 0;
   std::vector<HeadEntry> head;  ///< all of a classifier's own tensors in the model's order, or none
-  std::int64_t size = 0;        ///< P
+  std::vector<PartEntry> parts;
+  std::int64_t size = 0;  ///< P
 
   /// The one text form, e.g. for hashing: equal layouts give equal bytes, on every machine. Lines:
-  /// "covey-adapter 1", "lora <path> <in> <out> <rank> <alpha> <plain|rslora>" per entry, then "head <name> <sizes>"
-  /// per tensor of a head. At most kLayoutTextMax bytes.
+  /// "covey-adapter 1", "lora <path> <in> <out> <rank> <alpha> <plain|rslora>" per entry, "prompt <tokens> <width>",
+  /// "head <name> <sizes>" per tensor of a head, then per part "scale_in|scale_out|bias <name> <width>",
+  /// "prefix <name> <width> <tokens>" or "bottleneck|block_bottleneck <name> <width> <R> <relu|gelu|silu>". At most
+  /// kLayoutTextMax bytes.
   [[nodiscard]] std::string canonical() const;
   /// The layout of these entries in this order; offsets are set here. @errors invalid_argument: as lora_layout();
   /// resource_exhausted: more than kAdapterValuesMax values.
   static Result<AdapterLayout> of(std::vector<LoraEntry> entries, std::vector<HeadEntry> head = {});
+  /// Sets the offsets of entries that were filled in by hand. @errors as of().
+  [[nodiscard]] Status place();
   /// @errors corrupt_data: not what canonical() writes, or beyond the bounds below.
   static Result<AdapterLayout> parse(std::string_view text);
 
-  /// Matches entries to a model's layers by path. @errors invalid_argument: a path the model lacks, or other shapes.
+  /// Matches all entries to a model's places. @errors invalid_argument: one that the model lacks, or of another shape.
+  [[nodiscard]] Result<model::AdapterSpec> bind(const model::Model& model) const;
+  /// The LoRA entries and the head alone.
   [[nodiscard]] Result<model::AdapterSpec> bind(std::span<const model::LinearSite> sites,
                                                 std::span<const model::HeadParameter> head = {}) const;
-  [[nodiscard]] Result<model::AdapterSpec> bind(const model::Model& model) const;
   friend bool operator==(const AdapterLayout& a, const AdapterLayout& b) { return a.canonical() == b.canonical(); }
 };
 
@@ -90,9 +110,12 @@ Result<AdapterLayout> lora_layout(const model::Model& model, const LoraOptions& 
 /// The query and value projections, whatever the family calls them; "all-linear" where it has no such names.
 std::vector<std::string> default_targets(std::span<const model::LinearSite> sites);
 
-/// First values: A uniform in (-1/sqrt(in), 1/sqrt(in)) (PEFT's kaiming_uniform with a = sqrt 5), B zero.
-/// Counter-based: the same bits on every machine, and one site's A does not depend on which others are there. A head's
-/// first values are the model's own, so they are left at zero here: see with_model_head().
+/// First values. LoRA: A uniform in (-1/sqrt(in), 1/sqrt(in)) (PEFT's kaiming_uniform with a = sqrt 5), B zero.
+/// Scales: one (Liu et al. 2022, section 3.3). Biases: no change (Ben Zaken et al. 2022 begin at the model's).
+/// Bottlenecks: D and U normal with deviation 0.01, cut at two of them, d and u zero (Houlsby et al. 2019,
+/// section 3.6): nearly nothing. Prefixes and prompts: normal with deviation 0.02; first_values() has their papers'
+/// ways. Counter-based: the same bits on every machine, and one site's A does not depend on which others are there. A
+/// head's first values are the model's own, so they are left at zero here: see with_model_head().
 std::vector<float> initial_values(const AdapterLayout& layout, std::uint64_t seed);
 /// The same values with the model's own head where the layout has one. The layout must be of this model (asserted).
 std::vector<float> with_model_head(const AdapterLayout& layout, const model::Model& model, std::vector<float> values);

@@ -56,8 +56,8 @@ std::string saved_name(const std::string& parameter) {
   return "base_model.model." + parameter;
 }
 
-/// The head of `model` as the file has it, appended to `values`; none where the file has none.
-/// @errors unsupported: a module that is no part of a head; invalid_argument: a part is missing, or of another shape.
+}  // namespace
+
 Result<std::vector<HeadEntry>> attach_head(const formats::PeftAdapter& file, const model::Model& model,
                                            std::vector<float>& values) {
   std::map<std::string, const formats::PeftTensor*> saved;
@@ -85,14 +85,27 @@ Result<std::vector<HeadEntry>> attach_head(const formats::PeftAdapter& file, con
                                            ") is read and written, but only a classifier's head is computed here"};
 }
 
-}  // namespace
+void head_to_peft(const Adapter& adapter, formats::PeftAdapter& out) {
+  for (const auto& entry : adapter.layout().head) {
+    const std::string module = entry.name.substr(0, entry.name.find('.'));
+    auto& modules = out.config.modules_to_save;
+    if (std::ranges::find(modules, module) == modules.end()) modules.push_back(module);
+    const auto values =
+        adapter.values().subspan(static_cast<std::size_t>(entry.offset), static_cast<std::size_t>(entry.count()));
+    out.tensors.push_back(formats::peft_tensor(saved_name(entry.name), entry.shape, values));
+  }
+}
 
 Result<formats::PeftAdapter> peft_of(const Adapter& adapter, const std::string& base_model_name) {
   const auto& entries = adapter.layout().lora;
-  if (entries.empty()) return Error{ErrorCode::invalid_argument, "an adapter without sites has no file"};
+  if (adapter.layout().size == 0) return Error{ErrorCode::invalid_argument, "an adapter without sites has no file"};
   formats::PeftAdapter out;
   out.config.task_type = task_type_of(adapter.task());
   out.config.base_model_name_or_path = base_model_name;
+  if (entries.empty() || !adapter.layout().parts.empty() || adapter.layout().prompt_tokens > 0) {
+    COVEY_TRY(parts_to_peft(adapter, out));
+    return out;
+  }
   out.config.target_modules = adapter.target_modules();
   out.config.use_rslora = entries.front().rslora;
   std::vector<int> ranks;
@@ -115,14 +128,7 @@ Result<formats::PeftAdapter> peft_of(const Adapter& adapter, const std::string& 
     out.tensors.push_back(formats::peft_tensor(formats::peft_lora_name(entry.path, 'A'), {entry.rank, entry.in}, a));
     out.tensors.push_back(formats::peft_tensor(formats::peft_lora_name(entry.path, 'B'), {entry.out, entry.rank}, b));
   }
-  for (const auto& entry : adapter.layout().head) {
-    const std::string module = entry.name.substr(0, entry.name.find('.'));
-    auto& modules = out.config.modules_to_save;
-    if (std::ranges::find(modules, module) == modules.end()) modules.push_back(module);
-    const auto values =
-        adapter.values().subspan(static_cast<std::size_t>(entry.offset), static_cast<std::size_t>(entry.count()));
-    out.tensors.push_back(formats::peft_tensor(saved_name(entry.name), entry.shape, values));
-  }
+  head_to_peft(adapter, out);
   return out;
 }
 
@@ -136,7 +142,6 @@ Status check_computed(const formats::PeftAdapter& file) {
   const auto refused = [](const std::string& what) {
     return Error{ErrorCode::unsupported, what + " is read and written, but not computed here"};
   };
-  if (file.config.peft_type != "LORA") return refused("peft_type " + file.config.peft_type);
   for (const auto& tensor : file.tensors) {
     COVEY_ASSIGN(const formats::PeftPlace place, formats::peft_place(file.config, tensor.name));
     switch (place.role) {
@@ -157,6 +162,11 @@ Status check_computed(const formats::PeftAdapter& file) {
 
 Result<Adapter> attach_peft(const formats::PeftAdapter& file, const model::Model& model, const std::string& where) {
   if (const Status computed = check_computed(file); !computed.ok()) return computed.error().in(where);
+  if (file.config.peft_type != "LORA") {
+    auto adapter = attach_parts(file, model);
+    if (!adapter.ok()) return adapter.error().in(where);
+    return adapter;
+  }
   const auto patterns = plain_patterns(file.config);
   if (!patterns.ok()) return patterns.error().in(where);
   COVEY_ASSIGN(const auto pairs, formats::peft_lora_pairs(file));

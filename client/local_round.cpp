@@ -43,9 +43,9 @@ Result<std::unique_ptr<LocalRound>> LocalRound::prepare(LocalRoundInputs inputs,
   if (inputs.values.size() != static_cast<std::size_t>(round->layout_.size))
     return Error{ErrorCode::corrupt_data, "adapter: " + std::to_string(inputs.values.size()) +
                                               " values where its layout has " + std::to_string(round->layout_.size)};
-  if (static_cast<std::int64_t>(plan.seq) > model.config().context_max)
-    return Error{ErrorCode::invalid_argument,
-                 "plan: seq " + std::to_string(plan.seq) + " is above the model's context"};
+  if (static_cast<std::int64_t>(plan.seq) + round->spec_.virtual_tokens() > model.config().context_max)
+    return Error{ErrorCode::invalid_argument, "plan: seq " + std::to_string(plan.seq) +
+                                                  " and the adapter's virtual tokens are above the model's context"};
   if (inputs.rows.empty())
     return Error{ErrorCode::not_found, "no example gives anything to predict; `covey-device import FILE`"};
   const auto config = config_of(plan, inputs.rows.size());

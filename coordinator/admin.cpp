@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "adapters/adapter.h"
+#include "adapters/adapter_file.h"
 #include "aggregation/strategy.h"
 #include "coordinator/rows.h"
 #include "coordinator/verify.h"
@@ -235,10 +235,10 @@ Result<AdminWork> export_work(AdminContext& context, const Json& request) {
   const Settings& settings = context.deployment.settings;
   return AdminWork([&settings, out, version, content = *std::move(content)]() -> Result<Json> {
     COVEY_ASSIGN(const auto model, model::Model::load(settings.model));
-    COVEY_ASSIGN(auto layout, adapters::lora_layout(model->linear_sites(), settings.adapter));
+    COVEY_ASSIGN(auto layout, adapters::adapter_layout(*model, settings.adapter));
     COVEY_ASSIGN(auto values, decode_values(content, static_cast<std::size_t>(layout.size)));
     COVEY_ASSIGN(const auto adapter, adapters::Adapter::create(*model, std::move(layout), std::move(values)));
-    COVEY_TRY(adapters::save_peft(out, adapter, settings.model));
+    COVEY_TRY(adapters::save_adapter(out, adapter, settings.model));
     return Json::object({{"version", version.value}, {"out", out}});
   });
 }

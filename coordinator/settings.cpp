@@ -128,13 +128,8 @@ void read_rounds(config::Section root, TaskConfig& task) {
   task.loss_growth_max = root.section("canary").real("loss_growth_max", task.loss_growth_max, 0, 1e6);
 }
 
-adapters::LoraOptions read_adapter(config::Section section) {
-  adapters::LoraOptions out;
-  out.rank = static_cast<int>(section.int64("rank", out.rank, 1, adapters::kRankMax));
-  out.alpha = section.real("alpha", 2.0 * out.rank, 1e-6, 1e6);
-  out.use_rslora = section.boolean("rslora", false);
-  out.target_modules = section.texts("targets", out.target_modules);
-  return out;
+adapters::AdapterOptions read_adapter(config::Section section) {
+  return adapters::read_adapter_options(std::move(section));
 }
 
 Result<Settings> load_settings(const std::string& path) {
@@ -168,11 +163,11 @@ Result<Settings> load_settings(const std::string& path) {
   return out;
 }
 
-Status add_adapter(TaskConfig& task, const model::Model& model, const adapters::LoraOptions& options) {
-  COVEY_ASSIGN(const auto layout, adapters::lora_layout(model.linear_sites(), options));
+Status add_adapter(TaskConfig& task, const model::Model& model, const adapters::AdapterOptions& options) {
+  COVEY_ASSIGN(const auto layout, adapters::adapter_layout(model, options));
   task.adapter_layout = layout.canonical();
   constexpr std::uint64_t kAdapterPurpose = 0x61646170;  // "adap"
-  task.initial = adapters::initial_values(layout, derive_seed(task.seed, kAdapterPurpose));
+  COVEY_ASSIGN(task.initial, adapters::first_values(layout, model, derive_seed(task.seed, kAdapterPurpose)));
   return {};
 }
 

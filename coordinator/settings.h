@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "adapters/layout.h"
+#include "adapters/adapter_options.h"
 #include "adapters/workbench.h"
 #include "coordinator/rotation.h"
 #include "coordinator/task.h"
@@ -32,7 +32,7 @@ struct Settings {
   std::string data_dir;
   std::string model;
   std::string tokenizer;
-  adapters::LoraOptions adapter;
+  adapters::AdapterOptions adapter;
   HeldOut held_out;
   TaskConfig task;         ///< without model files, layout and initial values
   std::string roster_key;  ///< file; empty: the key is kept apart
@@ -47,10 +47,10 @@ Result<Settings> load_settings(const std::string& path);
 /// `seed`. Problems are remembered by the section's document.
 void read_rounds(config::Section root, TaskConfig& task);
 /// `adapter: {rank, alpha, targets, rslora}`.
-adapters::LoraOptions read_adapter(config::Section section);
+adapters::AdapterOptions read_adapter(config::Section section);
 
 /// Fills in layout and initial values for a loaded model.
-Status add_adapter(TaskConfig& task, const model::Model& model, const adapters::LoraOptions& options);
+Status add_adapter(TaskConfig& task, const model::Model& model, const adapters::AdapterOptions& options);
 
 struct ModelFile {
   std::string name;  ///< as devices store it

@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <filesystem>
 
-#include "adapters/adapter.h"
+#include "adapters/adapter_file.h"
 #include "adapters/workbench.h"
 #include "core/base/file.h"
 #include "core/base/folder.h"
@@ -56,7 +56,7 @@ Status save_adapter(const Experiment& experiment, const WorldResult& result, con
   COVEY_ASSIGN(const auto bench, adapters::open_workbench(experiment.model, experiment.tokenizer));
   COVEY_ASSIGN(auto layout, adapters::AdapterLayout::parse(result.adapter_layout));
   COVEY_ASSIGN(const auto adapter, adapters::Adapter::create(*bench.model, std::move(layout), result.adapter));
-  return adapters::save_peft(out + "/adapter", adapter, experiment.model);
+  return adapters::save_adapter(out + "/adapter", adapter, experiment.model);
 }
 
 void print_table(const Json& summary, const std::string& out) {

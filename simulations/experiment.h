@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "adapters/layout.h"
+#include "adapters/adapter_options.h"
 #include "coordinator/task.h"
 #include "core/base/result.h"
 #include "simulations/adversary.h"
@@ -23,7 +23,7 @@ struct Experiment {
   int threads = 1;  ///< devices trained at the same time; does not change any result
   DataConfig data;
   coordinator::TaskConfig task;  ///< rounds, cohort, deadline, local training, server optimizer, privacy, seed
-  adapters::LoraOptions adapter;
+  adapters::AdapterOptions adapter;
   std::vector<DeviceClass> classes;
   Adversaries adversaries;
   double dropout = 0;               ///< chance that a device dies while it trains for a round

@@ -129,6 +129,10 @@ std::string peft_lora_name(std::string_view module_path, char a_or_b) {
   return std::string(kPeftPrefix) + std::string(module_path) + ".lora_" + a_or_b + ".weight";
 }
 
+std::string peft_ia3_name(std::string_view module_path) {
+  return std::string(kPeftPrefix) + std::string(module_path) + ".ia3_l";
+}
+
 Result<PeftPlace> peft_place(const PeftConfig& config, std::string_view tensor_name) {
   const auto unknown = [&](const std::string& what) {
     return Error{ErrorCode::unsupported, "tensor " + std::string(tensor_name) + " is not " + what};

@@ -56,6 +56,9 @@ Result<PeftPlace> peft_place(const PeftConfig& config, std::string_view tensor_n
 /// The names PEFT gives to the LoRA pair of a module path such as "model.layers.0.self_attn.q_proj".
 std::string peft_lora_name(std::string_view module_path, char a_or_b);
 
+/// And to the vector of an IA3 module.
+std::string peft_ia3_name(std::string_view module_path);
+
 /// One adapted module of an adapter that was read.
 struct PeftLoraPair {
   std::string module_path;

@@ -49,6 +49,29 @@ void scale(ThreadPool& pool, std::size_t n, float factor, float* y) {
   });
 }
 
+void scale_columns(ThreadPool& pool, const ColumnArgs& a, const float* factor, const float* x, float* y) {
+  const long x_row = a.x_row > 0 ? a.x_row : a.C;
+  const long y_row = a.y_row > 0 ? a.y_row : a.C;
+  for_rows(pool, a.N, a.C, [&](int begin, int end) {
+    for (long n = begin; n < end; ++n) {
+      const float* from = x + n * x_row;
+      float* to = y + n * y_row;
+      for (long c = 0; c < a.C; ++c) to[c] = a.accumulate ? to[c] + from[c] * factor[c] : from[c] * factor[c];
+    }
+  });
+}
+
+void column_dots(ThreadPool& pool, const ColumnArgs& a, const float* x, const float* y, float* out) {
+  const long x_row = a.x_row > 0 ? a.x_row : a.C;
+  const long y_row = a.y_row > 0 ? a.y_row : a.C;
+  for_pieces(pool, static_cast<std::size_t>(a.C), 64, [&](std::size_t begin, std::size_t end) {
+    for (long n = 0; n < a.N; ++n) {
+      for (long c = static_cast<long>(begin); c < static_cast<long>(end); ++c)
+        out[c] += x[n * x_row + c] * y[n * y_row + c];
+    }
+  });
+}
+
 void shift_forward(ThreadPool& pool, const ShiftArgs& a, const float* x, float* y) {
   for_rows(pool, a.N, a.H, [&](int begin, int end) {
     for (long n = begin; n < end; ++n) {

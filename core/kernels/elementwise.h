@@ -18,6 +18,18 @@ void bias_backward(ThreadPool& pool, int N, int C, const float* dy, float* dbias
 /// y *= factor.
 void scale(ThreadPool& pool, std::size_t n, float factor, float* y);
 
+/// y (N,C) = (accumulate: +=) x * factor, where factor (C) is one for each column. x and y may be the same.
+struct ColumnArgs {
+  int N = 0;
+  int C = 0;
+  long x_row = 0;  ///< floats from one row of x to the next; 0: C
+  long y_row = 0;
+  bool accumulate = false;
+};
+void scale_columns(ThreadPool& pool, const ColumnArgs& args, const float* factor, const float* x, float* y);
+/// out (C) += the sum over rows of x * y.
+void column_dots(ThreadPool& pool, const ColumnArgs& args, const float* x, const float* y, float* out);
+
 /// RWKV's token shift: y (N,H) = x * mix + before * (1 - mix), where `before` is the row above, or zero where
 /// position (N) is 0. `first` replaces the row above row 0 (a decoder's state), where given. `of_above`: the mix is the
 /// row above's share (version 7), not the row's own (version 4).

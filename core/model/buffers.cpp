@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "core/model/parts.h"
 #include "core/model/weights.h"
 
 namespace covey::model {
@@ -229,9 +230,9 @@ void lay_out(Layout& layout, const Program& program, const ModelConfig& config, 
   if (program.slopes) b.slopes = layout.take(unsigned_of(config.heads));
   if (program.relative) {
     b.reach[0] = static_cast<int>(positions);
-    b.reach[1] = options.target_seq_max;
+    b.reach[1] = options.target_seq_max + options.prompt_tokens_max;
     b.distance_bias[0] = layout.take(unsigned_of(config.heads) * (2 * positions));
-    b.distance_bias[1] = layout.take(unsigned_of(config.decoder_heads) * (2 * unsigned_of(options.target_seq_max)));
+    b.distance_bias[1] = layout.take(unsigned_of(config.decoder_heads) * (2 * unsigned_of(b.reach[1])));
   }
 }
 
@@ -308,13 +309,15 @@ MemoryPlan plan_memory(const ModelConfig& config, const AdapterSpec& spec, const
     adapter += unsigned_of(lora.rank) * (unsigned_of(site.in) + unsigned_of(site.out));
     rank = std::max(rank, unsigned_of(lora.rank));
   }
+  for (const AdapterPart& part : spec.parts) adapter += static_cast<std::uint64_t>(part.size());
   const std::uint64_t copies = 1 + (options.training ? 1 + unsigned_of(optimizer_floats_per_parameter) : 0);
   plan.weights_bytes = static_cast<std::uint64_t>(model.parameter_count) * sizeof(float);
   plan.adapter_bytes = adapter * copies * sizeof(float);
   const std::uint64_t N =
       unsigned_of(options.batch_max) * std::max(unsigned_of(options.seq_max) + unsigned_of(options.prompt_tokens_max),
                                                 unsigned_of(options.target_seq_max));
-  plan.buffers_bytes = buffer_bytes(model.program, config, options) + 2 * N * rank * sizeof(float);
+  plan.buffers_bytes = buffer_bytes(model.program, config, options) +
+                       (2 * N * rank + part_floats(model, spec, options, N)) * sizeof(float);
   return plan;
 }
 

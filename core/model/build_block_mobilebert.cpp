@@ -15,8 +15,8 @@ int attention(Builder& b, const std::string& path, int q_from, int k_from, int v
   const ModelConfig& c = b.c;
   const int W = c.heads * c.head_dim;
   const int q = b.linear(q_from, path + "self.query", W, true);
-  const int k = b.linear(k_from, path + "self.key", W, true);
-  const int v = b.linear(v_from, path + "self.value", W, true);
+  const int k = b.as(SiteRole::key, b.linear(k_from, path + "self.key", W, true));
+  const int v = b.as(SiteRole::value, b.linear(v_from, path + "self.value", W, true));
   const int out = b.slot(W);
   const int lse = b.slot(c.heads);
   Step& a = b.step(StepKind::attention);
@@ -31,14 +31,16 @@ int attention(Builder& b, const std::string& path, int q_from, int k_from, int v
   a.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim)));
   a.causal = false;
   a.cache = b.m.program.caches++;
-  const int dense = b.linear(out, path + "output.dense", b.width(base), true, base);
+  b.prefixable(a, path + "self.key");
+  const int dense = b.as(SiteRole::attention_out, b.linear(out, path + "output.dense", b.width(base), true, base));
   return b.norm(dense, path + "output.LayerNorm", true);
 }
 
 int feedforward(Builder& b, int x, const std::string& path) {
   const ModelConfig& c = b.c;
   const int inner = b.activation(b.linear(x, path + "intermediate.dense", c.intermediate_size, true), c.activation);
-  return b.norm(b.linear(inner, path + "output.dense", b.width(x), true, x), path + "output.LayerNorm", true);
+  const int dense = b.as(SiteRole::mlp_out, b.linear(inner, path + "output.dense", b.width(x), true, x));
+  return b.norm(dense, path + "output.LayerNorm", true);
 }
 
 }  // namespace

@@ -22,7 +22,8 @@ class Rwkv7Block {
     const int middle = time_mixing(x, values, own_values);
     const int again = b_.norm(middle, path_ + "ffn_norm", true);
     const int key = b_.linear(shift(again, channel_ + "x_k", {H}), channel_ + "key", c_.intermediate_size, false);
-    const int out = b_.linear(b_.activation(key, c_.activation), channel_ + "value", H, false, middle);
+    const int inner = b_.activation(key, c_.activation);
+    const int out = b_.as(SiteRole::mlp_out, b_.linear(inner, channel_ + "value", H, false, middle));
     b_.s.output = last ? out : join(out, first ? own_values : values);
   }
 
@@ -130,8 +131,8 @@ class Rwkv7Block {
     const int normed = b_.norm(x, path_ + "attn_norm", true);
     const int r = projected(normed, 'r');
     const int w = small(normed, 'w', c_.decay_rank, Activation::tanh, true);
-    const int k = projected(normed, 'k');
-    int v = own_values = projected(normed, 'v');
+    const int k = b_.as(SiteRole::key, projected(normed, 'k'));
+    int v = own_values = b_.as(SiteRole::value, projected(normed, 'v'));
     if (first_values >= 0) {
       const int share = small(normed, 'v', c_.value_rank, Activation::identity, true);
       v = lerp(v, first_values, b_.activation(share, Activation::sigmoid));
@@ -139,7 +140,8 @@ class Rwkv7Block {
     const int a = b_.activation(small(normed, 'a', c_.rate_rank, Activation::identity, true), Activation::sigmoid);
     const int gate = small(normed, 'g', c_.gate_rank, Activation::sigmoid, false);
     const int y = bonus(group_norm(memory(r, w, k, v, a)), r, k, v, a);
-    return b_.linear(b_.activation(gate, Activation::identity, y), attention_ + "o_proj", c_.hidden_size, false, x);
+    const int gated = b_.activation(gate, Activation::identity, y);
+    return b_.as(SiteRole::attention_out, b_.linear(gated, attention_ + "o_proj", c_.hidden_size, false, x));
   }
 
   Builder& b_;

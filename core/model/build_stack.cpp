@@ -37,16 +37,16 @@ class TransformerBlock {
     if (c_.parallel) {
       // Both norms before anything is added: the residual's gradient can then be one buffer.
       const int second_normed = c_.shared_norm ? normed : b_.norm(x, name(n_.mlp_norm), true);
-      const int middle = into_residual(attention(normed, false), name(n_.o), c_.hidden_size, c_.o_bias, x, {});
+      const int middle = into_residual(SiteRole::attention_out, attention(normed, false), name(n_.o), c_.o_bias, x, {});
       return mlp(second_normed, middle);
     }
     int base = c_.residual_from_norm ? normed : x;
-    int middle =
-        into_residual(attention(normed, false), name(n_.o), c_.hidden_size, c_.o_bias, base, n_.attention_out_norm);
+    int middle = into_residual(SiteRole::attention_out, attention(normed, false), name(n_.o), c_.o_bias, base,
+                               n_.attention_out_norm);
     middle = post(middle, n_.attention_norm);
     if (second_) {
       const int seen = pre ? b_.norm(middle, name(n_.cross_norm), true) : middle;
-      middle = into_residual(attention(seen, true), name(n_.cross_o), c_.hidden_size, c_.o_bias, middle, {});
+      middle = into_residual(SiteRole::attention_out, attention(seen, true), name(n_.cross_o), c_.o_bias, middle, {});
       middle = post(middle, n_.cross_norm);
     }
     const int again = pre ? b_.norm(middle, name(n_.mlp_norm), true) : middle;
@@ -61,10 +61,12 @@ class TransformerBlock {
   }
 
   /// base + W in, or base + norm(W in).
-  int into_residual(int in, const std::string& path, int out, bool bias, int base, std::string_view branch_norm) {
+  int into_residual(SiteRole role, int in, const std::string& path, bool bias, int base, std::string_view branch_norm) {
+    const int out = c_.hidden_size;
     const bool normed = c_.placement == NormPlacement::sandwich || c_.placement == NormPlacement::branch;
-    if (!normed || branch_norm.empty()) return b_.linear(in, path, out, bias, base, c_.linear_in_out);
-    return b_.add(b_.norm(b_.linear(in, path, out, bias, -1, c_.linear_in_out), name(branch_norm), true), base);
+    if (!normed || branch_norm.empty()) return b_.as(role, b_.linear(in, path, out, bias, base, c_.linear_in_out));
+    const int branch = b_.as(role, b_.linear(in, path, out, bias, -1, c_.linear_in_out));
+    return b_.add(b_.norm(branch, name(branch_norm), true), base);
   }
 
   Projected project(int x, bool cross) {
@@ -74,11 +76,12 @@ class TransformerBlock {
     if (cross || c_.qkv == QkvLayout::separate) {
       const int from = cross ? b_.s.memory : x;
       const int q = b_.linear(x, name(cross ? n_.cross_q : n_.q), heads * D, c_.qkv_bias);
-      const int k = b_.linear(from, name(cross ? n_.cross_k : n_.k), kv * D, c_.qkv_bias);
-      const int v = b_.linear(from, name(cross ? n_.cross_v : n_.v), kv * D, c_.qkv_bias);
+      const int k = b_.as(SiteRole::key, b_.linear(from, name(cross ? n_.cross_k : n_.k), kv * D, c_.qkv_bias));
+      const int v = b_.as(SiteRole::value, b_.linear(from, name(cross ? n_.cross_v : n_.v), kv * D, c_.qkv_bias));
       return {q, k, v, {D, D, D}};
     }
-    int all = b_.linear(x, name(n_.qkv), (heads + 2 * kv) * D, c_.qkv_bias, -1, c_.linear_in_out);
+    int all = b_.as(SiteRole::query_key_value,
+                    b_.linear(x, name(n_.qkv), (heads + 2 * kv) * D, c_.qkv_bias, -1, c_.linear_in_out));
     if (c_.clip_qkv > 0) all = clipped(all);
     if (c_.qkv == QkvLayout::fused) {
       return {b_.view(all, 0, heads * D),
@@ -174,6 +177,7 @@ class TransformerBlock {
     b_.m.program.slopes = b_.m.program.slopes || a.slopes;
     b_.m.program.relative = b_.m.program.relative || a.relative;
     a.cache = b_.m.program.caches++;
+    b_.prefixable(a, name(cross ? n_.cross_k : (c_.qkv == QkvLayout::separate ? n_.k : n_.qkv)));
     if (a.relative) a.weight = b_.table(std::string(n_.relative) + ".weight", {c_.relative_buckets, size_.heads});
     return out;
   }
@@ -192,7 +196,7 @@ class TransformerBlock {
     } else {
       inner = b_.activation(b_.linear(x, name(n_.up), I, c_.mlp_bias, -1, c_.linear_in_out), c_.activation);
     }
-    return into_residual(inner, name(n_.down), c_.hidden_size, c_.mlp_bias, base, n_.mlp_out_norm);
+    return into_residual(SiteRole::mlp_out, inner, name(n_.down), c_.mlp_bias, base, n_.mlp_out_norm);
   }
 
   Builder& b_;
@@ -281,6 +285,7 @@ void build_stack(Builder& b, const Names& n, bool second) {
       program.body.push_back(b.take());
       continue;
     }
+    b.as_block(path);
     const int x = b.s.input = b.slot(c.hidden_size);
     if (second) b.s.memory = b.slot_in(Stream::first, c.hidden_size);
     if (c.block == BlockKind::mobilebert) {

@@ -60,7 +60,7 @@ int Builder::linear_weights(const std::string& path, int in, int out, bool bias,
   if (bias && in_head) l.head_b_at = m.head_count;
   if (bias) l.b_at = parameter(path + ".bias", {out});
   l.site = static_cast<int>(m.sites.size());
-  m.sites.push_back({layer, path, path.substr(path.rfind('.') + 1), in, out});
+  m.sites.push_back({.layer = layer, .path = path, .leaf = path.substr(path.rfind('.') + 1), .in = in, .out = out});
   m.linears.push_back(l);
   return static_cast<int>(m.linears.size()) - 1;
 }
@@ -103,6 +103,61 @@ int Builder::linear_with(int in, int weights, int base) {
   next.base = base;
   next.weight = weights;
   return out;
+}
+
+int Builder::as(SiteRole role, int slot) {
+  const int site = m.linears[static_cast<std::size_t>(s.steps.back().weight)].site;
+  COVEY_ASSERT(s.steps.back().kind == StepKind::linear && site >= 0);
+  m.sites[static_cast<std::size_t>(site)].role = role;
+  return slot;
+}
+
+namespace {
+
+/// Layers that share a module get names of their own.
+int add_place(std::vector<AdapterPlace>& places, const std::string& name, int layer, int width) {
+  std::string own = name;
+  const auto taken = [&](const AdapterPlace& place) { return place.name == own; };
+  for (int i = 2; std::any_of(places.begin(), places.end(), taken); ++i) own = name + "-" + std::to_string(i);
+  places.push_back({std::move(own), layer, width});
+  return static_cast<int>(places.size()) - 1;
+}
+
+/// Which biases there are, and whose they are; a classifier's own layers are trained whole, not by their biases.
+void list_biases(Model::Impl& m) {
+  std::unordered_map<std::int64_t, int> index;
+  std::unordered_map<std::int64_t, int> layer_of;
+  for (const Linear& l : m.linears) {
+    if (l.b_at >= 0 && l.head_b_at < 0) {
+      layer_of.emplace(l.b_at, l.site < 0 ? -1 : m.sites[static_cast<std::size_t>(l.site)].layer);
+    }
+  }
+  for (const NormWeights& n : m.norms) {
+    if (n.b_at >= 0) layer_of.emplace(n.b_at, -1);
+  }
+  for (const Parameter& p : m.parameters) {
+    const auto found = layer_of.find(p.at);
+    if (found == layer_of.end()) continue;
+    index.emplace(p.at, static_cast<int>(m.biases.size()));
+    m.biases.push_back({p.name, found->second, static_cast<int>(p.count)});
+  }
+  const auto place = [&](std::int64_t at) {
+    const auto found = index.find(at);
+    return found == index.end() ? -1 : found->second;
+  };
+  for (Linear& l : m.linears) l.bias = l.head_b_at < 0 ? place(l.b_at) : -1;
+  for (NormWeights& n : m.norms) n.bias = place(n.b_at);
+}
+
+}  // namespace
+
+void Builder::prefixable(Step& attention, const std::string& module) {
+  attention.attention =
+      add_place(m.attentions, module.substr(0, module.rfind('.')), layer, attention.kv_heads * attention.head_dim);
+}
+
+void Builder::as_block(const std::string& path) {
+  s.block = add_place(m.blocks, path.substr(0, path.size() - 1), layer, c.hidden_size);
 }
 
 int Builder::norm(int in, const std::string& path, bool cheap, int heads) {
@@ -181,6 +236,7 @@ void list_parameters(Model::Impl& model) {
   build_stack(b, names_of(model.config), false);
   if (model.config.two_stacks()) build_stack(b, names_of(model.config, true), true);
   build_head(b, names_of(model.config, model.config.two_stacks()));
+  list_biases(model);
 }
 
 void bind_weights(Model::Impl& model) {

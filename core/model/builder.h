@@ -36,8 +36,14 @@ class Builder {
   /// `cheap`: may be made again in the backward pass (nothing changes it afterwards).
   int norm(int in, const std::string& path, bool cheap, int heads = 1);
   int norm_with(int in, int weights, bool cheap);
+  /// Says what the linear layer is for whose step was just added. @return its slot.
+  int as(SiteRole role, int slot);
   int activation(int in, kernels::Activation kind, int up = -1, float limit = 0);
   int add(int in, int base);
+  /// Makes it an attention that a prefix may join. @param module a layer inside it: its path without the last name.
+  void prefixable(Step& attention, const std::string& module);
+  /// Makes the segment a block behind which a bottleneck may stand. @param path ends with a dot.
+  void as_block(const std::string& path);
   Step& step(StepKind kind) {
     Step next;
     next.kind = kind;

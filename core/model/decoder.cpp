@@ -20,6 +20,8 @@ struct Decoder::Impl {
   int context = 0;
 
   void make_caches(const Model::Impl& model);
+  /// The prefix's keys and values are what the caches begin with.
+  void take_prefix();
   /// Appends one position: a token, or (id -1) virtual token `prompt`.
   void step(std::int32_t id, int prompt);
   /// The first stack over the source.
@@ -41,7 +43,8 @@ Result<std::unique_ptr<Decoder>> Decoder::create(const Model& model, int context
   if (!config.generates()) {
     return Error{ErrorCode::unsupported, "decoder: a " + config.family + " model of this kind does not generate text"};
   }
-  const int P = std::max(spec.prompt_tokens, 0);
+  const int prompt = std::max(spec.prompt_tokens, 0);
+  const int P = std::max(spec.virtual_tokens(), 0);
   if (context_max < 1 || P > config.context_max || context_max > config.context_max - P) {
     return Error{ErrorCode::invalid_argument, "decoder: a context of " + std::to_string(context_max) + " and " +
                                                   std::to_string(P) + " virtual tokens, but the model's is " +
@@ -69,7 +72,8 @@ Result<std::unique_ptr<Decoder>> Decoder::create(const Model& model, int context
   pass.sine = impl->sine.data();
   impl->one_row();
   reserve_lora(pass, 1);
-  for (int i = 0; i < P; ++i) impl->step(-1, i);
+  impl->take_prefix();
+  for (int i = 0; i < prompt; ++i) impl->step(-1, i);
   return std::unique_ptr<Decoder>(new Decoder(std::move(impl)));
 }
 
@@ -81,13 +85,16 @@ Result<std::unique_ptr<Decoder>> Decoder::create_for_source(const Model& model, 
     return Error{ErrorCode::unsupported, "decoder: a " + config.family + " model of this kind reads no source"};
   }
   const auto length = static_cast<std::int64_t>(source.size());
-  if (length < 1 || length > config.context_max || context_max < 1 || context_max > config.context_max) {
+  const int P = std::max(spec.virtual_tokens(), 0);
+  const std::int64_t room = std::int64_t{config.context_max} - P;
+  if (length < 1 || length > room || context_max < 1 || context_max > room) {
     return Error{ErrorCode::invalid_argument, "decoder: a source of " + std::to_string(length) + " and a context of " +
-                                                  std::to_string(context_max) + " tokens, but the model's is " +
+                                                  std::to_string(context_max) + " tokens beside " + std::to_string(P) +
+                                                  " virtual ones, but the model's is " +
                                                   std::to_string(config.context_max)};
   }
   const EngineOptions options{
-      .batch_max = 1, .seq_max = static_cast<int>(length), .target_seq_max = static_cast<int>(context_max)};
+      .batch_max = 1, .seq_max = static_cast<int>(length), .prompt_tokens_max = P, .target_seq_max = context_max};
   auto impl = std::make_unique<Impl>();
   impl->now = spec;
   impl->adapter = adapter;
@@ -99,12 +106,13 @@ Result<std::unique_ptr<Decoder>> Decoder::create_for_source(const Model& model, 
   pass.buffers = &impl->buffers;
   pass.cosine = impl->buffers.cosine;
   pass.sine = impl->buffers.sine;
-  impl->context = context_max;
+  impl->context = P + context_max;
   impl->make_caches(model.impl());
   fill_distance_bias(model.impl(), impl->buffers);
   COVEY_TRY(impl->read_source(source, options));
   impl->one_row();
-  pass.cross = {{0, 1, 0, pass.stack[0].N}};
+  impl->take_prefix();
+  pass.cross = {{0, 1, 0, pass.prefix_tokens + pass.stack[0].N}};
   pass.decode = &impl->state;
   return std::unique_ptr<Decoder>(new Decoder(std::move(impl)));
 }
@@ -156,12 +164,27 @@ void Decoder::Impl::make_caches(const Model::Impl& model) {
   }
 }
 
+void Decoder::Impl::take_prefix() {
+  for (const Segment& segment : pass.model->program.body) {
+    for (const Step& step : segment.steps) {
+      const int part = Pass::part_at(pass.part_of_attention, step.attention);
+      const bool cached = part >= 0 && !state.keys[static_cast<std::size_t>(step.cache)].empty();
+      if (!cached) continue;  // a source's attentions have the prefix as an engine has it
+      const auto size = static_cast<std::ptrdiff_t>(pass.part(part).size() / 2);
+      const float* values = pass.values_of(part);
+      std::copy_n(values, size, state.keys[static_cast<std::size_t>(step.cache)].begin());
+      std::copy_n(values + size, size, state.values[static_cast<std::size_t>(step.cache)].begin());
+    }
+  }
+  state.used = pass.prefix_tokens;
+}
+
 void Decoder::Impl::step(std::int32_t id, int prompt) {
   const RopeConfig& rope = pass.model->config.rope;
   StackRows& row = stack();
   const int used = state.used;
   row.rows[0] = {0, 1, 0, used + 1};
-  row.position[0] = used;
+  row.position[0] = used - pass.prefix_tokens;  // the step that reads it adds them
   // As the reference: the factors follow the length so far, keys in the cache keep theirs.
   const bool is_long = rope.scaling == RopeScaling::longrope && used + 1 > rope.original_context;
   row.angle[0] = is_long ? context + used : used;
@@ -200,6 +223,41 @@ Result<std::span<const float>> Decoder::feed(std::int32_t token) {
               sizeof(float) * static_cast<std::size_t>(config.hidden_size));
   run_forward(head);
   return std::span<const float>(head.value(program.head.output), static_cast<std::size_t>(config.outputs()));
+}
+
+Result<std::vector<float>> embeddings_of(const Model& model, std::span<const std::int32_t> ids) {
+  const Table& table = model.impl().tables[static_cast<std::size_t>(model.impl().token_table)];
+  std::vector<float> out;
+  for (const std::int32_t id : ids) {
+    if (id < 0 || id >= table.rows) {
+      return Error{ErrorCode::invalid_argument,
+                   "token " + std::to_string(id) + " is outside the vocabulary of " + std::to_string(table.rows)};
+    }
+    const float* row = table.values + static_cast<std::ptrdiff_t>(id) * table.width;
+    out.insert(out.end(), row, row + table.width);
+  }
+  return out;
+}
+
+Result<std::vector<std::vector<float>>> prefix_of_tokens(const Model& model, std::span<const std::int32_t> ids,
+                                                         ThreadPool& pool) {
+  if (model.attentions().empty()) {
+    return Error{ErrorCode::unsupported, "prefix: a " + model.config().family + " model has no attention to join"};
+  }
+  COVEY_ASSIGN(const auto decoder, Decoder::create(model, static_cast<int>(ids.size()), {}, {}, pool));
+  for (const std::int32_t id : ids) COVEY_TRY(decoder->feed(id));
+  const DecodeState& state = decoder->impl_->state;
+  std::vector<std::vector<float>> out(model.attentions().size());
+  for (const Segment& segment : model.impl().program.body) {
+    for (const Step& step : segment.steps) {
+      if (step.attention < 0) continue;
+      auto& to = out[static_cast<std::size_t>(step.attention)];
+      to = state.keys[static_cast<std::size_t>(step.cache)];  // the context is as long as the tokens are many
+      const auto& values = state.values[static_cast<std::size_t>(step.cache)];
+      to.insert(to.end(), values.begin(), values.end());
+    }
+  }
+  return out;
 }
 
 }  // namespace covey::model

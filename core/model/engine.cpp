@@ -66,7 +66,7 @@ Result<std::unique_ptr<Engine>> Engine::create(const Model& model, const EngineO
     return Error{ErrorCode::invalid_argument, "engine: target_seq_max is for encoder-decoders, and needed there"};
   }
   const std::int64_t positions =
-      std::max(std::int64_t{options.seq_max} + options.prompt_tokens_max, std::int64_t{options.target_seq_max});
+      std::int64_t{std::max(options.seq_max, options.target_seq_max)} + options.prompt_tokens_max;
   if (positions > config.context_max) {
     return Error{ErrorCode::invalid_argument, "engine: " + std::to_string(positions) +
                                                   " positions, but the model's context is " +

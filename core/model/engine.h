@@ -42,13 +42,13 @@ struct LossResult {
 };
 
 struct EngineOptions {
-  int batch_max = 1;        ///< B
-  int seq_max = 1;          ///< T, virtual prompt tokens not included
-  bool training = false;    ///< keep what the backward pass needs
-  bool checkpoint = false;  ///< keep block inputs only, recompute the rest in the backward pass
-  int prompt_tokens_max = 0;
-  bool tangent = false;    ///< room for jvp(); needs no `training`
-  int target_seq_max = 0;  ///< T2, encoder-decoders only
+  int batch_max = 1;          ///< B
+  int seq_max = 1;            ///< T, virtual prompt tokens not included
+  bool training = false;      ///< keep what the backward pass needs
+  bool checkpoint = false;    ///< keep block inputs only, recompute the rest in the backward pass
+  int prompt_tokens_max = 0;  ///< most of AdapterSpec::virtual_tokens()
+  bool tangent = false;       ///< room for jvp(); needs no `training`
+  int target_seq_max = 0;     ///< T2, encoder-decoders only
 };
 
 struct JvpResult {
@@ -107,9 +107,21 @@ class Decoder {
   struct Impl;
 
  private:
+  friend Result<std::vector<std::vector<float>>> prefix_of_tokens(const Model&, std::span<const std::int32_t>,
+                                                                  ThreadPool&);
   explicit Decoder(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
+
+/// Rows of the token embedding table, (ids, E). @errors invalid_argument: an id outside the vocabulary.
+Result<std::vector<float>> embeddings_of(const Model& model, std::span<const std::int32_t> ids);
+
+/// The prefix that these tokens would leave: of every attention, in the order of Model::attentions(), the keys and
+/// values that the model computes for them, as a PartKind::prefix part holds them. Li and Liang 2021, section 7.4,
+/// begin their training there ("activations of real words").
+/// @errors as Decoder's; unsupported: an RWKV model, or one that does not generate.
+Result<std::vector<std::vector<float>>> prefix_of_tokens(const Model& model, std::span<const std::int32_t> ids,
+                                                         ThreadPool& pool);
 
 /// Peak bytes of an Engine's own buffers plus resident weights. Measured peak stays within 10% of it.
 struct MemoryPlan {

@@ -288,6 +288,18 @@ const std::vector<LinearSite>& Model::linear_sites() const {
   return impl_->sites;
 }
 
+const std::vector<AdapterPlace>& Model::biases() const {
+  return impl_->biases;
+}
+
+const std::vector<AdapterPlace>& Model::attentions() const {
+  return impl_->attentions;
+}
+
+const std::vector<AdapterPlace>& Model::blocks() const {
+  return impl_->blocks;
+}
+
 std::vector<HeadParameter> Model::head_parameters() const {
   std::vector<HeadParameter> all;
   const auto add = [&](std::int64_t at, std::int64_t head_at) {

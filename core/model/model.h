@@ -53,6 +53,12 @@ class Model {
   [[nodiscard]] const ModelConfig& config() const;
   /// Every linear layer an adapter may attach to, in order of the forward pass.
   [[nodiscard]] const std::vector<LinearSite>& linear_sites() const;
+  /// Biases of linear layers and norms, but those of a classifier's own layers; each once, in the forward pass's order.
+  [[nodiscard]] const std::vector<AdapterPlace>& biases() const;
+  /// Every attention, in the forward pass's order; RWKV has none. Where layers share their modules, later ones have
+  /// names of their own ("...-2").
+  [[nodiscard]] const std::vector<AdapterPlace>& attentions() const;
+  [[nodiscard]] const std::vector<AdapterPlace>& blocks() const;
   /// All weights in a fixed order; a tied head appears once. Writable only where load or create made it so (asserted).
   [[nodiscard]] std::vector<NamedTensor> parameters();
   [[nodiscard]] std::int64_t parameter_count() const;

@@ -2,8 +2,7 @@
 
 #include <algorithm>
 
-#include "core/kernels/elementwise.h"
-#include "core/kernels/gemm.h"
+#include "core/model/parts.h"
 
 namespace covey::model {
 namespace {
@@ -29,6 +28,7 @@ Status check_view(const Model::Impl& model, const AdapterSpec& spec, const Basic
       return bad(std::string(what) + ": the sizes of A and B do not fit " + site.path);
     }
   }
+  COVEY_TRY(check_part_sizes(spec, view.parts, what));
   const auto width = static_cast<std::size_t>(model.config.embedding_width());
   if (view.head.size() != static_cast<std::size_t>(spec.head_values)) {
     return bad(std::string(what) + ": the head is not " + std::to_string(spec.head_values) + " values");
@@ -69,11 +69,13 @@ Status set_adapter(Pass& pass, const AdapterSpec& spec, const AdapterView& adapt
   if (spec.prompt_tokens > 0 && model.config.task != Task::causal_lm) {
     return bad("adapter: soft prompts are for causal language models");
   }
+  COVEY_TRY(check_parts(model, spec.parts));
   COVEY_TRY(check_view(model, spec, adapter, "adapter"));
   if (gradient != nullptr) COVEY_TRY(check_view(model, spec, *gradient, "adapter gradient"));
   pass.spec = &spec;
   pass.adapter = &adapter;
   pass.gradient = gradient;
+  use_parts(pass);
   return {};
 }
 
@@ -109,7 +111,7 @@ Error outside(const char* what, std::int32_t id, int count) {
 
 Status check_shapes(const Pass& pass, const TokenBatch& batch, const EngineOptions& options, bool want_targets) {
   const ModelConfig& config = pass.model->config;
-  const int P = pass.spec->prompt_tokens;
+  const int P = pass.spec->virtual_tokens();
   if (batch.B < 1 || batch.T < 1 || batch.B > options.batch_max || batch.T > options.seq_max) {
     return bad("batch " + shape(batch.B, batch.T) + ": the engine was made for up to " +
                shape(options.batch_max, options.seq_max));
@@ -186,12 +188,13 @@ int first_angle(const Pass& pass, int length, const EngineOptions& options) {
 
 void pack_first(Pass& pass, const TokenBatch& batch, const EngineOptions& options) {
   const int P = pass.spec->prompt_tokens;
+  const int before = pass.prefix_tokens;
   StackRows& stack = pass.stack[0];
   for (int b = 0; b < batch.B; ++b) {
     const auto row = static_cast<std::size_t>(b);
     const int tokens = batch.lengths.empty() ? batch.T : batch.lengths[row];
     const int length = P + tokens;
-    const int angle = first_angle(pass, length, options);
+    const int angle = first_angle(pass, before + length, options) + before;
     add_row(stack, length);
     for (int i = 0; i < length; ++i) {
       const std::size_t at = row * static_cast<std::size_t>(batch.T) + static_cast<std::size_t>(i < P ? 0 : i - P);
@@ -213,7 +216,7 @@ void pack_second(Pass& pass, const TokenBatch& batch) {
     add_row(stack, batch.T2);
     for (int i = 0; i < batch.T2; ++i) {
       stack.position.push_back(i);
-      stack.angle.push_back(i);
+      stack.angle.push_back(pass.prefix_tokens + i);
       stack.ids.push_back(batch.second_ids[static_cast<std::size_t>(b * batch.T2 + i)]);
       stack.types.push_back(0);
       stack.padded.push_back(0);
@@ -264,132 +267,18 @@ Status set_batch(Pass& pass, const TokenBatch& batch, const EngineOptions& optio
 void reserve_lora(Pass& pass, int N) {
   int rank = 0;
   for (const LoraSite& lora : pass.spec->lora) rank = std::max(rank, lora.rank);
+  bool three = false;
+  for (const AdapterPart& part : pass.spec->parts) {
+    if (part.kind != PartKind::bottleneck && part.kind != PartKind::block_bottleneck) continue;
+    rank = std::max(rank, part.count);
+    three = true;
+  }
   const std::size_t size = static_cast<std::size_t>(rank) * static_cast<std::size_t>(N);
   if (pass.u.size() < size) {
     pass.u.resize(size);
     pass.du.resize(size);
   }
-}
-
-namespace {
-
-struct Values {
-  const float* w;
-  const float* b;
-};
-
-/// The model's own weights, or the trained head's.
-Values values_of(const Pass& pass, const Linear& linear) {
-  if (!pass.own_head(linear)) return {linear.w, linear.b};
-  const float* head = pass.adapter->head.data();
-  return {head + linear.head_w_at, linear.head_b_at < 0 ? nullptr : head + linear.head_b_at};
-}
-
-/// y = W x, whichever way W lies.
-void multiply(ThreadPool& pool, const Linear& l, const float* w, int N, const float* x, float* y, LinearOptions o) {
-  const kernels::GemmOptions options{.alpha = 1, .accumulate = o.accumulate, .a_row = o.x_row};
-  if (l.in_out) {
-    kernels::gemm_nn(pool, N, l.out, l.in, x, w, y, options);
-  } else {
-    kernels::gemm_nt(pool, N, l.out, l.in, x, w, y, options);
-  }
-}
-
-void weight_gradient(ThreadPool& pool, const Linear& l, int N, const float* x, const float* dy, float* dw, float* db,
-                     long x_row) {
-  if (l.in_out) {
-    kernels::gemm_tn(pool, l.in, l.out, N, x, dy, dw, {.alpha = 1, .accumulate = true, .a_row = x_row});
-  } else {
-    kernels::gemm_tn(pool, l.out, l.in, N, dy, x, dw, {.alpha = 1, .accumulate = true, .b_row = x_row});
-  }
-  if (db != nullptr) kernels::bias_backward(pool, N, l.out, dy, db);
-}
-
-}  // namespace
-
-void linear_forward(Pass& pass, const Linear& linear, int N, const float* x, float* y, LinearOptions options) {
-  ThreadPool& pool = *pass.pool;
-  const Values values = values_of(pass, linear);
-  multiply(pool, linear, values.w, N, x, y, options);
-  if (values.b != nullptr) kernels::add_bias(pool, N, linear.out, values.b, y);
-  const int index = pass.lora(linear);
-  if (index < 0) return;
-  const LoraSite& lora = pass.spec->lora[static_cast<std::size_t>(index)];
-  const auto& ab = pass.adapter->lora[static_cast<std::size_t>(index)];
-  kernels::gemm_nt(pool, N, lora.rank, linear.in, x, ab.a.data(), pass.u.data(), {.a_row = options.x_row});
-  kernels::gemm_nt(pool, N, linear.out, lora.rank, pass.u.data(), ab.b.data(), y,
-                   {.alpha = lora.scale, .accumulate = true});
-}
-
-void linear_backward(Pass& pass, const Linear& linear, int N, const float* x, const float* dy, float* dx,
-                     LinearOptions options) {
-  ThreadPool& pool = *pass.pool;
-  const long x_row = options.x_row;
-  if (dx != nullptr) {
-    const kernels::GemmOptions to{.alpha = 1, .accumulate = options.accumulate, .y_row = x_row};
-    const float* w = values_of(pass, linear).w;
-    if (linear.in_out) {
-      kernels::gemm_nt(pool, N, linear.in, linear.out, dy, w, dx, to);
-    } else {
-      kernels::gemm_nn(pool, N, linear.in, linear.out, dy, w, dx, to);
-    }
-  }
-  if (pass.full_gradient != nullptr) {
-    weight_gradient(pool, linear, N, x, dy, pass.full_gradient + linear.w_at,
-                    linear.b_at < 0 ? nullptr : pass.full_gradient + linear.b_at, x_row);
-  } else if (pass.gradient != nullptr && pass.own_head(linear)) {
-    float* head = pass.gradient->head.data();
-    weight_gradient(pool, linear, N, x, dy, head + linear.head_w_at,
-                    linear.head_b_at < 0 ? nullptr : head + linear.head_b_at, x_row);
-  }
-  const int index = pass.lora(linear);
-  if (index < 0) return;
-  const LoraSite& lora = pass.spec->lora[static_cast<std::size_t>(index)];
-  const auto& values = pass.adapter->lora[static_cast<std::size_t>(index)];
-  const bool trained = pass.gradient != nullptr;
-  if (!trained && dx == nullptr) return;
-  kernels::gemm_nn(pool, N, lora.rank, linear.out, dy, values.b.data(), pass.du.data(), {.alpha = lora.scale});
-  if (dx != nullptr) {
-    kernels::gemm_nn(pool, N, linear.in, lora.rank, pass.du.data(), values.a.data(), dx,
-                     {.alpha = 1, .accumulate = true, .y_row = x_row});
-  }
-  if (trained) {
-    const auto& gradient = pass.gradient->lora[static_cast<std::size_t>(index)];
-    kernels::gemm_tn(pool, lora.rank, linear.in, N, pass.du.data(), x, gradient.a.data(),
-                     {.alpha = 1, .accumulate = true, .b_row = x_row});
-    kernels::gemm_nt(pool, N, lora.rank, linear.in, x, values.a.data(), pass.u.data(), {.a_row = x_row});
-    kernels::gemm_tn(pool, linear.out, lora.rank, N, dy, pass.u.data(), gradient.b.data(),
-                     {.alpha = lora.scale, .accumulate = true});
-  }
-}
-
-void linear_jvp(Pass& pass, const Linear& linear, int N, const float* x, const float* x_t, float* y_t,
-                LinearOptions options) {
-  ThreadPool& pool = *pass.pool;
-  multiply(pool, linear, values_of(pass, linear).w, N, x_t, y_t, options);
-  if (pass.own_head(linear)) {
-    const float* head = pass.direction->head.data();
-    LinearOptions more = options;
-    more.accumulate = true;
-    multiply(pool, linear, head + linear.head_w_at, N, x, y_t, more);
-    if (linear.head_b_at >= 0) kernels::add_bias(pool, N, linear.out, head + linear.head_b_at, y_t);
-  }
-  const int index = pass.lora(linear);
-  if (index < 0) return;
-  const auto i = static_cast<std::size_t>(index);
-  const LoraSite& lora = pass.spec->lora[i];
-  const auto& values = pass.adapter->lora[i];
-  const auto& direction = pass.direction->lora[i];
-  const long x_row = options.x_row;
-  // d(B A x) = B (A dx + dA x) + dB (A x)
-  kernels::gemm_nt(pool, N, lora.rank, linear.in, x_t, values.a.data(), pass.du.data(), {.a_row = x_row});
-  kernels::gemm_nt(pool, N, lora.rank, linear.in, x, direction.a.data(), pass.du.data(),
-                   {.alpha = 1, .accumulate = true, .a_row = x_row});
-  kernels::gemm_nt(pool, N, linear.out, lora.rank, pass.du.data(), values.b.data(), y_t,
-                   {.alpha = lora.scale, .accumulate = true});
-  kernels::gemm_nt(pool, N, lora.rank, linear.in, x, values.a.data(), pass.u.data(), {.a_row = x_row});
-  kernels::gemm_nt(pool, N, linear.out, lora.rank, pass.u.data(), direction.b.data(), y_t,
-                   {.alpha = lora.scale, .accumulate = true});
+  if (three && pass.third.size() < size) pass.third.resize(size);
 }
 
 }  // namespace covey::model

@@ -34,6 +34,12 @@ struct DecodeState {
   int used = 0;
 };
 
+/// What is attached to one linear layer beside LoRA: indices into AdapterSpec::parts, -1 for nothing.
+struct SiteParts {
+  int scale_in = -1, scale_out = -1, bottleneck = -1;
+  [[nodiscard]] bool any() const { return scale_in >= 0 || scale_out >= 0 || bottleneck >= 0; }
+};
+
 /// Lives as long as the engine; set up anew for each call, without allocation once the vectors have grown.
 struct Pass {
   const Model::Impl* model = nullptr;
@@ -44,6 +50,19 @@ struct Pass {
   const AdapterView* direction = nullptr;     ///< of a forward-mode derivative
   float* full_gradient = nullptr;             ///< nullptr: none wanted
   std::vector<int> lora_of_site;              ///< index into spec->lora, or -1
+
+  // Of AdapterSpec::parts; all empty without any.
+  std::vector<SiteParts> parts_of_site;
+  std::vector<int> part_of_bias, part_of_attention, part_of_block;  ///< -1: none
+  std::vector<float> biases;                                        ///< the model's plus their change
+  std::vector<const float*> bias_values;                            ///< per bias; nullptr: the model's own
+  std::vector<float> wide[4];                                       ///< rows as wide as a layer with parts
+  std::vector<float> excess;                                        ///< a scale's l - 1
+  std::vector<float> third;                                         ///< as u
+  std::vector<std::vector<float>> before;                           ///< per block: what its bottleneck read, (N, H)
+  std::vector<float> prefixed[4];                                   ///< keys, values, their gradients (or tangents)
+  std::vector<kernels::AttentionRow> prefixed_rows;
+  int prefix_tokens = 0;
 
   StackRows stack[2];
   std::vector<kernels::AttentionRow> cross;  ///< (B): the second stack's queries, the first one's keys
@@ -64,10 +83,33 @@ struct Pass {
   [[nodiscard]] int lora(const Linear& linear) const {
     return linear.site < 0 ? -1 : lora_of_site[static_cast<std::size_t>(linear.site)];
   }
+  [[nodiscard]] SiteParts parts(const Linear& linear) const {
+    return linear.site < 0 || parts_of_site.empty() ? SiteParts{}
+                                                    : parts_of_site[static_cast<std::size_t>(linear.site)];
+  }
+  /// The part at a place of one kind, -1 for none. @param list part_of_bias, part_of_attention or part_of_block
+  [[nodiscard]] static int part_at(const std::vector<int>& list, int place) {
+    return place < 0 || list.empty() ? -1 : list[static_cast<std::size_t>(place)];
+  }
+  /// The bias in use where the model has `own`.
+  [[nodiscard]] const float* bias(int place, const float* own) const {
+    const float* changed = place < 0 || bias_values.empty() ? nullptr : bias_values[static_cast<std::size_t>(place)];
+    return changed != nullptr ? changed : own;
+  }
+  [[nodiscard]] const AdapterPart& part(int index) const { return spec->parts[static_cast<std::size_t>(index)]; }
+  [[nodiscard]] const float* values_of(int part) const { return adapter->parts[static_cast<std::size_t>(part)].data(); }
+  [[nodiscard]] const float* direction_of(int part) const {
+    return direction->parts[static_cast<std::size_t>(part)].data();
+  }
+  /// nullptr where no gradient is wanted.
+  [[nodiscard]] float* gradient_of(int part) const {
+    return gradient == nullptr ? nullptr : gradient->parts[static_cast<std::size_t>(part)].data();
+  }
   [[nodiscard]] bool own_head(const Linear& linear) const { return spec->head_values > 0 && linear.head_w_at >= 0; }
   /// Whether the backward pass must have this layer's input.
   [[nodiscard]] bool trained(const Linear& linear) const {
-    return full_gradient != nullptr || (gradient != nullptr && (lora(linear) >= 0 || own_head(linear)));
+    return full_gradient != nullptr ||
+           (gradient != nullptr && (lora(linear) >= 0 || parts(linear).any() || own_head(linear)));
   }
   [[nodiscard]] int rows(Stream stream) const {
     return stream == Stream::chunk ? chunk_rows : stack[static_cast<std::size_t>(stream)].N;
@@ -86,7 +128,7 @@ struct Pass {
 [[nodiscard]] Status set_batch(Pass& pass, const TokenBatch& batch, const EngineOptions& options, bool want_targets);
 /// The packed position that a classifier reads: the row's first, or its last.
 int pooled_row(const ModelConfig& config, const kernels::AttentionRow& row);
-/// Room for LoRA's inner activations of N rows.
+/// Room for the inner activations of LoRA and bottlenecks, N rows.
 void reserve_lora(Pass& pass, int N);
 
 /// Rows of x that are not contiguous, and what is in y already.

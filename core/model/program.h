@@ -71,12 +71,14 @@ struct Step {
   bool slopes = false;    ///< ALiBi
   bool relative = false;  ///< T5's biases; weight: its table
   bool of_above = false;  ///< shift: the mix is the row above's share
+  int attention = -1;     ///< attentions: index into Model::attentions()
 };
 
 /// One recomputable piece. Slot `input` (-1: none) holds what the segment before left in its `output`.
 struct Segment {
   Stream stream = Stream::first;
   int layer = -1;  ///< block index, -1 outside the blocks
+  int block = -1;  ///< index into Model::blocks(), -1 outside the blocks
   std::vector<Slot> slots;
   std::vector<Step> steps;
   int input = -1;

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "core/kernels/embedding.h"
+#include "core/model/parts.h"
 
 namespace covey::model {
 namespace {
@@ -30,9 +31,19 @@ void put_prompt(const Work& w, const AdapterView& from, float* x) {
 void cross_attention_cached(const Work& w, const Step& s) {
   DecodeState& state = *w.pass.decode;
   const auto cache = static_cast<std::size_t>(s.cache);
-  if (state.used == 0) {
-    state.keys[cache].assign(w.value(s.in2), w.value(s.in2) + w.floats(s.in2));
-    state.values[cache].assign(w.value(s.in3), w.value(s.in3) + w.floats(s.in3));
+  if (state.used == w.pass.prefix_tokens) {
+    const int part = Pass::part_at(w.pass.part_of_attention, s.attention);
+    const auto keep = [&](std::vector<float>& to, std::ptrdiff_t half, const float* source, std::size_t count) {
+      to.clear();
+      if (part >= 0) {
+        const auto size = static_cast<std::ptrdiff_t>(w.pass.part(part).size() / 2);
+        const float* prefix = w.pass.values_of(part) + half * size;
+        to.assign(prefix, prefix + size);
+      }
+      to.insert(to.end(), source, source + count);
+    };
+    keep(state.keys[cache], 0, w.value(s.in2), w.floats(s.in2));
+    keep(state.values[cache], 1, w.value(s.in3), w.floats(s.in3));
   }
   kernels::attention_forward(*w.pass.pool, attention_shape(w, s), w.value(s.in), state.keys[cache].data(),
                              state.values[cache].data(), w.value(s.out), w.value(s.stats));
@@ -129,7 +140,8 @@ void fill_distance_bias(const Model::Impl& model, const Buffers& buffers) {
 
 kernels::NormArgs norm_args(const Work& w, const Step& s) {
   const NormWeights& n = w.pass.model->norms[static_cast<std::size_t>(s.weight)];
-  return {n.kind, w.rows(s.in), n.H, n.heads, w.row(s.in), w.row(s.out), n.w, n.b, n.offset, n.own, n.eps};
+  return {n.kind,   w.rows(s.in), n.H,  n.heads, w.row(s.in), w.row(s.out), n.w, w.pass.bias(n.bias, n.b),
+          n.offset, n.own,        n.eps};
 }
 
 kernels::NormStats norm_stats(const Work& w, const Step& s) {
@@ -204,7 +216,8 @@ void step_forward(const Work& w, const Step& s) {
     case StepKind::types: {
       const auto& index = s.kind == StepKind::types ? w.stack().types : w.stack().position;
       const Table& table = table_of(w, s.weight);
-      return kernels::embedding_add(pool, w.rows(s.out), table.width, index.data(), s.row_offset, table.values,
+      const int offset = s.row_offset + (s.kind == StepKind::positions ? pass.prefix_tokens : 0);
+      return kernels::embedding_add(pool, w.rows(s.out), table.width, index.data(), offset, table.values,
                                     w.value(s.out));
     }
     case StepKind::linear:
@@ -219,6 +232,9 @@ void step_forward(const Work& w, const Step& s) {
       return kernels::scale(pool, w.floats(s.out), s.value, w.value(s.out));
     case StepKind::attention:
       if (pass.decode != nullptr) return attention_cached(w, s);
+      if (const int part = Pass::part_at(pass.part_of_attention, s.attention); part >= 0) {
+        return prefixed_attention_forward(w, s, part);
+      }
       return kernels::attention_forward(pool, attention_shape(w, s), w.value(s.in), w.value(s.in2), w.value(s.in3),
                                         w.value(s.out), w.value(s.stats));
     case StepKind::activation:
@@ -240,6 +256,21 @@ void step_forward(const Work& w, const Step& s) {
   }
 }
 
+namespace {
+
+void norm_step_jvp(const Work& w, const Step& s) {
+  const kernels::NormArgs args = norm_args(w, s);
+  kernels::norm_jvp(*w.pass.pool, args, w.value(s.in), norm_stats(w, s), w.tangent(s.in), w.tangent(s.out));
+  const NormWeights& n = w.pass.model->norms[static_cast<std::size_t>(s.weight)];
+  const int bias = Pass::part_at(w.pass.part_of_bias, n.bias);
+  if (bias < 0) return;
+  const int width = w.pass.part(bias).width;  // of one head, or of all of them
+  kernels::add_bias(*w.pass.pool, w.rows(s.out) * (n.heads * n.H / width), width, w.pass.direction_of(bias),
+                    w.tangent(s.out));
+}
+
+}  // namespace
+
 void step_jvp(const Work& w, const Step& s) {
   Pass& pass = w.pass;
   ThreadPool& pool = *pass.pool;
@@ -256,13 +287,15 @@ void step_jvp(const Work& w, const Step& s) {
       return linear_jvp(pass, pass.model->linears[static_cast<std::size_t>(s.weight)], w.rows(s.in), w.value(s.in),
                         w.tangent(s.in), w.tangent(s.out), {s.base >= 0, w.row(s.in)});
     case StepKind::norm:
-      return kernels::norm_jvp(pool, norm_args(w, s), w.value(s.in), norm_stats(w, s), w.tangent(s.in),
-                               w.tangent(s.out));
+      return norm_step_jvp(w, s);
     case StepKind::rope:
       return kernels::rope_forward(pool, rope_args(w, s), w.tangent(s.out));
     case StepKind::scale:
       return kernels::scale(pool, w.floats(s.out), s.value, w.tangent(s.out));
     case StepKind::attention:
+      if (const int part = Pass::part_at(pass.part_of_attention, s.attention); part >= 0) {
+        return prefixed_attention_jvp(w, s, part);
+      }
       return kernels::attention_jvp(pool, attention_shape(w, s),
                                     {w.value(s.in), w.value(s.in2), w.value(s.in3), w.value(s.out), w.value(s.stats),
                                      w.tangent(s.in), w.tangent(s.in2), w.tangent(s.in3), w.tangent(s.out)});
@@ -290,12 +323,14 @@ void step_jvp(const Work& w, const Step& s) {
 }
 
 void run_forward(const Work& work) {
-  const bool source_kept = work.pass.decode != nullptr && work.pass.decode->used > 0 && work.segment.memory >= 0;
+  const bool source_kept =
+      work.pass.decode != nullptr && work.pass.decode->used > work.pass.prefix_tokens && work.segment.memory >= 0;
   for (const Step& step : work.segment.steps) {
     // Keys and values of the source: a decoder has them since its first position.
     if (source_kept && work.slot(work.segment.root(step.out)).stream != work.segment.stream) continue;
     step_forward(work, step);
   }
+  block_forward(work);
 }
 
 void run_again(const Work& work) {
@@ -318,6 +353,7 @@ void run_forward_jvp(const Work& work, const Flowing& flowing) {
       clear(step.out);
     }
   }
+  block_jvp(work);
 }
 
 }  // namespace covey::model

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "core/kernels/embedding.h"
+#include "core/model/parts.h"
 #include "core/model/steps.h"
 
 namespace covey::model {
@@ -12,9 +13,14 @@ bool adapted(const Pass& pass, const Step& s) {
     return s.kind != StepKind::rope && s.kind != StepKind::scale;
   }
   if (s.kind == StepKind::tokens) return pass.spec->prompt_tokens > 0;
+  if (s.kind == StepKind::attention) return Pass::part_at(pass.part_of_attention, s.attention) >= 0;
+  if (s.kind == StepKind::norm) {
+    return Pass::part_at(pass.part_of_bias, pass.model->norms[static_cast<std::size_t>(s.weight)].bias) >= 0;
+  }
   if (s.kind != StepKind::linear) return false;
   const Linear& linear = pass.model->linears[static_cast<std::size_t>(s.weight)];
-  return pass.lora(linear) >= 0 || pass.own_head(linear);
+  return pass.lora(linear) >= 0 || pass.own_head(linear) || pass.parts(linear).any() ||
+         Pass::part_at(pass.part_of_bias, linear.bias) >= 0;
 }
 
 std::size_t root(const Work& w, int slot) {
@@ -96,6 +102,9 @@ void norm_backward(const Work& w, const Step& s) {
     kernels::norm_backward_weight(*w.pass.pool, args, w.gradient(s.out), x, stats, parameter(w, n.w_at),
                                   parameter(w, n.b_at));
   }
+  if (const int bias = Pass::part_at(w.pass.part_of_bias, n.bias); bias >= 0 && w.pass.gradient != nullptr) {
+    kernels::norm_backward_weight(*w.pass.pool, args, w.gradient(s.out), x, stats, nullptr, w.pass.gradient_of(bias));
+  }
   bool accumulate = false;
   if (float* dx = into(w, s.in, accumulate); dx != nullptr) {
     kernels::norm_backward(*w.pass.pool, args, w.gradient(s.out), x, stats, accumulate, dx);
@@ -130,7 +139,11 @@ void attention_backward(const Work& w, const Step& s) {
     w.pass.relative_gradient.assign(size, 0.0F);
     args.dbias = w.pass.relative_gradient.data();
   }
-  kernels::attention_backward(*w.pass.pool, shape, args);
+  if (const int part = Pass::part_at(w.pass.part_of_attention, s.attention); part >= 0) {
+    prefixed_attention_backward(w, s, part, args);
+  } else {
+    kernels::attention_backward(*w.pass.pool, shape, args);
+  }
   for (const int slot : {s.in, s.in2, s.in3}) w.pass.ready[static_cast<std::size_t>(slot)] = 1;
   if (relative) relative_backward(w, s, shape);
 }
@@ -203,6 +216,7 @@ float* backward_into(const Work& work, int slot, bool& accumulate) {
 }
 
 bool anything_trained(const Pass& pass, const Segment& segment) {
+  if (Pass::part_at(pass.part_of_block, segment.block) >= 0) return true;
   return std::any_of(segment.steps.begin(), segment.steps.end(), [&](const Step& s) { return adapted(pass, s); });
 }
 
@@ -260,6 +274,7 @@ void run_backward(const Work& w, const Flowing& flowing) {
   find_needs(w, flowing);
   w.pass.ready[static_cast<std::size_t>(w.segment.output)] = 1;
   if (w.segment.memory >= 0) w.pass.ready[static_cast<std::size_t>(w.segment.memory)] = 1;  // cleared, then added to
+  block_backward(w);
   for (std::size_t i = w.segment.steps.size(); i-- > 0;) {
     const Step& step = w.segment.steps[i];
     if (needed(w, step.out)) step_backward(w, step);

@@ -20,6 +20,7 @@ struct Linear {
   int in = 0;
   int out = 0;
   int site = -1;  ///< index into linear_sites(); -1: no adapter may attach (a tied head)
+  int bias = -1;  ///< index into Impl::biases; -1: none, or one of a classification head
   bool in_out = false;
   std::int64_t head_w_at = -1;  ///< offset in the head's own parameters (AdapterSpec::head); -1: not one of them
   std::int64_t head_b_at = -1;
@@ -30,6 +31,7 @@ struct NormWeights {
   const float* b = nullptr;
   std::int64_t w_at = -1;
   std::int64_t b_at = -1;
+  int bias = -1;  ///< index into Impl::biases
   kernels::NormKind kind = kernels::NormKind::rms;
   float offset = 0;
   float eps = 0;
@@ -59,6 +61,7 @@ struct Parameter {
 struct Model::Impl {
   ModelConfig config;
   std::vector<LinearSite> sites;
+  std::vector<AdapterPlace> biases, attentions, blocks;
   std::vector<Parameter> parameters;
   std::int64_t parameter_count = 0;
   std::int64_t head_count = 0;  ///< values of the classification head (AdapterSpec::head)

@@ -42,8 +42,9 @@ Status prepare(Course& course, const model::Model& model, const model::AdapterSp
   if (options.batch < 1 || options.seq < 1 || options.target_seq < 0) {
     return Error{ErrorCode::invalid_argument, "evaluate: batch and seq must be at least 1"};
   }
-  const int seq = std::min(options.seq, model.config().context_max - spec.prompt_tokens);
-  course.rows = usable_rows(rows, seq, std::min(options.target_seq, model.config().context_max));
+  const int seq = std::min(options.seq, model.config().context_max - spec.virtual_tokens());
+  course.rows =
+      usable_rows(rows, seq, std::min(options.target_seq, model.config().context_max - spec.virtual_tokens()));
   if (course.rows.empty()) return Error{ErrorCode::invalid_argument, "evaluate: no row has a token to predict"};
   if (const Status fits = check_kind(course.rows, model.config()); !fits.ok()) return fits.error().in("evaluate");
   std::stable_sort(course.rows.begin(), course.rows.end(),
@@ -56,7 +57,7 @@ Status prepare(Course& course, const model::Model& model, const model::AdapterSp
   COVEY_ASSIGN(course.engine, model::Engine::create(model,
                                                     {.batch_max = static_cast<int>(course.batch),
                                                      .seq_max = most.seq,
-                                                     .prompt_tokens_max = spec.prompt_tokens,
+                                                     .prompt_tokens_max = spec.virtual_tokens(),
                                                      .target_seq_max = most.target_seq},
                                                     pool));
   return {};

@@ -28,6 +28,8 @@ model::BasicAdapterView<Float> view(const model::AdapterSpec& spec, std::span<co
   }
   out.prompt = take(static_cast<std::size_t>(spec.prompt_tokens) * static_cast<std::size_t>(width));
   out.head = take(static_cast<std::size_t>(spec.head_values));
+  out.parts.reserve(spec.parts.size());
+  for (const auto& part : spec.parts) out.parts.push_back(take(static_cast<std::size_t>(part.size())));
   return out;
 }
 
@@ -40,6 +42,7 @@ std::int64_t flat_size(const model::AdapterSpec& spec, std::span<const model::Li
     const auto& site = sites[static_cast<std::size_t>(lora.site)];
     size += std::int64_t{lora.rank} * (std::int64_t{site.in} + site.out);
   }
+  for (const auto& part : spec.parts) size += part.size();
   return size;
 }
 

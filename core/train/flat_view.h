@@ -1,6 +1,6 @@
 /// The flat layout of an adapter's P values: for each LoRA site in AdapterSpec order A (R, in) then B (out, R), then
-/// the soft prompt (prompt_tokens, E), last a classifier's head. The one place that knows this order; everything else
-/// sees spans of P floats.
+/// the soft prompt (prompt_tokens, E), a classifier's head, last AdapterSpec::parts in their order. The one place that
+/// knows this order; everything else sees spans of P floats.
 #pragma once
 
 #include <cstdint>

@@ -213,7 +213,7 @@ Result<std::unique_ptr<GradientSource>> GradientSource::create(Parameters& param
   COVEY_ASSIGN(auto engine,
                model::Engine::create(
                    parameters.model(),
-                   config.engine(sizes.rows, sizes.seq, parameters.spec().prompt_tokens, sizes.target_seq), pool));
+                   config.engine(sizes.rows, sizes.seq, parameters.spec().virtual_tokens(), sizes.target_seq), pool));
   std::unique_ptr<GradientSource> out;
   if (config.method == Method::backprop) {
     out = std::make_unique<Backprop>(parameters, std::move(engine), sizes.rows);

@@ -94,6 +94,12 @@ struct LocalTrainer::Impl {
       print.number(lora.rank);
       print.number(lora.scale);
     }
+    for (const auto& part : parameters.spec().parts) {
+      for (const int number :
+           {static_cast<int>(part.kind), part.index, part.count, static_cast<int>(part.activation)}) {
+        print.number(number);
+      }
+    }
     print.number(parameters.spec().prompt_tokens);
     if (parameters.spec().head_values > 0) print.number(parameters.spec().head_values);
     for (const TokenRow& row : usable) {
@@ -335,7 +341,7 @@ Status LocalTrainer::restore(ByteSpan bytes) {
 model::MemoryPlan memory_plan(const model::Model& model, const model::AdapterSpec& spec, const TrainConfig& config,
                               int longest, int longest_target) {
   const int rows = config.micro_batch > 0 ? config.micro_batch : config.batch;
-  const auto engine = config.gradient.engine(rows, longest, spec.prompt_tokens, longest_target);
+  const auto engine = config.gradient.engine(rows, longest, spec.virtual_tokens(), longest_target);
   auto plan = model::plan_memory(model.config(), spec, model.linear_sites(), engine, 0);
   const auto values =
       static_cast<std::uint64_t>(flat_size(spec, model.linear_sites(), model.config().embedding_width())) *
