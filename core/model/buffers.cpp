@@ -284,7 +284,7 @@ std::uint64_t rope_table_floats(const ModelConfig& config, int positions) {
 
 void fill_rope_tables(const ModelConfig& config, int positions, float* cosine, float* sine) {
   const bool both = config.rope.scaling == RopeScaling::longrope;
-  const double factor = both ? config.rope.attention_factor : 1.0;
+  const double factor = config.rope.attention_factor;
   for (int part = 0; part < (both ? 2 : 1); ++part) {
     const std::vector<float> angles = rope_angles(config, positions, part == 1);
     for (const float angle : angles) {

@@ -17,22 +17,25 @@ namespace covey::model {
 using kernels::Activation;
 using kernels::NormKind;
 
-enum class RopeScaling { none, linear, llama3, longrope };
+enum class RopeScaling { none, linear, dynamic, yarn, llama3, longrope };
 
 /// Rotary position embedding. With `neighbours` false, rows of q and k are in Hugging Face's order (element i turns
 /// with i + R/2): files that pair neighbours (llama2.c, GGUF's llama) are reordered when they are read.
 struct RopeConfig {
   double theta = 10000;
   RopeScaling scaling = RopeScaling::none;
-  double factor = 1;  ///< linear, llama3
+  double factor = 1;  ///< linear, dynamic, yarn, llama3
   double low_freq_factor = 1;
   double high_freq_factor = 4;
-  int original_context = 0;  ///< llama3, longrope
+  int original_context = 0;  ///< yarn, llama3, longrope
+  double beta_fast = 32;     ///< yarn: waves with more turns in the original context are kept
+  double beta_slow = 1;      ///< yarn: those with fewer are stretched
+  bool truncate = true;      ///< yarn: the bounds between are whole elements
   int rotary_dim = 0;        ///< R: elements of a head that turn; 0: all of it
   bool neighbours = false;
   std::vector<double> short_factor = {};  ///< longrope, (R/2): sequences up to original_context
   std::vector<double> long_factor = {};   ///< longer ones
-  double attention_factor = 1;            ///< longrope: cosine and sine are multiplied by it
+  double attention_factor = 1;            ///< yarn, longrope: cosine and sine are multiplied by it
 };
 
 enum class Task { causal_lm, masked_lm, classification, seq2seq };

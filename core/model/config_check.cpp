@@ -33,6 +33,13 @@ Status check_rope(const ModelConfig& c) {
         std::isfinite(rope.high_freq_factor) && rope.original_context > 0)) {
     return bad("rope_scaling: 0 < low_freq_factor < high_freq_factor must hold");
   }
+  if (rope.scaling == RopeScaling::yarn && !(rope.theta > 1 && rope.beta_slow > 0 && rope.beta_fast > rope.beta_slow &&
+                                             std::isfinite(rope.beta_fast) && rope.original_context > 0)) {
+    return bad("rope_scaling: 0 < beta_slow < beta_fast and rope_theta above 1 must hold");
+  }
+  if (!(rope.attention_factor > 0 && std::isfinite(rope.attention_factor))) {
+    return bad("rope_scaling.attention_factor must be positive");
+  }
   if (rope.scaling == RopeScaling::longrope) {
     for (const auto* factors : {&rope.short_factor, &rope.long_factor}) {
       if (factors->size() != static_cast<std::size_t>(turning / 2)) return bad("rope_scaling: not one factor per pair");
@@ -41,9 +48,6 @@ Status check_rope(const ModelConfig& c) {
       }
     }
     if (rope.original_context < 1) return bad("original_max_position_embeddings must be positive");
-    if (!(rope.attention_factor > 0 && std::isfinite(rope.attention_factor))) {
-      return bad("rope_scaling.attention_factor must be positive");
-    }
   }
   return {};
 }

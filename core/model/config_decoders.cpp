@@ -19,12 +19,12 @@ Status no_attention_dropout(Fields& f) {
 
 Status whole_rotation(Fields& f) {
   double partial = 1;
-  COVEY_TRY(f.number("partial_rotary_factor", partial));
+  COVEY_TRY(read_partial_rotation(f, "partial_rotary_factor", partial));
   return partial == 1 ? Status() : Status(f.unsupported("partial_rotary_factor other than 1"));
 }
 
 Status partial_rotation(Fields& f, const char* key, double partial, ModelConfig& c) {
-  COVEY_TRY(f.number(key, partial));
+  COVEY_TRY(read_partial_rotation(f, key, partial));
   if (!(partial > 0 && partial <= 1)) return f.json().error_at(key, "must lie between 0 and 1");
   c.rope.rotary_dim = static_cast<int>(c.head_dim * partial);
   return {};
@@ -398,7 +398,7 @@ Status read_bloom(Fields& f, ModelConfig& c) {
   c.embedding_norm = true;
   // slow_but_exact and its like choose between orders of the same sums.
   f.ignore({"attention_dropout", "hidden_dropout", "slow_but_exact", "attention_softmax_in_fp32", "bias_dropout_fusion",
-            "masked_softmax_fusion", "skip_bias_add", "skip_bias_add_qkv", "unk_token_id", "n_inner"});
+            "masked_softmax_fusion", "skip_bias_add", "skip_bias_add_qkv", "unk_token_id", "n_inner", "offset_alibi"});
   if (!f.absent("n_inner")) {
     COVEY_TRY(f.must_be("n_inner", Json(4 * c.hidden_size)));
   }

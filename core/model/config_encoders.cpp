@@ -52,6 +52,9 @@ Status bert_sizes(Fields& f, ModelConfig& c) {
 Status read_bert(Fields& f, ModelConfig& c) {
   encoder_shape(c);
   c.pooler = Pooler::bert;
+  // Google's first files describe a pooler that no program reads from them.
+  f.ignore({"directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers",
+            "pooler_size_per_head", "pooler_type"});
   return bert_sizes(f, c);
 }
 

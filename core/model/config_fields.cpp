@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <utility>
 
 #include "core/model/config_json.h"
@@ -30,6 +29,7 @@ constexpr std::array kIgnored{"architectures",
                               "forced_bos_token_id",
                               "forced_eos_token_id",
                               "id2label",
+                              "is_llama_config",
                               "initializer_range",
                               "label2id",
                               "length_penalty",
@@ -44,6 +44,7 @@ constexpr std::array kIgnored{"architectures",
                               "num_return_sequences",
                               "output_attentions",
                               "output_hidden_states",
+                              "output_past",
                               "output_scores",
                               "pad_token_id",
                               "prefix",
@@ -67,6 +68,8 @@ constexpr std::array kIgnored{"architectures",
                               "use_bfloat16",
                               "use_cache"};
 
+}  // namespace
+
 bool is_neutral(const Json& value) {
   switch (value.kind()) {
     case Json::Kind::null:
@@ -83,6 +86,8 @@ bool is_neutral(const Json& value) {
       return value.empty();
   }
 }
+
+namespace {
 
 constexpr std::array kActivations{std::pair{"silu", Activation::silu},
                                   std::pair{"swish", Activation::silu},
@@ -166,78 +171,6 @@ Status Fields::finish(const std::string& family) const {
     }
     return unsupported("field \"" + member.key + "\" is not one that we compute for " + family +
                        " models; remove it if it does not change the result");
-  }
-  return {};
-}
-
-namespace {
-
-Status read_factors(const Json& scaling, const char* key, const std::string& where, int half, std::vector<double>& to) {
-  const Json* list = scaling.find(key);
-  if (list == nullptr || !list->is_array() || list->size() != static_cast<std::size_t>(half)) {
-    return Error{ErrorCode::invalid_argument,
-                 where + ": rope_scaling." + key + " must be a list of " + std::to_string(half) + " numbers"};
-  }
-  COVEY_ASSIGN(to, scaling.get_doubles(key));
-  return {};
-}
-
-/// Source of the attention factor: Ding et al., 2024, "LongRoPE"; Hugging Face's modeling_rope_utils.
-Status read_longrope(Fields& fields, const Json& scaling, ModelConfig& c) {
-  RopeConfig& rope = c.rope;
-  rope.scaling = RopeScaling::longrope;
-  const int half = (rope.rotary_dim > 0 ? rope.rotary_dim : c.head_dim) / 2;
-  COVEY_TRY(read_factors(scaling, "short_factor", fields.where(), half, rope.short_factor));
-  COVEY_TRY(read_factors(scaling, "long_factor", fields.where(), half, rope.long_factor));
-  COVEY_TRY(fields.size("original_max_position_embeddings", 1 << 24, rope.original_context, c.context_max));
-  double factor = static_cast<double>(c.context_max) / rope.original_context;
-  if (fields.absent("original_max_position_embeddings")) {
-    COVEY_ASSIGN(factor, scaling.get_double("factor", 1.0));
-  }
-  const double usual = factor <= 1 ? 1.0 : std::sqrt(1 + std::log(factor) / std::log(rope.original_context));
-  COVEY_ASSIGN(rope.attention_factor, scaling.get_double("attention_factor", usual));
-  return {};
-}
-
-}  // namespace
-
-Status read_rope(Fields& fields, ModelConfig& c) {
-  RopeConfig& rope = c.rope;
-  const std::string& where = fields.where();
-  COVEY_TRY(fields.number("rope_theta", rope.theta));
-  const Json* scaling = fields.find("rope_scaling");
-  const Json* parameters = fields.find("rope_parameters");
-  if (scaling == nullptr || scaling->is_null()) scaling = parameters;
-  if (scaling == nullptr || scaling->is_null()) return {};
-  if (!scaling->is_object()) return Error{ErrorCode::invalid_argument, where + ": rope_scaling is not an object"};
-  COVEY_ASSIGN(rope.theta, scaling->get_double("rope_theta", rope.theta));
-  COVEY_ASSIGN(std::string kind, scaling->get_string("rope_type", ""));
-  if (kind.empty()) {
-    COVEY_ASSIGN(kind, scaling->get_string("type", "default"));
-  }
-  std::vector<std::string> known{"rope_type", "type", "rope_theta"};
-  if (kind == "linear" || kind == "llama3") {
-    known.emplace_back("factor");
-    COVEY_ASSIGN(rope.factor, scaling->get_double("factor"));
-    rope.scaling = kind == "linear" ? RopeScaling::linear : RopeScaling::llama3;
-  } else if (kind == "longrope" || kind == "su") {
-    known.insert(known.end(), {"short_factor", "long_factor", "factor", "attention_factor"});
-    COVEY_TRY(read_longrope(fields, *scaling, c));
-  } else if (kind != "default") {
-    return fields.unsupported("rope_scaling of type \"" + kind + "\"; we have default, linear, llama3 and longrope");
-  }
-  if (kind == "llama3") {
-    known.insert(known.end(), {"low_freq_factor", "high_freq_factor", "original_max_position_embeddings"});
-    COVEY_ASSIGN(rope.low_freq_factor, scaling->get_double("low_freq_factor"));
-    COVEY_ASSIGN(rope.high_freq_factor, scaling->get_double("high_freq_factor"));
-    COVEY_ASSIGN(const auto original,
-                 scaling->get_int_between("original_max_position_embeddings", 1, std::int64_t{1} << 24));
-    rope.original_context = static_cast<int>(original);
-  }
-  for (const auto& member : scaling->members()) {
-    if (std::find(known.begin(), known.end(), member.key) == known.end() && !is_neutral(member.value)) {
-      return fields.unsupported("field \"rope_scaling." + member.key + "\" with type \"" + kind + "\"");
-    }
   }
   return {};
 }

@@ -46,9 +46,14 @@ class Fields {
   std::set<std::string, std::less<>> known_;
 };
 
-/// rope_theta, rope_scaling (or rope_parameters), partial_rotary_factor into c.rope; c.head_dim and context must be
-/// set.
+/// Whether a member says "off": null, false, zero or empty.
+bool is_neutral(const formats::Json& value);
+
+/// rope_theta, rope_scaling (or rope_parameters) into c.rope; c.head_dim, rotary_dim and context must be set.
+/// config_rope.cpp
 Status read_rope(Fields& fields, ModelConfig& c);
+/// The part of a head that turns, from `key` or rope_parameters; keeps what is in `partial` where neither says it.
+Status read_partial_rotation(Fields& fields, const char* key, double& partial);
 /// The family tables. @errors unsupported: not one of theirs (found false).
 Status read_decoder(Fields& fields, ModelConfig& c, bool& found);
 /// RWKV 4 and 7: config_rwkv.cpp.

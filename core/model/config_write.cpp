@@ -12,10 +12,28 @@ bool llama_like(const ModelConfig& c) {
   return c.family == "llama" || c.family == "mistral" || c.family == "qwen2" || c.family == "qwen3";
 }
 
-void write_rope(const RopeConfig& rope, Json& json) {
+void write_rope(const RopeConfig& rope, int context, Json& json) {
   json.set("rope_theta", rope.theta);
   if (rope.scaling == RopeScaling::linear) {
     json.set("rope_scaling", Json::object({{"rope_type", "linear"}, {"factor", rope.factor}}));
+  } else if (rope.scaling == RopeScaling::dynamic) {
+    json.set("rope_scaling", Json::object({{"rope_type", "dynamic"}, {"factor", rope.factor}}));
+  } else if (rope.scaling == RopeScaling::yarn) {
+    // Without original_max_position_embeddings the context itself is the original one.
+    Json yarn = Json::object({{"rope_type", "yarn"},
+                              {"factor", rope.factor},
+                              {"beta_fast", rope.beta_fast},
+                              {"beta_slow", rope.beta_slow},
+                              {"truncate", rope.truncate},
+                              {"attention_factor", rope.attention_factor}});
+    if (rope.original_context != context) yarn.set("original_max_position_embeddings", rope.original_context);
+    json.set("rope_scaling", yarn);
+  } else if (rope.scaling == RopeScaling::longrope) {
+    json.set("original_max_position_embeddings", rope.original_context);
+    json.set("rope_scaling", Json::object({{"rope_type", "longrope"},
+                                           {"short_factor", rope.short_factor},
+                                           {"long_factor", rope.long_factor},
+                                           {"attention_factor", rope.attention_factor}}));
   } else if (rope.scaling == RopeScaling::llama3) {
     json.set("rope_scaling", Json::object({{"rope_type", "llama3"},
                                            {"factor", rope.factor},
@@ -72,7 +90,7 @@ std::string config_to_hf(const ModelConfig& c) {
                             {"hidden_act", "silu"},
                             {"torch_dtype", "float32"}});
   json.set("architectures", Json::array({architecture_of(c)}));
-  write_rope(c.rope, json);
+  write_rope(c.rope, c.context_max, json);
   write_family(c, json);
   if (c.bos_id >= 0) json.set("bos_token_id", c.bos_id);
   if (c.pad_id >= 0) json.set("pad_token_id", c.pad_id);

@@ -120,7 +120,7 @@ TEST_CASE("config.json that is broken, hostile, or asks for what we do not compu
                         {"clip_qkv", "llama", "remove"});
   refuse_changed_config("activation", "\"silu\"", "\"gelu\"", {"hidden_act", "silu"});
   refuse_changed_config("scaling of positions", "\"rope_theta\": 10000.0",
-                        "\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4.0}", {"rope_scaling", "yarn"});
+                        "\"rope_scaling\": {\"rope_type\": \"ntk\", \"factor\": 4.0}", {"rope_scaling", "ntk"});
   refuse_changed_config("scaling without factor", "\"rope_theta\": 10000.0",
                         "\"rope_scaling\": {\"rope_type\": \"linear\"}", {"factor"});
   refuse_changed_config("dropout", "\"hidden_act\"", "\"attention_dropout\": 0.1, \"hidden_act\"",

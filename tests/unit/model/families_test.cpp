@@ -243,6 +243,10 @@ TEST_CASE("Llama and its like: biases, linear scaling, windows from a layer on, 
   check("llama", "LlamaForSequenceClassification", std::string(R"("num_key_value_heads": 1, )") + kThree);
   check("qwen2", "Qwen2ForCausalLM", R"("num_key_value_heads": 1, "use_sliding_window": true, "sliding_window": 2,
         "max_window_layers": 1)");
+  check("llama", "LlamaForCausalLM", R"("head_dim": 16, "rope_scaling": {"rope_type": "yarn", "factor": 3.2,
+        "original_max_position_embeddings": 20, "beta_fast": 3, "truncate": false})");
+  check("qwen2", "Qwen2ForCausalLM",
+        R"("num_key_value_heads": 2, "rope_parameters": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 50.0})");
   check("qwen3", "Qwen3ForCausalLM", R"("num_key_value_heads": 1, "attention_bias": true, "head_dim": 8,
         "use_sliding_window": true, "sliding_window": 2, "max_window_layers": 1, "tie_word_embeddings": false)");
 }
@@ -259,6 +263,8 @@ TEST_CASE("Gemma: biases, exact gelu where asked for, no caps, no window") {
 TEST_CASE("Phi, Phi-3 and GPT-NeoX: qk norms, shared keys, sequential blocks, no biases, partial rotation") {
   check("phi", "PhiForCausalLM", R"("num_key_value_heads": 1, "qk_layernorm": true, "tie_word_embeddings": false,
         "partial_rotary_factor": 0.34)");
+  check("phi", "PhiForCausalLM", R"("rope_parameters": {"rope_type": "default", "rope_theta": 100.0,
+        "partial_rotary_factor": 1.0})");
   check("phi3", "Phi3ForCausalLM", R"("num_key_value_heads": 1, "partial_rotary_factor": 0.67, "sliding_window": 3)");
   check("gpt_neox", "GPTNeoXForCausalLM", R"("rotary_pct": 0.67, "use_parallel_residual": false,
         "attention_bias": false, "tie_word_embeddings": false)");
@@ -336,7 +342,9 @@ TEST_CASE("Fields that we do not compute are refused by their names, family by f
   const std::tuple<const char*, const char*, const char*, const char*> refused[] = {
       {"phi3", "Phi3ForCausalLM", R"("rope_scaling": {"type": "longrope", "short_factor": [1], "long_factor": [1]})",
        "short_factor"},
-      {"phi3", "Phi3ForCausalLM", R"("rope_scaling": {"rope_type": "dynamic", "factor": 2.0})", "dynamic"},
+      {"phi3", "Phi3ForCausalLM", R"("rope_scaling": {"rope_type": "ntk", "factor": 2.0})", "ntk"},
+      {"phi", "PhiForCausalLM", R"("partial_rotary_factor": 0.5, "rope_parameters": {"partial_rotary_factor": 1.0})",
+       "rope_parameters.partial_rotary_factor"},
       {"gpt_neox", "GPTNeoXForCausalLM", R"("rotary_pct": 0.5, "partial_rotary_factor": 0.25)",
        "partial_rotary_factor"},
       {"gpt2", "GPT2LMHeadModel", R"("add_cross_attention": true)", "add_cross_attention"},

@@ -225,14 +225,35 @@ class Reference {
     return x;
   }
 
+  /// Of element i of R / 2.
+  static double frequency(const RopeConfig& rope, double i, double R) {
+    const double plain = std::pow(rope.theta, -2 * i / R);
+    if (rope.scaling == RopeScaling::linear) return plain / rope.factor;
+    if (rope.scaling != RopeScaling::yarn) return plain;
+    // Elements whose waves turn beta times over the original context.
+    const auto at = [&](double beta) {
+      return R / 2 * std::log(rope.original_context / (2 * std::acos(-1.0) * beta)) / std::log(rope.theta);
+    };
+    double low = at(rope.beta_fast);
+    double high = at(rope.beta_slow);
+    if (rope.truncate) {
+      low = std::floor(low);
+      high = std::ceil(high);
+    }
+    low = low < 0 ? 0 : low;
+    high = high > R - 1 ? R - 1 : high;
+    if (i <= low) return plain;
+    if (i >= high) return plain / rope.factor;
+    return plain + (plain / rope.factor - plain) * (i - low) / (high - low);
+  }
+
   static void rotate(const ModelConfig& c, int position, std::size_t D, Row& x) {
     const auto R = static_cast<std::size_t>(c.rope.rotary_dim > 0 ? c.rope.rotary_dim : static_cast<int>(D));
     for (std::size_t at = 0; at < x.size(); at += D) {
       for (std::size_t i = 0; i < R / 2; ++i) {
-        const double angle =
-            position / std::pow(c.rope.theta, 2.0 * static_cast<double>(i) / static_cast<double>(R)) / c.rope.factor;
-        const C a = x[at + i];
-        const C b = x[at + R / 2 + i];
+        const double angle = position * frequency(c.rope, static_cast<double>(i), static_cast<double>(R));
+        const C a = x[at + i] * c.rope.attention_factor;
+        const C b = x[at + R / 2 + i] * c.rope.attention_factor;
         x[at + i] = a * std::cos(angle) - b * std::sin(angle);
         x[at + R / 2 + i] = b * std::cos(angle) + a * std::sin(angle);
       }
@@ -607,6 +628,7 @@ class Reference {
     if (!n.project_out.empty() && c.embedding_width() != c.hidden_size) x = linear(std::string(n.project_out), x);
     for (C& value : x) value *= c.logit_scale;
     Row y = c.tied_head ? times_table(n, x) : linear(std::string(n.head), x);
+    if (const Row* bias = c.tied_head ? find(std::string(n.head) + ".bias") : nullptr) add(y, *bias);
     if (const Row* bias = find("final_logits_bias")) add(y, *bias);
     for (C& value : y) value = c.logit_cap > 0 ? activate(Activation::soft_cap, value, c.logit_cap) : value;
     return y;
