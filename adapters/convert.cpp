@@ -64,31 +64,37 @@ Result<Conversion> to_gguf(const SourceModel& source, const std::string& out, co
   COVEY_ASSIGN(const formats::GgufFamily* family, formats::gguf_family_of_type(type));
   const fs::path path = fs::path(source.path).lexically_normal();
   writer.set("general.name", (path.has_filename() ? path.filename() : path.parent_path().filename()).string());
+  COVEY_ASSIGN(const std::int64_t heads, source.config.get_int(family->sizes.heads));
+  COVEY_ASSIGN(const std::int64_t kv_heads, source.config.get_int("num_key_value_heads", heads));
   std::set<std::uint32_t> matrix_types;
   for (const SourceTensor& tensor : source.tensors) {
     const std::string name = formats::gguf_tensor_name(*family, tensor.name);
     if (name.empty()) {
       return Error{ErrorCode::unsupported, source.path + ": tensor " + tensor.name + " has no name in GGUF"};
     }
-    if (tensor.shape.size() < 2) {  // llama.cpp adds and multiplies vectors as f32 only
+    const auto change = formats::gguf_change(*family, name, heads, kv_heads);
+    std::vector<std::int64_t> shape = tensor.shape;
+    const formats::GgmlTypeInfo* type_there = tensor.type;
+    Bytes floats;
+    if (shape.size() < 2) {  // llama.cpp adds and multiplies vectors as f32 only
       COVEY_ASSIGN(const auto values, widened(tensor));
-      writer.add(name, ggml_type_info(GgmlType::f32), tensor.shape, f32_bytes(values));
-      continue;
+      floats = f32_bytes(values);
+      type_there = &ggml_type_info(GgmlType::f32);
+    } else {
+      matrix_types.insert(tensor.type->number);
+      if (!change) {
+        writer.borrow(name, *tensor.type, shape, tensor.bytes);
+        continue;
+      }
     }
-    matrix_types.insert(tensor.type->number);
-    if (formats::is_paired(*family, name)) continue;
-    writer.borrow(name, *tensor.type, tensor.shape, tensor.bytes);
-  }
-  for (const SourceTensor& tensor : source.tensors) {
-    const std::string name = formats::gguf_tensor_name(*family, tensor.name);
-    if (!formats::is_paired(*family, name)) continue;
-    const char* heads_field = name.find("attn_q.") != std::string::npos ? "num_attention_heads" : "num_key_value_heads";
-    COVEY_ASSIGN(const std::int64_t heads, source.config.get_int(heads_field));
-    if (tensor.shape.empty() || tensor.shape[0] % (2 * heads) != 0) {
-      return Error{ErrorCode::corrupt_data, source.path + ": tensor " + tensor.name + " cannot be cut into heads"};
+    auto bytes = formats::gguf_changed(change, *type_there, shape,
+                                       tensor.shape.size() < 2 ? ByteSpan(floats) : tensor.bytes, true);
+    if (!bytes.ok()) {
+      return Error{bytes.error().code, source.path + ": tensor " + tensor.name + " " + bytes.error().message};
     }
-    writer.add(name, *tensor.type, tensor.shape, formats::to_pairs(tensor.bytes, tensor.shape[0], heads));
+    writer.add(name, *type_there, shape, *std::move(bytes));
   }
+  if (family->plus_one) done.not_held.emplace_back("the last bits of norms, which GGUF keeps plus one");
   const auto only = [&](GgmlType wanted) {
     return matrix_types.size() == 1 && matrix_types.contains(static_cast<std::uint32_t>(wanted));
   };

@@ -20,8 +20,32 @@ Result<Json> normalized(Json config, bool tied, const std::string& where) {
   COVEY_ASSIGN(const model::ModelConfig read, model::config_from_hf(config.dump(), where));
   COVEY_ASSIGN(const Json stated, Json::parse(model::config_to_hf(read), where));
   // Some families are written as they were read: with fields that compute nothing, and without a default.
-  static const std::set<std::string_view> kComputeNothing = {"initializer_range", "transformers_version", "use_cache",
-                                                             "pretraining_tp", "attention_dropout"};
+  static const std::set<std::string_view> kComputeNothing = {"initializer_range",
+                                                             "transformers_version",
+                                                             "use_cache",
+                                                             "pretraining_tp",
+                                                             "attention_dropout",
+                                                             "attn_pdrop",
+                                                             "embd_pdrop",
+                                                             "resid_pdrop",
+                                                             "hidden_dropout",
+                                                             "classifier_dropout",
+                                                             "cache_implementation",
+                                                             "n_ctx",
+                                                             "reorder_and_upcast_attn",
+                                                             "slow_but_exact",
+                                                             "attention_softmax_in_fp32",
+                                                             "bias_dropout_fusion",
+                                                             "masked_softmax_fusion",
+                                                             "skip_bias_add",
+                                                             "skip_bias_add_qkv",
+                                                             "unk_token_id",
+                                                             "summary_activation",
+                                                             "summary_first_dropout",
+                                                             "summary_proj_to_labels",
+                                                             "summary_type",
+                                                             "summary_use_proj",
+                                                             "original_max_position_embeddings"};
   Json out = Json::object();
   for (const auto& member : stated.members()) {
     if (!kComputeNothing.contains(member.key)) out.set(member.key, member.value);
@@ -53,16 +77,18 @@ bool is_buffer(std::string_view name) {
 
 /// Names of all weights that the family may have, in the order of the forward pass.
 std::vector<std::string> weight_names(const formats::GgufFamily& family, std::int64_t layers, bool tied) {
-  std::vector<std::string> names{"model.embed_tokens.weight"};
+  std::vector<std::string> names;
+  const auto add = [&](const std::string& name) {
+    for (const char* suffix : {".weight", ".bias"}) names.push_back(name + suffix);
+  };
+  for (const auto& name : family.globals) {
+    if (!tied || name.gguf != "output") add(std::string(name.hf));
+  }
   for (std::int64_t layer = 0; layer < layers; ++layer) {
     for (const auto& name : family.names) {
-      for (const char* suffix : {".weight", ".bias"}) {
-        names.push_back("model.layers." + std::to_string(layer) + "." + std::string(name.hf) + suffix);
-      }
+      add(std::string(family.layers) + std::to_string(layer) + "." + std::string(name.hf));
     }
   }
-  names.emplace_back("model.norm.weight");
-  if (!tied) names.emplace_back("lm_head.weight");
   return names;
 }
 
@@ -112,7 +138,7 @@ Result<SourceModel> open_directory(const std::string& path) {
   COVEY_ASSIGN(const formats::GgufFamily* family, formats::gguf_family_of_type(type));
   const bool tied = source.config.get_bool("tie_word_embeddings").value();
   std::set<const formats::TensorView*> taken;
-  for (const std::string& name : weight_names(*family, source.config.get_int("num_hidden_layers").value(), tied)) {
+  for (const std::string& name : weight_names(*family, source.config.get_int(family->sizes.layers).value(), tied)) {
     const formats::TensorView* tensor = directory->find(name);
     if (tensor == nullptr) continue;  // a bias that the model lacks; whoever loads the result misses a weight by name
     const auto* element = ggml_type_of(tensor->dtype);
@@ -144,10 +170,15 @@ Result<SourceModel> open_gguf(const std::string& path) {
   turned->reserve(opened.tensors().size());
   for (const auto& tensor : opened.tensors()) {
     ByteSpan bytes = tensor.source->bytes;
-    if (tensor.paired_heads > 0) {
-      bytes = turned->emplace_back(formats::from_pairs(bytes, tensor.source->shape[0], tensor.paired_heads));
+    const formats::GgmlTypeInfo* kind = tensor.source->type;
+    if (tensor.change) {
+      COVEY_ASSIGN(Bytes changed, opened.bytes_of(tensor, kind));
+      bytes = turned->emplace_back(std::move(changed));
     }
-    source.tensors.push_back({tensor.name, tensor.source->type, tensor.source->shape, bytes});
+    source.tensors.push_back({tensor.name, kind, tensor.shape, bytes});
+  }
+  if (opened.family().plus_one) {
+    source.left_out.emplace_back("the last bits of norms, which GGUF keeps plus one");
   }
   name_keys(opened.file(), opened.family().architecture, source.left_out);
   source.keep.push_back(std::move(turned));

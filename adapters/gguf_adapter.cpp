@@ -18,11 +18,11 @@ constexpr std::string_view kWeight = ".weight";
 constexpr std::string_view kA = ".lora_a";
 constexpr std::string_view kB = ".lora_b";
 
-/// Heads of a q or k matrix whose rows lie in pairs; 0: rows lie as everywhere else.
-std::int64_t paired_heads(const formats::GgufFamily& family, std::string_view gguf_name,
-                          const model::ModelConfig& config) {
-  if (!formats::is_paired(family, gguf_name)) return 0;
-  return gguf_name.find("attn_q.") != std::string_view::npos ? config.heads : config.kv_heads;
+/// How the rows of a site's B lie otherwise: as those of its matrix.
+formats::GgufChange rows_of(const formats::GgufFamily& family, std::string_view gguf_name,
+                            const model::ModelConfig& config) {
+  const auto change = formats::gguf_change(family, gguf_name, config.heads, config.kv_heads);
+  return change.moves_rows() ? change : formats::GgufChange{};
 }
 
 /// A's scale as the file computes it, alpha / rank, times this is the site's own.
@@ -63,15 +63,16 @@ Result<std::map<std::string, Pair>> pairs_of(const formats::GgufFile& file, cons
   return pairs;
 }
 
-Status append(const formats::GgufFile& file, const formats::GgufTensor& tensor, std::int64_t heads,
+Status append(const formats::GgufFile& file, const formats::GgufTensor& tensor, const formats::GgufChange& rows,
               std::vector<float>& values) {
   const std::size_t at = values.size();
-  if (heads > 0 && tensor.shape[0] % (2 * heads) != 0) {
-    return Error{ErrorCode::corrupt_data, tensor_error(file.path(), tensor.name, "cannot be cut into heads")};
+  auto shape = tensor.shape;
+  auto bytes = formats::gguf_changed(rows, *tensor.type, shape, tensor.bytes, false);
+  if (!bytes.ok()) {
+    return Error{bytes.error().code, tensor_error(file.path(), tensor.name, bytes.error().message)};
   }
   values.resize(at + static_cast<std::size_t>(tensor.elements()));
-  const Bytes halves = heads > 0 ? formats::from_pairs(tensor.bytes, tensor.shape[0], heads) : Bytes();
-  auto status = dequantize(*tensor.type, heads > 0 ? ByteSpan(halves) : tensor.bytes, std::span(values).subspan(at));
+  auto status = dequantize(*tensor.type, *bytes, std::span(values).subspan(at));
   if (status.ok()) return {};
   return Error{status.error().code, tensor_error(file.path(), tensor.name, status.error().message)};
 }
@@ -122,8 +123,8 @@ Status save_gguf_adapter(const std::string& path, const Adapter& adapter, const 
       for (float& value : scaled) value = static_cast<float>(value * (own / alpha));
     }
     COVEY_ASSIGN(Bytes b_bytes, formats::quantize(GgmlType::f32, scaled));
-    const std::int64_t heads = paired_heads(*family, name, model.config());
-    if (heads > 0) b_bytes = formats::to_pairs(b_bytes, entry.out, heads);
+    std::vector<std::int64_t> shape = {entry.out, entry.rank};
+    COVEY_ASSIGN(b_bytes, formats::gguf_changed(rows_of(*family, name, model.config()), f32, shape, b_bytes, true));
     writer.add(name + std::string(kA), f32, {entry.rank, entry.in}, std::move(a_bytes));
     writer.add(name + std::string(kB), f32, {entry.out, entry.rank}, std::move(b_bytes));
   }
@@ -150,8 +151,8 @@ Result<Adapter> load_gguf_adapter(const std::string& path, const model::Model& m
     entry.alpha = alpha == 0 ? entry.rank : alpha;
     entries.push_back(std::move(entry));
     const std::string name = formats::gguf_tensor_name(*family, site.path + std::string(kWeight));
-    COVEY_TRY(append(file, *pair.a, 0, values));
-    COVEY_TRY(append(file, *pair.b, paired_heads(*family, name, model.config()), values));
+    COVEY_TRY(append(file, *pair.a, {}, values));
+    COVEY_TRY(append(file, *pair.b, rows_of(*family, name, model.config()), values));
     pairs.erase(found);
   }
   if (!pairs.empty()) {

@@ -64,6 +64,7 @@ function(covey_program name)
 endfunction()
 
 add_custom_target(parser_tests)
+add_custom_target(interop_tests)
 
 # covey_test(NAME SOURCES t.cpp ... DEPENDS modules ... LABELS fast|slow|sim|e2e|arm64|... [LIBRARIES ...] [TIMEOUT s])
 # One doctest executable with the shared main of tests/support. Every test gets COVEY_SOURCE_DIR in its environment.
@@ -76,6 +77,9 @@ function(covey_test name)
   add_test(NAME ${name} COMMAND ${name})
   if("parser" IN_LIST M_LABELS)  # what tests/run.sh also runs under AddressSanitizer
     add_dependencies(parser_tests ${name})
+  endif()
+  if("interop" IN_LIST M_LABELS)  # all that `tests/run.sh --interop` builds
+    add_dependencies(interop_tests ${name})
   endif()
   if(NOT M_TIMEOUT)
     set(M_TIMEOUT 120)

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "adapters/adapter_file.h"
 #include "aggregation/strategy.h"
+#include "coordinator/export_adapter.h"
 #include "coordinator/rows.h"
 #include "coordinator/verify.h"
 #include "core/crypto/random.h"
@@ -226,20 +226,18 @@ Result<Json> roster_append(AdminContext& context, const Json& request) {
 /// The newest version and its values are read at once, since the loop may publish the next one; the rest takes its
 /// time.
 Result<AdminWork> export_work(AdminContext& context, const Json& request) {
-  COVEY_ASSIGN(const std::string out, request.get_string("out"));
+  ExportOptions options;
+  COVEY_ASSIGN(options.out, request.get_string("out"));
+  COVEY_ASSIGN(options.format, request.get_string("format", options.format));
   COVEY_ASSIGN(const auto versions, read_versions_table(*context.deployment.store));
   if (versions.empty()) return Error{ErrorCode::not_found, "export: there is no version yet; run `serve` first"};
   const ModelVersion version = versions.back().version;
   COVEY_ASSIGN(auto content, context.deployment.store->get("adapters", store::key_of(version)));
   if (!content) return Error{ErrorCode::corrupt_data, "export: the newest adapter is missing; run `verify`"};
   const Settings& settings = context.deployment.settings;
-  return AdminWork([&settings, out, version, content = *std::move(content)]() -> Result<Json> {
-    COVEY_ASSIGN(const auto model, model::Model::load(settings.model));
-    COVEY_ASSIGN(auto layout, adapters::adapter_layout(*model, settings.adapter));
-    COVEY_ASSIGN(auto values, decode_values(content, static_cast<std::size_t>(layout.size)));
-    COVEY_ASSIGN(const auto adapter, adapters::Adapter::create(*model, std::move(layout), std::move(values)));
-    COVEY_TRY(adapters::save_adapter(out, adapter, settings.model));
-    return Json::object({{"version", version.value}, {"out", out}});
+  return AdminWork([&settings, options, version, content = *std::move(content)]() -> Result<Json> {
+    COVEY_TRY(export_adapter(settings, content, options));
+    return Json::object({{"version", version.value}, {"format", options.format}, {"out", options.out}});
   });
 }
 

@@ -101,9 +101,9 @@ int main(int argc, char** argv) {
   std::string format = "peft";
   std::string out;
   auto* exported = add(app, "export", "write the newest adapter");
-  exported->add_option("--format", format)->check(CLI::IsMember({"peft"}))->capture_default_str();
-  exported->add_option("--out", out, "directory")->required();
-  ask(exported, "export", [&] { return Json::object({{"out", absolute(out)}}); });
+  exported->add_option("--format", format)->check(CLI::IsMember({"peft", "gguf"}))->capture_default_str();
+  exported->add_option("--out", out, "directory of peft, file that ends in .gguf")->required();
+  ask(exported, "export", [&] { return Json::object({{"format", format}, {"out", absolute(out)}}); });
   auto* backup = add(app, "backup", "copy the database while it is in use");
   backup->add_option("FILE", out)->required();
   ask(backup, "backup", [&] { return Json::object({{"path", absolute(out)}}); });

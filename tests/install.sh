@@ -47,6 +47,15 @@ fi
 if [ "$arm64" = yes ]; then
   "$(dirname "$0")/install_arm64.sh"
 fi
+
+# Optional packages are llama.cpp for every other machine and GPU: half a gigabyte that no test uses.
+fetch_from_npm() {
+  local options=(--prefix "$folder" --omit=optional --ignore-scripts --no-package-lock --no-audit --no-fund --silent) version
+  npm install "${options[@]}" || return 1
+  version=$(node -p "require('$(cd "$folder" && pwd)/package.json').dependencies['node-llama-cpp']")
+  npm install "${options[@]}" --no-save "@node-llama-cpp/$platform@$version"
+}
+
 if [ "$interop" = yes ]; then
   node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)' ||
     { echo "install.sh: Node.js $(node --version) is too old for node-llama-cpp; install 20 or newer" >&2; exit 1; }
@@ -54,11 +63,15 @@ if [ "$interop" = yes ]; then
   case "$(uname -m)" in x86_64) platform=linux-x64 ;; *) platform=linux-arm64 ;; esac
   if [ ! -d "$folder/node_modules/@node-llama-cpp/$platform" ] || [ "$folder/package.json" -nt "$folder/node_modules" ]; then
     echo "install.sh: fetching $folder/node_modules from npm"
-    # Optional packages are llama.cpp for every other machine and GPU: half a gigabyte that no test uses.
-    npm install --prefix "$folder" --omit=optional --ignore-scripts --no-package-lock --no-audit --no-fund --silent
-    version=$(node -p "require('$(cd "$folder" && pwd)/package.json').dependencies['node-llama-cpp']")
-    npm install --prefix "$folder" --omit=optional --ignore-scripts --no-package-lock --no-audit --no-fund --silent --no-save \
-      "@node-llama-cpp/$platform@$version"
-    touch "$folder/node_modules"
+    if fetch_from_npm; then
+      touch "$folder/node_modules"
+    elif [ -d "$folder/node_modules/@node-llama-cpp/$platform" ]; then
+      echo "install.sh: npm cannot be reached; what $folder/node_modules holds is used"
+    elif [ "${COVEY_REQUIRE_DATA:-0}" = 1 ]; then
+      echo "install.sh: npm cannot be reached and $folder/node_modules is not there" >&2
+      exit 1
+    else
+      echo "install.sh: npm cannot be reached; comparisons that need it will say SKIPPED"
+    fi
   fi
 fi

@@ -34,8 +34,8 @@ case "$what" in
     ;;
   interop)
     tests/install.sh --tests --interop
-    build release
-    ctest --preset release -L interop
+    build release interop_tests
+    ctest --preset release -L interop -j "$(nproc)"
     ;;
   browser)
     tests/install.sh --tests --browser

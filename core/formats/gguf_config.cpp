@@ -12,18 +12,16 @@
 namespace covey::formats {
 namespace {
 
-/// Sizes that stand in both files. Key after "ARCH.", name in config.json, bounds.
+/// Sizes that every architecture has: key after "ARCH.", name in config.json, largest value.
 struct Size {
   const char* key;
-  const char* field;
+  std::string_view GgufSizes::*field;
   std::int64_t max;
 };
-constexpr std::array kSizes{Size{"context_length", "max_position_embeddings", 1 << 24},
-                            Size{"embedding_length", "hidden_size", 1 << 16},
-                            Size{"block_count", "num_hidden_layers", 1024},
-                            Size{"feed_forward_length", "intermediate_size", 1 << 20},
-                            Size{"attention.head_count", "num_attention_heads", 1024},
-                            Size{"attention.head_count_kv", "num_key_value_heads", 1024}};
+constexpr std::array kSizes{
+    Size{"context_length", &GgufSizes::context, 1 << 24},  Size{"embedding_length", &GgufSizes::hidden, 1 << 16},
+    Size{"block_count", &GgufSizes::layers, 1024},         Size{"feed_forward_length", &GgufSizes::inner, 1 << 20},
+    Size{"attention.head_count", &GgufSizes::heads, 1024}, Size{"attention.head_count_kv", &GgufSizes::kv_heads, 1024}};
 
 /// Keys of an architecture that are read here, or that say nothing about what is computed.
 constexpr std::array kKnownKeys{"context_length",
@@ -33,6 +31,7 @@ constexpr std::array kKnownKeys{"context_length",
                                 "attention.head_count",
                                 "attention.head_count_kv",
                                 "attention.layer_norm_rms_epsilon",
+                                "attention.layer_norm_epsilon",
                                 "attention.key_length",
                                 "attention.value_length",
                                 "rope.freq_base",
@@ -66,6 +65,9 @@ std::vector<float> llama3_factors(const Llama3Scaling& s, double theta, std::int
 Json decimal(double value) {
   return Json(static_cast<float>(value));
 }
+
+constexpr const char* kRmsEpsilon = "attention.layer_norm_rms_epsilon";
+constexpr const char* kEpsilon = "attention.layer_norm_epsilon";
 
 Error unsupported(const std::string& what) {
   return {ErrorCode::unsupported, what};
@@ -106,11 +108,22 @@ Status read_rope_factors(const GgufFile& file, double theta, std::int64_t head_d
                      "only Llama 3's scaling is known");
 }
 
-Status read_rope(const GgufFile& file, const std::string& prefix, std::int64_t head_dim, Json& config) {
+/// The share of a head, as a decimal that gives this width again.
+Json share_of(std::int64_t turned, std::int64_t head_dim) {
+  double share = static_cast<double>(turned) / static_cast<double>(head_dim);
+  while (static_cast<std::int64_t>(static_cast<double>(head_dim) * share) < turned) share = std::nextafter(share, 2.0);
+  return Json(share);
+}
+
+Status read_rope(const GgufFile& file, const GgufFamily& family, std::int64_t head_dim, Json& config) {
+  const std::string prefix = std::string(family.architecture) + ".";
   COVEY_ASSIGN(const double theta, file.get_double(prefix + "rope.freq_base", 10000.0));
   config.set("rope_theta", decimal(theta));
   COVEY_ASSIGN(const std::int64_t turned, file.get_int(prefix + "rope.dimension_count", head_dim));
-  if (turned != head_dim) return file.error_at(prefix + "rope.dimension_count", "is not the head's width");
+  if (turned < 2 || turned > head_dim || (turned != head_dim && family.rotated.empty())) {
+    return file.error_at(prefix + "rope.dimension_count", "is not the head's width");
+  }
+  if (!family.rotated.empty()) config.set(family.rotated, share_of(turned, head_dim));
   COVEY_ASSIGN(const std::string kind, file.get_string(prefix + "rope.scaling.type", "none"));
   if (kind == "linear") {
     COVEY_ASSIGN(const double factor, file.get_double(prefix + "rope.scaling.factor"));
@@ -142,11 +155,13 @@ Status read_tokens(const GgufFile& file, Json& config) {
   return {};
 }
 
-Status refuse_unknown(const GgufFile& file, const std::string& prefix) {
+Status refuse_unknown(const GgufFile& file, const GgufFamily& family) {
+  const std::string prefix = std::string(family.architecture) + ".";
   for (const GgufEntry& entry : file.entries()) {
     if (!entry.key.starts_with(prefix)) continue;
     const std::string_view key = entry.key.substr(prefix.size());
     if (std::ranges::find(kKnownKeys, key) != kKnownKeys.end()) continue;
+    if (std::ranges::find(family.fields, key, &GgufField::key) != family.fields.end()) continue;
     if (!entry.value.is_array && entry.value.type != GgufType::string) {
       const auto number = entry.value.double_at(0);
       if (number.ok() && *number == 0) continue;  // an option that is off
@@ -157,6 +172,40 @@ Status refuse_unknown(const GgufFile& file, const std::string& prefix) {
   return {};
 }
 
+/// What the family's own keys and the presence of tensors say.
+Status read_fields(const GgufFile& file, const GgufFamily& family, Json& config) {
+  const std::string prefix = std::string(family.architecture) + ".";
+  for (const GgufFixed& fixed : family.fixed) {
+    COVEY_ASSIGN(Json value, Json::parse(fixed.value));
+    config.set(fixed.field, std::move(value));
+  }
+  for (const GgufName& flag : family.by_tensor) config.set(flag.hf, file.find(flag.gguf) != nullptr);
+  for (const GgufField& field : family.fields) {
+    const std::string key = prefix + std::string(field.key);
+    if (!file.contains(key)) {
+      config.set(field.field, Json());
+      continue;
+    }
+    if (field.kind == GgufField::Kind::flag) {
+      COVEY_ASSIGN(const bool value, file.get_bool(key));
+      config.set(field.field, value);
+    } else if (field.kind == GgufField::Kind::real) {
+      COVEY_ASSIGN(const double value, file.get_double(key));
+      config.set(field.field, value == 0 ? Json() : decimal(value));
+    } else {
+      COVEY_ASSIGN(const std::int64_t value, file.get_int_between(key, 0, 1 << 24));
+      config.set(field.field, value == 0 ? Json() : Json(value));
+    }
+  }
+  return {};
+}
+
+/// Gemma 2's queries are divided by the root of a number that GGUF does not hold: llama.cpp takes the head's width, of
+/// the largest model (46 layers) the embedding's share of a head.
+std::int64_t gemma2_scalar(std::int64_t layers, std::int64_t hidden, std::int64_t heads, std::int64_t head_dim) {
+  return layers == 46 ? hidden / heads : head_dim;
+}
+
 }  // namespace
 
 Result<Json> hf_config_of(const GgufFile& file) {
@@ -165,34 +214,53 @@ Result<Json> hf_config_of(const GgufFile& file) {
   if (!known.ok()) return known.error().in(file.path());
   const GgufFamily& family = **known;
   const std::string prefix = architecture + ".";
-  COVEY_TRY(refuse_unknown(file, prefix));
-  Json config = Json::object({{"model_type", family.model_type}, {"hidden_act", "silu"}});
+  COVEY_TRY(refuse_unknown(file, family));
+  Json config = Json::object({{"model_type", family.model_type}});
   config.set("architectures", Json::array({family.class_name}));
-  for (const Size& size : kSizes) {
-    const bool optional = std::string_view(size.key) == "attention.head_count_kv";
+  std::int64_t sizes[kSizes.size()];
+  for (std::size_t i = 0; i < kSizes.size(); ++i) {
+    const bool kv = std::string_view(kSizes[i].key) == "attention.head_count_kv";
     const std::string key =
-        prefix + (optional && !file.contains(prefix + size.key) ? "attention.head_count" : size.key);
-    COVEY_ASSIGN(const std::int64_t value, file.get_int_between(key, 1, size.max));
-    config.set(size.field, value);
+        prefix + (kv && !file.contains(prefix + kSizes[i].key) ? "attention.head_count" : kSizes[i].key);
+    COVEY_ASSIGN(sizes[i], file.get_int_between(key, 1, kSizes[i].max));
+    const std::string_view field = family.sizes.*kSizes[i].field;
+    if (!field.empty()) config.set(field, sizes[i]);
   }
-  const std::int64_t hidden = config.get_int("hidden_size").value();
-  const std::int64_t heads = config.get_int("num_attention_heads").value();
+  const std::int64_t hidden = sizes[1];
+  const std::int64_t heads = sizes[4];
+  if (family.sizes.kv_heads.empty() && sizes[5] != heads) {
+    return file.error_at(prefix + "attention.head_count_kv", "differs from head_count");
+  }
+  if (family.sizes.inner.empty() && sizes[3] != 4 * hidden) {
+    return file.error_at(prefix + "feed_forward_length", "is not 4 times embedding_length");
+  }
   COVEY_ASSIGN(const std::int64_t head_dim, file.get_int(prefix + "attention.key_length", hidden / heads));
   COVEY_ASSIGN(const std::int64_t value_dim, file.get_int(prefix + "attention.value_length", head_dim));
   if (head_dim < 2 || head_dim > 4096 || head_dim % 2 != 0 || value_dim != head_dim) {
     return file.error_at(prefix + "attention.key_length", "(or value_length) gives heads of odd or unequal width");
   }
-  config.set("head_dim", head_dim);
-  COVEY_ASSIGN(const double epsilon, file.get_double(prefix + "attention.layer_norm_rms_epsilon"));
-  config.set("rms_norm_eps", decimal(epsilon));
-  COVEY_TRY(read_rope(file, prefix, head_dim, config));
+  if (!family.sizes.head_dim.empty()) {
+    config.set(family.sizes.head_dim, head_dim);
+  } else if (head_dim * heads != hidden) {
+    return file.error_at(prefix + "attention.key_length", "is not embedding_length by head_count");
+  }
+  const double usual = family.sizes.epsilon.empty() ? 1e-5 : -1;
+  const std::string epsilon_key = prefix + (family.rms ? kRmsEpsilon : kEpsilon);
+  const auto epsilon = usual > 0 ? file.get_double(epsilon_key, usual) : file.get_double(epsilon_key);
+  COVEY_TRY(epsilon);
+  if (!family.sizes.epsilon.empty()) {
+    config.set(family.sizes.epsilon, decimal(*epsilon));
+  } else if (decimal(*epsilon) != decimal(usual)) {
+    return file.error_at(epsilon_key, "is not 1e-5, which these models have");
+  }
+  if (family.rope) COVEY_TRY(read_rope(file, family, head_dim, config));
   COVEY_ASSIGN(const GgufTensor* embedding, file.get("token_embd.weight"));
   if (embedding->shape.size() != 2) return file.error_at("tensor token_embd.weight", "has not two dimensions");
   config.set("vocab_size", embedding->shape[0]);
   config.set("tie_word_embeddings", file.find("output.weight") == nullptr);
-  if (family.model_type == "llama") {
-    config.set("attention_bias", file.find("blk.0.attn_q.bias") != nullptr);
-    config.set("mlp_bias", file.find("blk.0.ffn_up.bias") != nullptr);
+  COVEY_TRY(read_fields(file, family, config));
+  if (architecture == "gemma2") {
+    config.set("query_pre_attn_scalar", gemma2_scalar(sizes[2], hidden, heads, head_dim));
   }
   COVEY_TRY(read_tokens(file, config));
   return config;
@@ -200,20 +268,31 @@ Result<Json> hf_config_of(const GgufFile& file) {
 
 namespace {
 
-Status write_rope(const Json& config, const std::string& prefix, std::int64_t head_dim, GgufWriter& out) {
-  COVEY_ASSIGN(const double theta, config.get_double("rope_theta"));
+Status write_rope(const Json& config, const GgufFamily& family, std::int64_t head_dim, GgufWriter& out) {
+  const std::string prefix = std::string(family.architecture) + ".";
+  COVEY_ASSIGN(const double theta, config.get_double("rope_theta", 10000.0));
+  double share = 1;
+  if (!family.rotated.empty()) {
+    COVEY_ASSIGN(share, config.get_double(family.rotated));
+  }
+  if (!(share > 0 && share <= 1)) return config.error_at(family.rotated, "must lie between 0 and 1");
+  const auto turned = static_cast<std::int64_t>(static_cast<double>(head_dim) * share);
   out.set(prefix + "rope.freq_base", static_cast<float>(theta));
-  out.set(prefix + "rope.dimension_count", static_cast<std::uint32_t>(head_dim));
+  out.set(prefix + "rope.dimension_count", static_cast<std::uint32_t>(turned));
   const Json* scaling = config.find("rope_scaling");
   if (scaling == nullptr || scaling->is_null()) return {};
-  COVEY_ASSIGN(const std::string kind, scaling->get_string("rope_type"));
+  COVEY_ASSIGN(const std::string older, scaling->get_string("type", "default"));
+  COVEY_ASSIGN(const std::string kind, scaling->get_string("rope_type", older));
+  if (kind == "default") return {};
+  if (kind != "linear" && kind != "llama3")
+    return unsupported("GGUF has no key for rope_scaling of type " + shown(kind));
   COVEY_ASSIGN(const double factor, scaling->get_double("factor"));
   if (kind == "linear") {
     out.set(prefix + "rope.scaling.type", "linear");
     out.set(prefix + "rope.scaling.factor", static_cast<float>(factor));
     return {};
   }
-  if (kind != "llama3") return unsupported("GGUF has no key for rope_scaling of type " + kind);
+  if (turned != head_dim) return unsupported("GGUF has no key for rope_scaling of a part of each head");
   Llama3Scaling llama3{.factor = factor};
   COVEY_ASSIGN(llama3.low, scaling->get_double("low_freq_factor"));
   COVEY_ASSIGN(llama3.high, scaling->get_double("high_freq_factor"));
@@ -227,64 +306,114 @@ Status write_rope(const Json& config, const std::string& prefix, std::int64_t he
   return {};
 }
 
-/// Fields of config.json that the keys above hold, or that need none.
-constexpr std::array kHeldFields{"architectures",
-                                 "model_type",
-                                 "vocab_size",
-                                 "hidden_size",
-                                 "intermediate_size",
-                                 "num_hidden_layers",
-                                 "num_attention_heads",
-                                 "num_key_value_heads",
-                                 "head_dim",
-                                 "rms_norm_eps",
-                                 "tie_word_embeddings",
-                                 "hidden_act",
-                                 "rope_theta",
-                                 "rope_scaling",
-                                 "max_position_embeddings",
-                                 "attention_bias",
-                                 "mlp_bias",
-                                 "torch_dtype",
-                                 "bos_token_id",
-                                 "eos_token_id",
-                                 "pad_token_id"};
+/// Fields of config.json that the tables do not name, and that some key holds or that need none.
+constexpr std::array kHeldFields{"architectures",       "model_type",   "vocab_size",   "head_dim",
+                                 "tie_word_embeddings", "rope_theta",   "rope_scaling", "torch_dtype",
+                                 "bos_token_id",        "eos_token_id", "pad_token_id", "num_key_value_heads"};
+/// The engine has seen that these agree with what is held.
+constexpr std::array kSaidTwice{"hidden_act", "partial_rotary_factor", "rotary_emb_base",     "n_embed",
+                                "n_inner",    "num_hidden_layers",     "num_attention_heads", "layer_types"};
 
 bool is_off(const Json& value) {
   return value.is_null() || value == Json(false) || value == Json(0) || value == Json(0.0) ||
          ((value.is_array() || value.is_object()) && value.empty());
 }
 
+/// By name what no key of the family's says.
+Status refuse_unheld(const Json& config, const GgufFamily& family) {
+  const auto one_of = [](const auto& list, std::string_view key, auto projection) {
+    return std::ranges::find(list, key, projection) != list.end();
+  };
+  const GgufSizes& s = family.sizes;
+  const std::array sizes = {s.context,  s.hidden,   s.layers,  s.inner,       s.heads,
+                            s.kv_heads, s.head_dim, s.epsilon, family.rotated};
+  for (const JsonMember& member : config.members()) {
+    const auto plain = [](std::string_view key) { return key; };
+    const bool held = one_of(kHeldFields, member.key, plain) || one_of(sizes, member.key, plain) ||
+                      one_of(family.fields, member.key, &GgufField::field) ||
+                      one_of(family.by_tensor, member.key, &GgufName::hf) ||
+                      (family.architecture == "gemma2" && member.key == "query_pre_attn_scalar");
+    const auto fixed = std::ranges::find(family.fixed, member.key, &GgufFixed::field);
+    if (fixed != family.fixed.end()) {
+      COVEY_ASSIGN(const Json only, Json::parse(fixed->value));
+      if (member.value == only || member.value.is_null()) continue;
+      return unsupported("GGUF's " + std::string(family.architecture) + " means " + member.key + " " +
+                         std::string(fixed->value) + " and has no key for another");
+    }
+    const bool twice = !family.rms || family.plus_one ? one_of(kSaidTwice, member.key, plain) : false;
+    if (held || twice || is_off(member.value)) continue;
+    return unsupported("GGUF's " + std::string(family.architecture) + " has no key for config.json's \"" + member.key +
+                       "\"");
+  }
+  return {};
+}
+
+Status write_fields(const Json& config, const GgufFamily& family, GgufWriter& out) {
+  for (const GgufField& field : family.fields) {
+    const std::string key = std::string(family.architecture) + "." + std::string(field.key);
+    const Json* given = config.find(field.field);
+    if (given == nullptr || given->is_null()) continue;
+    if (field.kind == GgufField::Kind::flag) {
+      COVEY_ASSIGN(const bool value, config.get_bool(field.field));
+      out.set(key, value);
+    } else if (field.kind == GgufField::Kind::real) {
+      COVEY_ASSIGN(const double value, config.get_double(field.field));
+      out.set(key, static_cast<float>(value));
+    } else {
+      COVEY_ASSIGN(const std::int64_t value, config.get_int_between(field.field, 0, 1 << 24));
+      out.set(key, static_cast<std::uint32_t>(value));
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Status gguf_config_of(const Json& config, GgufWriter& out) {
   COVEY_ASSIGN(const std::string type, config.get_string("model_type"));
-  COVEY_ASSIGN(const GgufFamily* family, gguf_family_of_type(type));
-  for (const JsonMember& member : config.members()) {
-    if (std::ranges::find(kHeldFields, member.key) == kHeldFields.end() && !is_off(member.value)) {
-      return unsupported("GGUF's " + std::string(family->architecture) + " has no key for config.json's \"" +
-                         member.key + "\"");
+  COVEY_ASSIGN(const GgufFamily* known, gguf_family_of_type(type));
+  const GgufFamily& family = *known;
+  COVEY_TRY(refuse_unheld(config, family));
+  const std::string prefix = std::string(family.architecture) + ".";
+  out.set("general.architecture", family.architecture);
+  std::int64_t sizes[kSizes.size()];
+  for (std::size_t i = 0; i < kSizes.size(); ++i) {
+    const std::string_view field = family.sizes.*kSizes[i].field;
+    const Json* given = field.empty() ? nullptr : config.find(field);
+    const bool stated = given != nullptr && !given->is_null();
+    if (!stated && kSizes[i].field == &GgufSizes::inner) {
+      sizes[i] = 4 * sizes[1];
+    } else if (!stated && kSizes[i].field == &GgufSizes::kv_heads) {
+      sizes[i] = sizes[4];
+    } else if (!stated && family.architecture == "bloom" && i == 0) {
+      sizes[i] = 2048;  // its positions have no end; this is what the first of them were trained with
+    } else {
+      COVEY_ASSIGN(sizes[i], config.get_int_between(field, 1, kSizes[i].max));
     }
+    out.set(prefix + kSizes[i].key, static_cast<std::uint32_t>(sizes[i]));
   }
-  COVEY_ASSIGN(const std::string activation, config.get_string("hidden_act", "silu"));
-  if (activation != "silu") return unsupported("GGUF has no key for hidden_act \"" + activation + "\"");
-  const std::string prefix = std::string(family->architecture) + ".";
-  out.set("general.architecture", family->architecture);
-  for (const Size& size : kSizes) {
-    COVEY_ASSIGN(const std::int64_t value, config.get_int_between(size.field, 1, size.max));
-    out.set(prefix + size.key, static_cast<std::uint32_t>(value));
-  }
+  const std::int64_t hidden = sizes[1];
+  const std::int64_t heads = sizes[4];
   COVEY_ASSIGN(const std::int64_t vocab, config.get_int_between("vocab_size", 1, 1 << 24));
   out.set(prefix + "vocab_size", static_cast<std::uint32_t>(vocab));
   COVEY_ASSIGN(const std::int64_t head_dim, config.get_int_between("head_dim", 2, 4096));
-  const std::int64_t heads = config.get_int("num_attention_heads").value();
-  if (head_dim * heads != config.get_int("hidden_size").value()) {
+  if (head_dim * heads != hidden) {
     out.set(prefix + "attention.key_length", static_cast<std::uint32_t>(head_dim));
     out.set(prefix + "attention.value_length", static_cast<std::uint32_t>(head_dim));
   }
-  COVEY_ASSIGN(const double epsilon, config.get_double("rms_norm_eps"));
-  out.set(prefix + "attention.layer_norm_rms_epsilon", static_cast<float>(epsilon));
-  return write_rope(config, prefix, head_dim, out);
+  double epsilon = 1e-5;
+  if (!family.sizes.epsilon.empty()) {
+    COVEY_ASSIGN(epsilon, config.get_double(family.sizes.epsilon));
+  }
+  out.set(prefix + (family.rms ? kRmsEpsilon : kEpsilon), static_cast<float>(epsilon));
+  if (family.architecture == "gemma2") {
+    COVEY_ASSIGN(const double scalar, config.get_double("query_pre_attn_scalar", 256));
+    if (scalar != static_cast<double>(gemma2_scalar(sizes[2], hidden, heads, head_dim))) {
+      return unsupported("GGUF has no key for a query_pre_attn_scalar other than the head's width");
+    }
+  }
+  COVEY_TRY(write_fields(config, family, out));
+  return family.rope ? write_rope(config, family, head_dim, out) : Status();
 }
 
 Status gguf_token_ids_of(const Json& config, GgufWriter& out) {

@@ -29,8 +29,9 @@ Result<GgufModel> GgufModel::open(const std::string& path) {
   COVEY_ASSIGN(model.config_, hf_config_of(file));
   COVEY_ASSIGN(const std::string architecture, file.get_string("general.architecture"));
   COVEY_ASSIGN(model.family_, gguf_family(architecture));
-  const std::int64_t heads = model.config_.get_int("num_attention_heads").value();
-  const std::int64_t kv_heads = model.config_.get_int("num_key_value_heads").value();
+  const GgufSizes& sizes = model.family_->sizes;
+  const std::int64_t heads = model.config_.get_int(sizes.heads).value();
+  const std::int64_t kv_heads = sizes.kv_heads.empty() ? heads : model.config_.get_int(sizes.kv_heads).value();
   for (const GgufTensor& tensor : file.tensors()) {
     if (is_configuration(tensor.name)) continue;
     Tensor entry;
@@ -40,12 +41,15 @@ Result<GgufModel> GgufModel::open(const std::string& path) {
                    path + ": tensor " + std::string(tensor.name) + " is not one that " + architecture + " models have"};
     }
     entry.source = &tensor;
-    if (is_paired(*model.family_, tensor.name)) {
-      entry.paired_heads = tensor.name.find("attn_q.") != std::string_view::npos ? heads : kv_heads;
-      if (tensor.shape.empty() || tensor.shape[0] % (2 * entry.paired_heads) != 0) {
-        return Error{ErrorCode::corrupt_data, path + ": tensor " + std::string(tensor.name) + " of shape " +
-                                                  tensor.shape_text() + " cannot be cut into heads"};
-      }
+    entry.shape = tensor.shape;
+    entry.change = gguf_change(*model.family_, tensor.name, heads, kv_heads);
+    const std::int64_t pieces = entry.change.kind == GgufChange::Kind::pairs ? 2 : 3;
+    if (entry.change.moves_rows() && (tensor.shape.empty() || tensor.shape[0] % (pieces * entry.change.heads) != 0)) {
+      return Error{ErrorCode::corrupt_data, path + ": tensor " + std::string(tensor.name) + " of shape " +
+                                                tensor.shape_text() + " cannot be cut into heads"};
+    }
+    if (entry.change.kind == GgufChange::Kind::transposed && entry.shape.size() == 2) {
+      std::swap(entry.shape[0], entry.shape[1]);
     }
     model.tensors_.push_back(std::move(entry));
   }
@@ -58,17 +62,36 @@ const GgufModel::Tensor* GgufModel::find(std::string_view name) const {
   return it == index_.end() ? nullptr : &tensors_[it->second];
 }
 
-Status GgufModel::read(const Tensor& tensor, std::span<float> out) const {
+Result<Bytes> GgufModel::bytes_of(const Tensor& tensor, const GgmlTypeInfo*& type) const {
   const GgufTensor& source = *tensor.source;
-  const auto read_bytes = [&](ByteSpan bytes) -> Status {
-    auto status = dequantize(*source.type, bytes, out);
-    if (status.ok()) return {};
-    return Error{status.error().code,
-                 file_->path() + ": tensor " + std::string(source.name) + " " + status.error().message};
+  const auto failed = [&](const Error& error) {
+    return Error{error.code, file_->path() + ": tensor " + std::string(source.name) + " " + error.message};
   };
-  if (tensor.paired_heads == 0) return read_bytes(source.bytes);
-  const Bytes halves = from_pairs(source.bytes, source.shape[0], tensor.paired_heads);
-  return read_bytes(halves);
+  type = source.type;
+  ByteSpan bytes = source.bytes;
+  std::vector<float> values;
+  if (source.type->block != 1 && tensor.change && !tensor.change.moves_rows()) {
+    values.resize(static_cast<std::size_t>(source.elements()));
+    if (auto status = dequantize(*source.type, source.bytes, values); !status.ok()) return failed(status.error());
+    type = &ggml_type_info(GgmlType::f32);
+    bytes = {reinterpret_cast<const std::uint8_t*>(values.data()), values.size() * sizeof(float)};
+  }
+  std::vector<std::int64_t> shape = source.shape;
+  auto changed = gguf_changed(tensor.change, *type, shape, bytes, false);
+  if (!changed.ok()) return failed(changed.error());
+  return changed;
+}
+
+Status GgufModel::read(const Tensor& tensor, std::span<float> out) const {
+  const GgmlTypeInfo* type = tensor.source->type;
+  Bytes turned;
+  if (tensor.change) {
+    COVEY_ASSIGN(turned, bytes_of(tensor, type));
+  }
+  auto status = dequantize(*type, tensor.change ? ByteSpan(turned) : tensor.source->bytes, out);
+  if (status.ok()) return {};
+  return Error{status.error().code,
+               file_->path() + ": tensor " + std::string(tensor.source->name) + " " + status.error().message};
 }
 
 }  // namespace covey::formats

@@ -14,14 +14,14 @@ Result<std::unique_ptr<Model::Impl>> load_gguf(const std::string& path) {
   COVEY_ASSIGN(impl->config, config_from_json(file->config(), path));
   list_parameters(*impl);
   const auto is_mapped = [](const formats::GgufModel::Tensor& tensor) {
-    return tensor.source->is(formats::GgmlType::f32) && tensor.paired_heads == 0 &&
+    return tensor.source->is(formats::GgmlType::f32) && !tensor.change &&
            reinterpret_cast<std::uintptr_t>(tensor.source->bytes.data()) % alignof(float) == 0;
   };
   std::int64_t widened = 0;
   for (const Parameter& p : impl->parameters) {
     const auto* tensor = file->find(p.name);
     if (tensor == nullptr) return Error{ErrorCode::not_found, path + ": holds no tensor for " + p.name};
-    if (tensor->source->shape != p.shape) {
+    if (tensor->shape != p.shape) {
       return Error{ErrorCode::corrupt_data, path + ": tensor " + std::string(tensor->source->name) + " has shape " +
                                                 tensor->source->shape_text() + ", which is not what its keys ask for"};
     }

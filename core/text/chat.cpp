@@ -5,13 +5,14 @@
 #include <filesystem>
 
 #include "core/base/file.h"
+#include "core/formats/gguf.h"
 #include "core/formats/json.h"
+#include "core/text/jinja.h"
 #include "core/text/unicode.h"
 
 namespace covey::text {
 namespace {
 
-constexpr std::size_t kTemplateBytesMax = std::size_t{1} << 20;
 constexpr std::array kNames = {"chatml", "llama-3", "gemma", "phi-3", "mistral", "mistral-v0.1"};
 
 /// As Python's str.strip, which Jinja's trim is.
@@ -32,6 +33,18 @@ std::string_view trimmed(std::string_view text) {
     text.remove_suffix(c.length);
   }
   return text;
+}
+
+/// A content that no mark and no strip has to do with.
+constexpr const char* kProbe = "\x01";
+
+/// Bytes of the mark that ends an answer, where `rest` follows its content: the eos token, or one in angle brackets.
+std::size_t end_mark_size(std::string_view rest, std::string_view eos) {
+  if (!eos.empty() && rest.starts_with(eos)) return eos.size();
+  constexpr std::size_t kMarkMax = 64;
+  const std::size_t end = rest.substr(0, kMarkMax).find('>');
+  if (!rest.starts_with('<') || end == std::string_view::npos) return 0;
+  return rest.substr(0, end).find_first_of(" \n") == std::string_view::npos ? end + 1 : 0;
 }
 
 Error at_message(std::size_t index, const std::string& what) {
@@ -89,6 +102,7 @@ Result<ChatTemplate> ChatTemplate::named(std::string_view name) {
 Result<std::vector<ChatPart>> ChatTemplate::render(std::span<const ChatMessage> messages, std::string_view bos,
                                                    std::string_view eos, bool generation_prompt) const {
   if (messages.empty()) return Error{ErrorCode::invalid_argument, "a conversation needs at least one message"};
+  if (jinja_ != nullptr) return run_jinja(messages, bos, eos, generation_prompt);
   std::vector<ChatPart> parts;
   const auto say = [&](std::string_view text, bool assistant) {
     if (text.empty()) return;
@@ -96,9 +110,6 @@ Result<std::vector<ChatPart>> ChatTemplate::render(std::span<const ChatMessage> 
     parts.back().text += text;
   };
   if (bos_) say(bos, false);
-  if (!default_system_.empty() && messages[0].role != "system") {
-    say(system_ + default_system_ + close_, false);
-  }
   for (std::size_t i = 0; i < messages.size(); ++i) {
     const ChatMessage& message = messages[i];
     const bool assistant = message.role == "assistant";
@@ -126,16 +137,86 @@ Result<std::vector<ChatPart>> ChatTemplate::render(std::span<const ChatMessage> 
   return parts;
 }
 
+Result<ChatTemplate> ChatTemplate::of_jinja(std::string_view jinja, const std::string& where) {
+  COVEY_ASSIGN(auto compiled, JinjaTemplate::compile(jinja, where));
+  ChatTemplate out;
+  out.name_ = "the model's own";
+  out.bos_ = compiled.mentions("bos_token");
+  out.eos_ = compiled.mentions("eos_token") ? Eos::after_answer : Eos::none;
+  // What a generation prompt adds; without tokens, so that what is said in its stead (an eos) shares no letter with it.
+  const std::vector<ChatMessage> probe = {{"user", "u"}};
+  const auto without = compiled.render({.messages = probe});
+  const auto with = compiled.render({.messages = probe, .generation_prompt = true});
+  if (without.ok() && with.ok()) {
+    const auto differs = std::ranges::mismatch(with->text, without->text).in1;
+    out.generate_.assign(differs, with->text.end());
+  }
+  const std::vector<ChatMessage> answered = {{"user", "u"}, {"assistant", kProbe}};
+  const auto talk = compiled.render({.messages = answered});
+  out.drops_answers_ = talk.ok() && talk->marks.empty();
+  out.jinja_ = std::make_shared<const JinjaTemplate>(std::move(compiled));
+  return out;
+}
+
+Result<std::vector<ChatPart>> ChatTemplate::run_jinja(std::span<const ChatMessage> messages, std::string_view bos,
+                                                      std::string_view eos, bool generation_prompt) const {
+  bool answered = false;
+  for (std::size_t i = 0; i < messages.size(); ++i) {
+    const std::string& role = messages[i].role;
+    if (role != "assistant" && role != "user" && role != "system") {
+      return at_message(i, "has a role that is none of system, user and assistant");
+    }
+    answered = answered || (role == "assistant" && !trimmed(messages[i].content).empty());
+  }
+  COVEY_ASSIGN(const MarkedText all, jinja_->render({messages, bos, eos, generation_prompt}));
+  if (answered && drops_answers_) {
+    return Error{ErrorCode::unsupported, "the model's own chat template leaves the assistant's messages out; name one"};
+  }
+  const std::string_view text = all.text;
+  std::vector<ChatPart> parts;
+  const auto say = [&](std::size_t begin, std::size_t end, bool assistant) {
+    if (begin < end) parts.push_back({std::string(text.substr(begin, end - begin)), assistant});
+  };
+  std::size_t done = 0;
+  for (std::size_t i = 0; i < all.marks.size(); ++i) {
+    std::size_t begin = all.marks[i].begin;
+    while (i + 1 < all.marks.size() && all.marks[i + 1].message == all.marks[i].message) ++i;
+    const std::size_t header = generate_.empty() ? std::string::npos : text.substr(done, begin - done).rfind(generate_);
+    if (header != std::string::npos) begin = done + header + generate_.size();
+    const std::size_t end = all.marks[i].end + end_mark_size(text.substr(all.marks[i].end), eos);
+    say(done, begin, false);
+    say(begin, end, true);
+    done = end;
+  }
+  say(done, text.size(), false);
+  return parts;
+}
+
 std::string ChatTemplate::answer_end(std::string_view eos) const {
+  if (jinja_ != nullptr) {
+    const auto parts = run_jinja(std::vector<ChatMessage>{{"user", "u"}, {"assistant", kProbe}}, {}, eos, false);
+    if (!parts.ok()) return {};
+    for (const ChatPart& part : *parts) {
+      if (part.assistant) return part.text.substr(part.text.rfind(kProbe) + 1);
+    }
+    return {};
+  }
   return answer_mark_ + std::string(eos_ == Eos::after_answer ? eos : "");
 }
 
 Result<ChatTemplate> chat_template_of(const std::string& directory) {
   std::error_code ignored;
+  if (!std::filesystem::is_directory(directory, ignored) && directory.ends_with(".gguf")) {
+    COVEY_ASSIGN(const formats::GgufFile file, formats::GgufFile::open(directory));
+    constexpr const char* kKey = "tokenizer.chat_template";
+    if (!file.contains(kKey)) return Error{ErrorCode::not_found, directory + ": has no " + kKey + "; name one"};
+    COVEY_ASSIGN(const std::string jinja, file.get_string(kKey));
+    return ChatTemplate::of_jinja(jinja, directory + ": " + kKey);
+  }
   const std::string jinja_path = directory + "/chat_template.jinja";
   if (std::filesystem::exists(jinja_path, ignored)) {
-    COVEY_ASSIGN(const std::string jinja, read_text_file(jinja_path, kTemplateBytesMax));
-    return ChatTemplate::recognize(jinja, jinja_path);
+    COVEY_ASSIGN(const std::string jinja, read_text_file(jinja_path, JinjaTemplate::kBytesMax));
+    return ChatTemplate::of_jinja(jinja, jinja_path);
   }
   const std::string path = directory + "/tokenizer_config.json";
   if (!std::filesystem::exists(path, ignored)) {
@@ -149,7 +230,7 @@ Result<ChatTemplate> chat_template_of(const std::string& directory) {
   const std::string where = path + ": chat_template";
   if (entry->is_string()) {
     COVEY_ASSIGN(const std::string jinja, entry->as_string());
-    return ChatTemplate::recognize(jinja, where);
+    return ChatTemplate::of_jinja(jinja, where);
   }
   COVEY_TRY(config.get_array("chat_template"));
   for (const formats::Json& item : entry->items()) {
@@ -157,7 +238,7 @@ Result<ChatTemplate> chat_template_of(const std::string& directory) {
     COVEY_ASSIGN(const std::string name, item.get_string("name", ""));
     if (name != "default") continue;
     COVEY_ASSIGN(const std::string jinja, item.get_string("template"));
-    return ChatTemplate::recognize(jinja, where);
+    return ChatTemplate::of_jinja(jinja, where);
   }
   return Error{ErrorCode::not_found, where + " names none \"default\"; name one of ours"};
 }

@@ -178,12 +178,12 @@ void torch_zip(const std::uint8_t* data, std::size_t size) {
 }
 
 void chat_template(const std::uint8_t* data, std::size_t size) {
-  const auto chat = text::ChatTemplate::recognize(text_of(data, size), "f");
+  const auto chat = text::ChatTemplate::of_jinja(text_of(data, size), "f");
   if (refused(chat)) return;
   const std::string content(text_of(data, std::min(size, std::size_t{100})));
   const std::vector<text::ChatMessage> talk = {{"user", content}, {"assistant", content}};
-  const auto parts = chat->render(talk, "<s>", "</s>");
-  must(parts.ok() && parts->size() >= 2);
+  for (const bool generate : {false, true}) (void)refused(chat->render(talk, "<s>", "</s>", generate));
+  (void)chat->answer_end("</s>");
 }
 
 void jsonl(const std::uint8_t* data, std::size_t size) {

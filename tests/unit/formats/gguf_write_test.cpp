@@ -167,9 +167,9 @@ TEST_CASE("GGUF: names and orders of rows turn back into themselves") {
   CHECK(gguf_tensor_name(llama, "lm_head.weight") == "output.weight");
   CHECK(gguf_tensor_name(llama, "model.layers.3.self_attn.rotary_emb.inv_freq").empty());
   CHECK(hf_tensor_name(llama, "blk.x.attn_q.weight").empty());
-  CHECK(is_paired(llama, "blk.0.attn_k.weight"));
-  CHECK_FALSE(is_paired(llama, "blk.0.attn_v.weight"));
-  CHECK_FALSE(is_paired(**gguf_family("qwen2"), "blk.0.attn_k.weight"));
+  CHECK(gguf_change(llama, "blk.0.attn_k.weight", 4, 2).heads == 2);
+  CHECK_FALSE(gguf_change(llama, "blk.0.attn_v.weight", 4, 2));
+  CHECK_FALSE(gguf_change(**gguf_family("qwen2"), "blk.0.attn_k.weight", 4, 2));
   CHECK_FALSE(gguf_family("rwkv6").ok());
 
   const Bytes halves = {0, 1, 2, 3, 10, 11, 12, 13};  // two heads of four rows

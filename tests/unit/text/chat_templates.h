@@ -41,11 +41,141 @@ inline constexpr std::array kChatTemplates = {
 inline constexpr std::string_view kChatMlWithDefault =
     R"({% for message in messages %}{% if loop.first and message['role'] != 'system' %}{{ '<|im_start|>system\nYou\'re a lamp.\nShine.<|im_end|>\n' }}{% endif %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %})";
 
-/// Not written here: a header with the date, as Llama 3.1 has it.
-inline constexpr std::string_view kLlama31 =
-    R"({{ bos_token }}{{ '<|start_header_id|>system<|end_header_id|>\n\nToday is ' + date_string + '<|eot_id|>' }}{% for message in messages %}{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %})";
-/// Nor this: Llama 2's bos before every question.
+/// Llama 2's bos before every question.
 inline constexpr std::string_view kLlama2 =
     R"({% for message in messages %}{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + message['content'] + ' [/INST]' }}{% else %}{{ ' ' + message['content'] + ' ' + eos_token }}{% endif %}{% endfor %})";
+
+/// In our own words, what the newer templates do beside writing messages one after another.
+inline constexpr std::array kNewerChatTemplates = {
+    // Llama 3.1 to 3.3: a header that is always there, with a date that the template falls back to.
+    KnownTemplate{"dated header", R"({{- bos_token }}
+{%- if strftime_now is defined %}
+    {%- set day = strftime_now("%d %b %Y") %}
+{%- else %}
+    {%- set day = "01 Feb 2003" %}
+{%- endif %}
+{%- if not tools is defined %}{%- set tools = none %}{%- endif %}
+
+{#- The system message goes into the header. #}
+{%- if messages[0]['role'] == 'system' %}
+    {%- set said = messages[0]['content']|trim %}
+    {%- set messages = messages[1:] %}
+{%- else %}
+    {%- set said = "" %}
+{%- endif %}
+{{- "<|start_header_id|>system<|end_header_id|>\n\n" }}
+{%- if tools is not none %}{{- tools | tojson }}{%- endif %}
+{{- "Day: " + day + "\n\n" }}
+{{- said }}
+{{- "<|eot_id|>" }}
+{%- for message in messages %}
+    {%- if not (message.role == 'tool' or 'calls' in message) %}
+        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}
+{%- endif %}
+)"},
+    // Qwen 3: thoughts go from all answers but those after the last question.
+    KnownTemplate{"thoughts", R"({%- set seen = namespace(open=true, last=messages|length - 1) %}
+{%- for message in messages[::-1] %}
+    {%- set index = (messages|length - 1) - loop.index0 %}
+    {%- if seen.open and message.role == "user" and not(message.content.startswith('<r>') and message.content.endswith('</r>')) %}
+        {%- set seen.open = false %}
+        {%- set seen.last = index %}
+    {%- endif %}
+{%- endfor %}
+{%- for message in messages %}
+    {%- set content = message.content %}
+    {%- if message.role == "assistant" %}
+        {%- set thought = '' %}
+        {%- if '</think>' in content %}
+            {%- set thought = content.split('</think>')[0].rstrip('\n').split('<think>')[-1].lstrip('\n') %}
+            {%- set content = content.split('</think>')[-1].lstrip('\n') %}
+        {%- endif %}
+        {{- '<|im_start|>assistant\n' }}
+        {%- if loop.index0 > seen.last and (loop.last or thought) %}
+            {{- '<think>\n' + thought.strip('\n') + '\n</think>\n\n' }}
+        {%- endif %}
+        {{- content + '<|im_end|>\n' }}
+    {%- else %}
+        {{- '<|im_start|>' + message.role + '\n' + content + '<|im_end|>\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\n' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\n\n</think>\n\n' }}{%- endif %}
+{%- endif %})"},
+    // Gemma 3: the system message stands before the first question.
+    KnownTemplate{"system before the question", R"({{ bos_token }}
+{%- if messages[0]['role'] == 'system' -%}
+    {%- if messages[0]['content'] is string -%}
+        {%- set prefix = messages[0]['content'] + '
+
+' -%}
+    {%- else -%}
+        {%- set prefix = messages[0]['content'][0]['text'] + '
+
+' -%}
+    {%- endif -%}
+    {%- set turns = messages[1:] -%}
+{%- else -%}
+    {%- set prefix = "" -%}
+    {%- set turns = messages -%}
+{%- endif -%}
+{%- for message in turns -%}
+    {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}
+        {{ raise_exception("roles out of order") }}
+    {%- endif -%}
+    {%- set role = "model" if (message['role'] == 'assistant') else message['role'] -%}
+    {{ '<start_of_turn>' + role + '
+' + (prefix if loop.first else "") }}
+    {%- if message['content'] is string -%}
+        {{ message['content'] | trim }}
+    {%- elif message['content'] is iterable -%}
+        {%- for item in message['content'] -%}
+            {%- if item['type'] == 'text' -%}{{ item['text'] | trim }}{%- endif -%}
+        {%- endfor -%}
+    {%- endif -%}
+    {{ '<end_of_turn>
+' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{'<start_of_turn>model
+'}}
+{%- endif -%})"},
+    // Mistral v0.3 and later: the system message stands before the last question.
+    KnownTemplate{"system before the last question", R"({%- if messages[0]["role"] == "system" %}
+    {%- set said = messages[0]["content"] %}
+    {%- set turns = messages[1:] %}
+{%- else %}
+    {%- set turns = messages %}
+{%- endif %}
+{%- set questions = turns | selectattr("role", "equalto", "user") | list %}
+{%- set ns = namespace() %}
+{%- set ns.index = 0 %}
+{%- for message in turns %}
+    {%- if not (message.role == "tool" or (message.tool_calls is defined and message.tool_calls is not none)) %}
+        {%- if (message["role"] == "user") != (ns.index % 2 == 0) %}
+            {{- raise_exception("roles out of order") }}
+        {%- endif %}
+        {%- set ns.index = ns.index + 1 %}
+    {%- endif %}
+{%- endfor %}
+{{- bos_token }}
+{%- for message in turns %}
+    {%- if message["role"] == "user" %}
+        {%- if loop.last and said is defined %}
+            {{- "[INST] " + said + "\n\n" + message["content"] + "[/INST]" }}
+        {%- else %}
+            {{- "[INST] " + message["content"] + "[/INST]" }}
+        {%- endif %}
+    {%- elif message["role"] == "assistant" %}
+        {{- " " + message["content"] | trim + eos_token }}
+    {%- endif %}
+{%- endfor %})"},
+    // Phi 4: tokens without line breaks.
+    KnownTemplate{"tokens alone", R"({% for message in messages %}{% if message['role'] == 'system' and message['content'] %}{{ '<|im_start|>system<|im_sep|>' + message['content'] + '<|im_end|>' }}{% elif message['role'] == 'user' %}{{ '<|im_start|>user<|im_sep|>' + message['content'] + '<|im_end|>' }}{% elif message['role'] == 'assistant' %}{{ '<|im_start|>assistant<|im_sep|>' }}{% generation %}{{ message['content'] + '<|im_end|>' }}{% endgeneration %}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant<|im_sep|>' }}{% endif %})"}};
 
 }  // namespace covey::test

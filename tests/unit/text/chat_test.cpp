@@ -121,42 +121,63 @@ TEST_CASE("a conversation that a family cannot say is refused with the message's
   check_refused(ChatTemplate::named("alpaca"), "chatml, llama-3, gemma, phi-3, mistral");
 }
 
-TEST_CASE("a chat_template is recognized in any spelling") {
+TEST_CASE("a family's template in Jinja, in any spelling, gives the texts and answers of the family by name") {
   for (const auto& known : test::kChatTemplates) {
     CAPTURE(known.jinja);
-    const auto chat = ChatTemplate::recognize(known.jinja, "t");
+    const auto chat = ChatTemplate::of_jinja(known.jinja, "t");
     REQUIRE_OK(chat);
-    CHECK(chat->name() == known.name);
+    const ChatTemplate family = named(std::string(known.name).c_str());
+    for (const bool generate : {false, true}) CHECK(render(*chat, kTalk, generate) == render(family, kTalk, generate));
+    CHECK(answers(*chat, kTalk) == answers(family, kTalk));
+    CHECK(chat->answer_end("</s>") == family.answer_end("</s>"));
+    CHECK(chat->needs_bos() == family.needs_bos());
   }
-  const auto qwen = ChatTemplate::recognize(test::kChatMlWithDefault, "t");
+  const auto qwen = ChatTemplate::of_jinja(test::kChatMlWithDefault, "t");
   REQUIRE_OK(qwen);
   CHECK(render(*qwen, {{"user", "x"}}) ==
         "<|im_start|>system\nYou're a lamp.\nShine.<|im_end|>\n<|im_start|>user\nx<|im_end|>\n");
   CHECK(
       render(*qwen, {{"system", "y"}, {"user", "x"}}).starts_with("<|im_start|>system\ny<|im_end|>\n<|im_start|>user"));
+  const auto llama2 = ChatTemplate::of_jinja(test::kLlama2, "t");
+  REQUIRE_OK(llama2);
+  CHECK(render(*llama2, {{"user", "x"}, {"assistant", "y"}}) == "<s>[INST] x [/INST] y </s>");
 }
 
-TEST_CASE("a chat_template that would write another text is refused by name, and none is run") {
-  const std::string chatml(test::kChatTemplates[0].jinja);
-  const auto changed = [](std::string text, std::string_view from, std::string_view to) {
-    const std::size_t at = text.find(from);
-    REQUIRE(at != std::string::npos);
-    return text.replace(at, from.size(), to);
+TEST_CASE("what a newer template writes for the model to say is from the generation prompt to the mark") {
+  const auto newer = [](std::size_t i) {
+    auto chat = ChatTemplate::of_jinja(test::kNewerChatTemplates[i].jinja, "t");
+    REQUIRE_OK(chat);
+    return *chat;
   };
-  check_refused(ChatTemplate::recognize("", "t"), "writes none of");
-  check_refused(ChatTemplate::recognize("{{ messages }}", "t"), "writes none of");
-  check_refused(ChatTemplate::recognize(changed(chatml, "<|im_end|>", "<|done|>"), "t"), "writes none of");
-  check_refused(ChatTemplate::recognize("{{ bos_token }}" + chatml, "t"), "bos_token");
-  check_refused(ChatTemplate::recognize(chatml + "{% set x = 'think' %}", "t"), "think");
-  check_refused(ChatTemplate::recognize("Preamble " + chatml, "t"), "text outside");
-  check_refused(ChatTemplate::recognize("{{ x }}\n" + chatml, "t"), "text outside");
-  for (const char* broken : {"{{", "{%", "{{ '", "{{ \"\\", "{{ '\\", "{%-", "{{ x -}", "{# {{", "'{{'"}) {
-    CAPTURE(broken);
-    check_refused(ChatTemplate::recognize(broken, "t"), "writes none of");
-    (void)ChatTemplate::recognize(chatml + broken, "t");
-  }
-  check_refused(ChatTemplate::recognize(test::kLlama31, "t"), "llama-3 with");
-  check_refused(ChatTemplate::recognize(test::kLlama2, "t"), "writes none of");
+  const std::vector<ChatMessage> talk = with_system(kTalk);
+  CHECK(answers(newer(0), talk) == "[Hi!<|eot_id|>][4<|eot_id|>]");
+  CHECK(render(newer(0), talk)
+            .starts_with("<s><|start_header_id|>system<|end_header_id|>\n\nDay: 01 Feb 2003\n\nBe brief.<|eot_id|>"));
+  // The last answer is to begin with its (empty) thought, as the template writes it.
+  CHECK(answers(newer(1), talk) == "[ Hi! \n<|im_end|>][<think>\n\n</think>\n\n4<|im_end|>]");
+  CHECK(answers(newer(1), {{"user", "x"}, {"assistant", "<think>\nhm\n</think>\n\ny"}}) ==
+        "[<think>\nhm\n</think>\n\ny<|im_end|>]");
+  CHECK(answers(newer(2), talk) == "[Hi!<end_of_turn>][4<end_of_turn>]");
+  CHECK(render(newer(2), talk).starts_with("<s><start_of_turn>user\nBe brief.\n\nHello there<end_of_turn>"));
+  CHECK(answers(newer(3), talk) == "[Hi!</s>][4</s>]");
+  CHECK(answers(newer(4), talk) == "[ Hi! \n<|im_end|>][4<|im_end|>]");
+  CHECK(newer(1).answer_end("</s>") == "<|im_end|>");
+  CHECK(newer(3).answer_end("</s>") == "</s>");
+}
+
+TEST_CASE("a template that leaves the answers out, or asks for what is not there, is refused by name") {
+  const auto talk = [](std::string_view jinja) {
+    const auto chat = ChatTemplate::of_jinja(jinja, "t");
+    REQUIRE_OK(chat);
+    return chat->render(kTalk, "<s>", "</s>");
+  };
+  check_refused(talk("{{ messages[0].content }}"), "leaves the assistant's messages out");
+  check_refused(talk("{{ messages }}"), "prints a list");
+  check_refused(talk("{{ strftime_now('%Y') }}"), "strftime_now");
+  check_refused(talk("{{ messages | tojson }}"), "tojson");
+  check_refused(talk("{{ raise_exception('no, ' + messages[1].content) }}"), "refuses the conversation");
+  CHECK(talk("{{ raise_exception('no, ' + messages[1].content) }}").error().message.find("Hi") == std::string::npos);
+  check_refused(talk("{{ raise_exception('not today') }}"), "not today");
 }
 
 TEST_CASE("a model directory's template is found where Hugging Face puts it") {
@@ -174,9 +195,11 @@ TEST_CASE("a model directory's template is found where Hugging Face puts it") {
   const std::string inside = R"("{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + )"
                              R"(message['content'] + '<|im_end|>\n' }}{% endfor %}{{ '<|im_start|>assistant\n' }}")";
   put("tokenizer_config.json", "{\"chat_template\": " + inside + "}");
-  CHECK(text::chat_template_of(dir.path())->name() == "chatml");
+  CHECK(text::chat_template_of(dir.path())->answer_end("") == "<|im_end|>");
   put("tokenizer_config.json", "{\"chat_template\": [{\"name\": \"default\", \"template\": " + inside + "}]}");
-  CHECK(text::chat_template_of(dir.path())->name() == "chatml");
+  CHECK(text::chat_template_of(dir.path())->answer_end("") == "<|im_end|>");
   put("chat_template.jinja", test::kChatTemplates[1].jinja);
-  CHECK(text::chat_template_of(dir.path())->name() == test::kChatTemplates[1].name);
+  CHECK(text::chat_template_of(dir.path())->answer_end("") == "<|im_end|>");
+  put("chat_template.jinja", "{% macro f() %}");
+  check_refused(text::chat_template_of(dir.path()), "macro");
 }
