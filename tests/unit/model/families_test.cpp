@@ -241,6 +241,8 @@ TEST_CASE("Llama and its like: biases, linear scaling, windows from a layer on, 
   check("llama", "LlamaForCausalLM",
         R"("attention_bias": true, "mlp_bias": true, "rope_scaling": {"rope_type": "linear", "factor": 2.0})");
   check("llama", "LlamaForSequenceClassification", std::string(R"("num_key_value_heads": 1, )") + kThree);
+  check("mistral", "MistralForCausalLM", R"("num_key_value_heads": 1, "head_dim": 8, "sliding_window": 3)");
+  check("mistral", "MistralForCausalLM", R"("num_key_value_heads": 2, "sliding_window": null)");
   check("qwen2", "Qwen2ForCausalLM", R"("num_key_value_heads": 1, "use_sliding_window": true, "sliding_window": 2,
         "max_window_layers": 1)");
   check("llama", "LlamaForCausalLM", R"("head_dim": 16, "rope_scaling": {"rope_type": "yarn", "factor": 3.2,
@@ -308,6 +310,22 @@ TEST_CASE("RWKV 7: one head and several, one block alone, ranks that follow the 
   check("rwkv7", "RWKV7ForCausalLM", R"("num_hidden_layers": 1, "head_dim": 32)");
   check("rwkv7", "RWKV7ForCausalLM", R"("num_hidden_layers": 2, "decay_low_rank_dim": null, "head_dim": null,
         "num_heads": 2, "intermediate_size": null, "hidden_ratio": 1, "tie_word_embeddings": false)");
+}
+
+TEST_CASE("Decoders as classifiers read the last token of each row, in every family that has such a head") {
+  const std::string shared = std::string(R"("num_key_value_heads": 1, )") + kThree;
+  const std::pair<const char*, const char*> with_shared_keys[] = {
+      {"mistral", "MistralForSequenceClassification"}, {"qwen2", "Qwen2ForSequenceClassification"},
+      {"qwen3", "Qwen3ForSequenceClassification"},     {"gemma", "GemmaForSequenceClassification"},
+      {"gemma2", "Gemma2ForSequenceClassification"},   {"phi3", "Phi3ForSequenceClassification"}};
+  for (const auto& [type, architecture] : with_shared_keys) check(type, architecture, shared);
+  const std::string whole = std::string(R"("partial_rotary_factor": 1.0, )") + kThree;
+  check("phi", "PhiForSequenceClassification", whole);
+  check("gpt_neox", "GPTNeoXForSequenceClassification", R"("rotary_pct": 1.0, )" + whole);
+  check("stablelm", "StableLmForSequenceClassification", R"("num_key_value_heads": 2, )" + whole);
+  check("gpt2", "GPT2ForSequenceClassification", kThree);
+  check("gpt_neo", "GPTNeoForSequenceClassification", kThree);
+  check("bloom", "BloomForSequenceClassification", kThree);
 }
 
 TEST_CASE("Encoders: activations, token types, layers in groups, with and without bottlenecks, both heads") {
