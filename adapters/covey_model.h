@@ -7,8 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "adapters/train_choice.h"
 #include "core/base/result.h"
 #include "core/formats/json.h"
+#include "core/train/train_config.h"
 
 namespace covey::adapters {
 
@@ -49,12 +51,29 @@ struct LoraFlags {
   std::vector<std::string> targets = {"q_proj", "v_proj"};
 };
 
+/// How a step is computed, for what plans, measures or analyzes it.
+struct StepFlags {
+  std::string method = "backprop";
+  std::string derivative = "exact";
+  int batch = 8;
+  int micro_batch = 0;  ///< 0: the whole batch at once
+  int seq = 128;
+  bool checkpoint = false;
+  bool full = false;  ///< the model's own tensors train, no adapter
+  TrainChoice choice;
+};
 struct PlanOptions {
   CommonOptions common;
   LoraFlags lora;
-  int batch = 8;
-  int seq = 128;
-  bool checkpoint = false;
+  StepFlags step;
+};
+struct AnalyzeOptions {
+  CommonOptions common;
+  LoraFlags lora{.targets = {"all-linear"}};
+  StepFlags step;
+  std::string data;
+  int batches = 16;             ///< to measure on, at most
+  std::int64_t memory_mib = 0;  ///< of training, the model's weights included; 0: no limit
 };
 struct TokenizeOptions {
   CommonOptions common;
@@ -127,16 +146,14 @@ struct GoldenOptions {
 struct BenchOptions {
   CommonOptions common;
   std::string shape = "stories15m";
-  std::string method = "backprop";
-  int batch = 8;
-  int seq = 128;
   int rank = 8;
   int steps = 8;
-  bool checkpoint = false;
+  StepFlags step;
 };
 
 Status run_info(const CommonOptions& options, Console& console);
 Status run_plan(const PlanOptions& options, Console& console);
+Status run_analyze(const AnalyzeOptions& options, Console& console);
 Status run_tokenize(const TokenizeOptions& options, Console& console);
 Status run_detokenize(const TokenizeOptions& options, Console& console);
 Status run_eval(const EvalOptions& options, Console& console);
@@ -153,6 +170,8 @@ Status run_adapter_merge(const AdapterFileOptions& options, Console& console);
 Status run_golden(const GoldenOptions& options, Console& console);
 Status run_bench(const BenchOptions& options, Console& console);
 
+/// What the trainer of such a step is told; plain SGD unless it is backprop.
+train::TrainConfig train_config_of(const StepFlags& step);
 /// `threads` where it is above 0, else one per processor.
 int thread_count(int threads);
 

@@ -15,7 +15,7 @@
 #include "core/base/file.h"
 #include "core/formats/llama2c.h"
 #include "core/formats/rwkv_cpp.h"
-#include "core/train/optimizer.h"
+#include "core/train/local_trainer.h"
 
 namespace covey::adapters {
 namespace {
@@ -74,23 +74,46 @@ Status run_info(const CommonOptions& options, Console& console) {
   return {};
 }
 
+train::TrainConfig train_config_of(const StepFlags& step) {
+  train::TrainConfig out;
+  out.gradient.method = train::method_named(step.method).value_or(out.gradient.method);
+  out.gradient.derivative = train::derivative_named(step.derivative).value_or(out.gradient.derivative);
+  out.gradient.checkpoint_activations = step.checkpoint && out.gradient.method == train::Method::backprop;
+  if (out.gradient.method != train::Method::backprop) out.optimizer.kind = train::OptimizerKind::sgd;
+  out.batch = step.batch;
+  out.micro_batch = step.micro_batch;
+  out.seq = step.seq;
+  return out;
+}
+
 Status run_plan(const PlanOptions& options, Console& console) {
   COVEY_ASSIGN(const auto model, model::Model::load(options.common.model));
-  COVEY_ASSIGN(const AdapterLayout layout, lora_layout(model->linear_sites(), {.rank = options.lora.rank,
-                                                                               .alpha = options.lora.alpha,
-                                                                               .target_modules = options.lora.targets,
-                                                                               .rank_pattern = {},
-                                                                               .alpha_pattern = {}}));
-  COVEY_ASSIGN(const model::AdapterSpec spec, layout.bind(model->linear_sites()));
-  const model::MemoryPlan plan = model::plan_memory(
-      model->config(), spec, model->linear_sites(),
-      {.batch_max = options.batch, .seq_max = options.seq, .training = true, .checkpoint = options.checkpoint},
-      train::OptimizerConfig{}.floats_per_parameter());
-  console.result(formats::Json::object({{"weights_bytes", plan.weights_bytes},
+  const train::TrainConfig config = train_config_of(options.step);
+  model::MemoryPlan plan;
+  std::int64_t trainable = 0;
+  if (options.step.full) {
+    COVEY_ASSIGN(const model::TensorChoice choice, chosen_tensors(*model, options.step.choice));
+    plan = train::memory_plan_full(*model, choice, config, config.seq);
+    const auto tensors = model->tensors();
+    for (std::size_t i = 0; i < tensors.size(); ++i) trainable += choice[i] != 0 ? tensors[i].count : 0;
+  } else {
+    const LoraOptions lora{.rank = options.lora.rank,
+                           .alpha = options.lora.alpha,
+                           .target_modules = options.lora.targets,
+                           .rank_pattern = {},
+                           .alpha_pattern = {}};
+    COVEY_ASSIGN(const AdapterLayout layout, chosen_lora_layout(model->linear_sites(), lora, options.step.choice));
+    COVEY_ASSIGN(model::AdapterSpec spec, layout.bind(model->linear_sites()));
+    COVEY_TRY(freeze_rest(spec, model->linear_sites(), options.step.choice));
+    plan = train::memory_plan(*model, spec, config, config.seq);
+    trainable = layout.size;
+  }
+  console.result(formats::Json::object({{"process_bytes", plan.process_bytes},
+                                        {"weights_bytes", plan.weights_bytes},
                                         {"buffers_bytes", plan.buffers_bytes},
                                         {"adapter_bytes", plan.adapter_bytes},
                                         {"total_bytes", plan.total()},
-                                        {"trainable", layout.size}}));
+                                        {"trainable", trainable}}));
   return {};
 }
 

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <optional>
 
 #include "adapters/adapter.h"
 #include "adapters/covey_model.h"
@@ -15,6 +16,7 @@
 #include "core/base/rng.h"
 #include "core/model/engine.h"
 #include "core/train/gradient.h"
+#include "core/train/local_trainer.h"
 #include "core/train/optimizer.h"
 
 namespace covey::adapters {
@@ -105,62 +107,124 @@ Status run_golden(const GoldenOptions& options, Console& console) {
                "golden: " + std::to_string(failed) + " of " + std::to_string(options.cases.size()) + " cases failed"};
 }
 
+namespace {
+
+/// Random tokens, and what to predict after each.
+struct RandomBatch {
+  std::vector<std::int32_t> ids, targets;
+  RandomBatch(int batch, int seq, int vocab) {
+    const auto positions = static_cast<std::size_t>(batch) * static_cast<std::size_t>(seq);
+    Rng rng(0);
+    for (auto* tokens : {&ids, &targets}) {
+      tokens->resize(positions);
+      for (auto& token : *tokens) token = static_cast<std::int32_t>(rng.below(static_cast<std::uint64_t>(vocab)));
+    }
+  }
+};
+
+/// What is measured: a model, what of it trains, and the way to its gradient.
+struct Bench {
+  std::shared_ptr<model::Model> model;
+  Adapter adapter;
+  std::optional<train::Parameters> parameters;
+  std::unique_ptr<train::GradientSource> source;  ///< none: forward and loss alone
+  std::unique_ptr<model::Engine> engine;          ///< for those
+  std::optional<train::Optimizer> optimizer;      ///< of dense gradients
+  model::MemoryPlan plan;
+};
+
+Status attach(const BenchOptions& options, train::TrainConfig config, Bench& b) {
+  if (options.step.full) {
+    COVEY_ASSIGN(model::TensorChoice choice, chosen_tensors(*b.model, options.step.choice));
+    b.plan = train::memory_plan_full(*b.model, choice, config, config.seq);
+    b.parameters = train::Parameters::of_model(*b.model, std::move(choice));
+    return {};
+  }
+  const LoraOptions lora{.rank = options.rank,
+                         .alpha = 2.0 * options.rank,
+                         .target_modules = {"all-linear"},
+                         .rank_pattern = {},
+                         .alpha_pattern = {}};
+  const auto& sites = b.model->linear_sites();
+  COVEY_ASSIGN(AdapterLayout layout, chosen_lora_layout(sites, lora, options.step.choice));
+  std::vector<float> values = initial_values(layout, 0);
+  COVEY_ASSIGN(b.adapter, Adapter::create(*b.model, std::move(layout), std::move(values)));
+  model::AdapterSpec spec = b.adapter.spec();
+  COVEY_TRY(freeze_rest(spec, sites, options.step.choice));
+  b.plan = train::memory_plan(*b.model, spec, config, config.seq);
+  COVEY_ASSIGN(b.parameters,
+               train::Parameters::of_adapter(*b.model, spec, {b.adapter.values().begin(), b.adapter.values().end()}));
+  return {};
+}
+
+Status prepare(const BenchOptions& options, ThreadPool& pool, Bench& b) {
+  const StepFlags& step = options.step;
+  COVEY_ASSIGN(b.model, model::Model::create(config_of(shapes().at(options.shape), step.seq), 0));
+  const bool gradient = train::method_named(step.method).has_value();
+  StepFlags planned = step;
+  if (!gradient) planned.method = to_string(train::Method::zeroth_order);  // the memory of inference
+  train::TrainConfig config = train_config_of(planned);
+  config.optimizer.weight_decay = config.gradient.method == train::Method::backprop ? 0.01 : 0;
+  if (config.gradient.method != train::Method::backprop) config.gradient.directions = 1;
+  COVEY_TRY(attach(options, config, b));
+  const int rows = step.micro_batch > 0 ? step.micro_batch : step.batch;
+  if (!gradient) {
+    COVEY_ASSIGN(b.engine, model::Engine::create(*b.model, {.batch_max = rows, .seq_max = step.seq}, pool));
+    return {};
+  }
+  COVEY_ASSIGN(b.source,
+               train::GradientSource::create(*b.parameters, config.gradient, {.rows = rows, .seq = step.seq}, pool));
+  if (config.gradient.method == train::Method::backprop) b.optimizer.emplace(config.optimizer, b.parameters->size());
+  return {};
+}
+
+/// One step. @return its loss.
+Result<double> bench_step(Bench& b, const model::TokenBatch& batch, int rows, std::uint64_t seed, ThreadPool& pool) {
+  if (!b.source) {
+    model::LossResult sum;
+    for (const model::TokenBatch& part : train::parts_of(batch, rows)) {
+      COVEY_ASSIGN(const auto loss, b.parameters->loss(*b.engine, part));
+      sum.loss_sum += loss.loss_sum;
+      sum.targets += loss.targets;
+    }
+    return sum.mean();
+  }
+  COVEY_ASSIGN(const auto estimate, b.source->estimate(batch, seed));
+  if (b.optimizer) b.optimizer->begin_step();
+  for (const train::Piece& piece : b.parameters->pieces()) {
+    if (!b.optimizer) break;
+    b.optimizer->update(piece.offset, piece.values,
+                        estimate.dense.subspan(static_cast<std::size_t>(piece.offset), piece.values.size()), 1e-4,
+                        piece.decay);
+  }
+  for (const auto& term : estimate.terms) {  // plain SGD, as MeZO
+    train::add_direction(pool, b.parameters->pieces(), term.seed, -1e-6F * term.weight);
+  }
+  return estimate.loss.mean();
+}
+
+}  // namespace
+
 Status run_bench(const BenchOptions& options, Console& console) {
-  const Shape& shape = shapes().at(options.shape);
-  const auto method = train::method_named(options.method);  // none: forward and loss alone
-  const bool training = method == train::Method::backprop;
+  const StepFlags& step = options.step;
   const int threads = thread_count(options.common.threads);
-  COVEY_ASSIGN(const auto model, model::Model::create(config_of(shape, options.seq), 0));
-  LoraOptions lora;
-  lora.rank = options.rank;
-  lora.alpha = 2 * options.rank;
-  lora.target_modules = {"all-linear"};
-  COVEY_ASSIGN(Adapter adapter, Adapter::create_lora(*model, lora, 0));
   ThreadPool pool(threads);
-  std::unique_ptr<model::Engine> engine;
-  if (!method) {
-    COVEY_ASSIGN(engine, model::Engine::create(*model, {.batch_max = options.batch, .seq_max = options.seq}, pool));
-  }
-  const auto positions = static_cast<std::size_t>(options.batch) * static_cast<std::size_t>(options.seq);
-  std::vector<std::int32_t> ids(positions);
-  std::vector<std::int32_t> targets(positions);
-  Rng rng(0);
-  for (auto* tokens : {&ids, &targets}) {
-    for (auto& token : *tokens) token = static_cast<std::int32_t>(rng.below(static_cast<std::uint64_t>(shape.vocab)));
-  }
-  const model::TokenBatch batch{.B = options.batch, .T = options.seq, .ids = ids, .targets = targets, .lengths = {}};
-  COVEY_ASSIGN(auto parameters, train::Parameters::of_adapter(*model, adapter.spec(),
-                                                              {adapter.values().begin(), adapter.values().end()}));
-  train::GradientConfig how;
-  how.method = method.value_or(how.method);
-  how.directions = method && !training ? 1 : 0;
-  how.checkpoint_activations = training && options.checkpoint;
-  std::unique_ptr<train::GradientSource> source;
-  if (method) {
-    COVEY_ASSIGN(source,
-                 train::GradientSource::create(parameters, how, {.rows = options.batch, .seq = options.seq}, pool));
-  }
-  train::Optimizer optimizer({.weight_decay = 0.01}, training ? parameters.size() : 0);
+  Bench bench;
+  COVEY_TRY(prepare(options, pool, bench));
+  const RandomBatch tokens(step.batch, step.seq, shapes().at(options.shape).vocab);
+  const model::TokenBatch batch{
+      .B = step.batch, .T = step.seq, .ids = tokens.ids, .targets = tokens.targets, .lengths = {}};
   const double before = rss_mib();
   formats::Json step_s = formats::Json::array({});
   std::vector<double> times;
   double loss = 0;
-  for (int step = 0; step < options.steps; ++step) {
+  for (int i = 0; i < options.steps; ++i) {
     const auto started = std::chrono::steady_clock::now();
-    if (method) {
-      COVEY_ASSIGN(const auto estimate, source->estimate(batch, static_cast<std::uint64_t>(step)));
-      if (training) optimizer.step(parameters.pieces().front().values, estimate.dense, 1e-4);
-      for (const auto& term : estimate.terms) {  // plain SGD, as MeZO
-        train::add_direction(pool, parameters.pieces(), term.seed, -1e-6F * term.weight);
-      }
-      loss = estimate.loss.mean();
-    } else {
-      COVEY_ASSIGN(const auto result, engine->loss(batch, adapter.spec(), adapter.view()));
-      loss = result.mean();
-    }
+    const int rows = step.micro_batch > 0 ? step.micro_batch : step.batch;
+    COVEY_ASSIGN(loss, bench_step(bench, batch, rows, static_cast<std::uint64_t>(i), pool));
     times.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
     step_s.push_back(rounded(times.back(), 4));
-    console.progress("step " + std::to_string(step + 1) + "/" + std::to_string(options.steps));
+    console.progress("step " + std::to_string(i + 1) + "/" + std::to_string(options.steps));
   }
   console.end_progress();
   // The first step touches memory for the first time: like the script, the median leaves it out.
@@ -168,18 +232,19 @@ Status run_bench(const BenchOptions& options, Console& console) {
   const formats::Json out =
       formats::Json::object({{"engine", "covey " COVEY_VERSION},
                              {"shape", options.shape},
-                             {"batch", options.batch},
-                             {"seq", options.seq},
+                             {"batch", step.batch},
+                             {"seq", step.seq},
                              {"rank", options.rank},
                              {"threads", threads},
-                             {"grad", method ? "lora" : "none"},
-                             {"method", options.method},
-                             {"checkpoint", options.checkpoint},
-                             {"tokens_per_s", rounded(static_cast<double>(positions) / typical, 1)},
+                             {"grad", !bench.source ? "none" : (step.full ? "full" : "lora")},
+                             {"method", step.method},
+                             {"checkpoint", step.checkpoint},
+                             {"tokens_per_s", rounded(static_cast<double>(tokens.ids.size()) / typical, 1)},
                              {"step_s", step_s},
                              {"rss_before_mib", rounded(before, 1)},
+                             {"planned_mib", rounded(static_cast<double>(bench.plan.total()) / (1 << 20), 1)},
                              {"peak_rss_mib", rounded(peak_rss_mib(), 1)},
-                             {"trainable", adapter.layout().size},
+                             {"trainable", bench.parameters->trained_size()},
                              {"loss", rounded(loss, 4)}});
   console.line(out.dump());
   return {};

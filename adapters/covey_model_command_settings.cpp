@@ -89,6 +89,10 @@ Result<TrainSettings> read_train_settings(const std::string& path) {
   out.training = read_training(root, defaults);
   read_task(root, out);
   read_run(root, out, path);
+  for (const std::int64_t layer : root.int64s("train_layers", std::vector<std::int64_t>{}, 0, 1 << 16)) {
+    out.choice.layers.push_back(static_cast<int>(layer));
+  }
+  out.choice.tensors = root.texts("train_tensors", std::vector<std::string>{});
   const bool train_head = out.adapter.lora.train_head;
   if (root.has("adapter")) {
     if (root.has("lora")) root.problem("lora", "and `adapter` exclude each other; keep one");

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "adapters/adapter_options.h"
+#include "adapters/train_choice.h"
 #include "core/base/result.h"
 #include "core/model/config.h"
 #include "core/train/training_run.h"
@@ -17,6 +18,7 @@ struct TrainSettings {
   AdapterOptions adapter;  ///< lora.target_modules {"auto"}: default_targets()
   std::string task;        ///< "auto": the model's own, or what the model must be
   double mask_share = 0;   ///< masked language models
+  TrainChoice choice;      ///< train_layers, train_tensors
   std::string held_out;    ///< file; empty: none
   train::RunOptions run;   ///< without the checkpoint's path
   std::string resolved;    ///< the file with all defaults, as YAML

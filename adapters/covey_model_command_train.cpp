@@ -89,9 +89,16 @@ Result<Adapter> starting_adapter(const TrainOptions& options, const TrainSetting
   if (wanted.lora.target_modules == std::vector<std::string>{"auto"}) {
     wanted.lora.target_modules = default_targets(bench.model->linear_sites());
   }
-  auto fresh = Adapter::create_fresh(*bench.model, wanted, settings.training.seed);
-  if (!fresh.ok()) return fresh.error().in(options.config);
-  return fresh;
+  if (wanted.type != AdapterType::lora || settings.choice.all()) {
+    auto fresh = Adapter::create_fresh(*bench.model, wanted, settings.training.seed);
+    if (!fresh.ok()) return fresh.error().in(options.config);
+    return fresh;
+  }
+  auto layout =
+      chosen_lora_layout(bench.model->linear_sites(), wanted.lora, settings.choice, bench.model->head_parameters());
+  if (!layout.ok()) return layout.error().in(options.config);
+  std::vector<float> values = with_model_head(*layout, *bench.model, initial_values(*layout, settings.training.seed));
+  return Adapter::create(*bench.model, *std::move(layout), std::move(values));
 }
 
 /// Whether the run goes on from what is there; without --resume an unfinished run's checkpoint is not thrown away.
@@ -182,12 +189,15 @@ Status run_train(const TrainOptions& options, Console& console) {
   COVEY_ASSIGN(const Material material, material_of(options, settings, bench));
   settings.training.masking = material.masking;
   COVEY_ASSIGN(Adapter adapter, starting_adapter(options, settings, bench));
+  model::AdapterSpec spec = adapter.spec();
+  if (const Status frozen = freeze_rest(spec, bench.model->linear_sites(), settings.choice); !frozen.ok()) {
+    return frozen.error().in(options.config);
+  }
   ThreadPool pool(thread_count(options.common.threads));
   const SystemClock clock;
   const auto start = std::span<const float>(adapter.values());
-  COVEY_ASSIGN(const auto trainer,
-               train::LocalTrainer::create(*bench.model, adapter.spec(), {start.begin(), start.end()}, material.rows,
-                                           settings.training, pool, clock));
+  COVEY_ASSIGN(const auto trainer, train::LocalTrainer::create(*bench.model, spec, {start.begin(), start.end()},
+                                                               material.rows, settings.training, pool, clock));
   COVEY_TRY(make_folders(options.out));
   settings.run.checkpoint = options.out + "/training.ckpt";
   train::TrainingRun run(*trainer, settings.run, clock);

@@ -81,14 +81,34 @@ class Program {
     app->add_option("--seq", seq, "tokens per row at most")->check(CLI::Range(1, 1 << 20))->capture_default_str();
   }
 
+  static void choice_options(CLI::App* app, TrainChoice& choice) {
+    app->add_option("--train-layers", choice.layers, "layers that train, e.g. 4,5 (default: all)")->delimiter(',');
+    app->add_option("--train-tensors", choice.tensors, "tensors that train, e.g. v_proj,lora_B (default: all)")
+        ->delimiter(',');
+  }
+  static void step_options(CLI::App* app, StepFlags& step, const std::vector<std::string>& methods) {
+    batch_options(app, step.batch, step.seq);
+    app->add_option("--micro-batch", step.micro_batch, "rows computed at once (default: the batch)")
+        ->check(CLI::Range(0, 4096));
+    app->add_option("--method", step.method, "how the gradient is found (forward: none is)")
+        ->check(CLI::IsMember(methods))
+        ->capture_default_str();
+    app->add_option("--derivative", step.derivative, "of forward-gradient: exact or central")
+        ->check(CLI::IsMember({"exact", "central"}))
+        ->capture_default_str();
+    app->add_flag("--checkpoint", step.checkpoint, "keep block inputs only, recompute the rest");
+    app->add_flag("--full", step.full, "the model's own tensors train, no adapter");
+    choice_options(app, step.choice);
+  }
+
   void inspect() {
     const auto info = add<CommonOptions>(app_, "info", "Say what a model is", run_info);
     model_argument(info.app, *info.options);
     const auto plan = add<PlanOptions>(app_, "plan", "Say how much memory training takes", run_plan);
     model_argument(plan.app, plan.options->common);
     lora_options(plan.app, plan.options->lora);
-    batch_options(plan.app, plan.options->batch, plan.options->seq);
-    plan.app->add_flag("--checkpoint", plan.options->checkpoint, "keep block inputs only, recompute the rest");
+    step_options(plan.app, plan.options->step, {"backprop", "forward-gradient", "zeroth-order"});
+    analyze();
     const auto to_ids = add<TokenizeOptions>(app_, "tokenize", "Print the token ids of a file's text", run_tokenize);
     const auto to_text =
         add<TokenizeOptions>(app_, "detokenize", "Print the text of a file's token ids", run_detokenize);
@@ -98,6 +118,29 @@ class Program {
       command.app->add_option("--file", command.options->file, "file to read")->required();
       command.app->add_flag("--special", command.options->special, "with the tokenizer's own special tokens");
     }
+  }
+
+  void analyze() {
+    const auto command = add<AnalyzeOptions>(
+        app_, "analyze", "Rank layers by what training them gives, within a memory limit", run_analyze);
+    auto& options = *command.options;
+    model_argument(command.app, options.common);
+    command.app->add_option("--data", options.data, "to measure on: .txt (a line each) or .jsonl")->required();
+    command.app
+        ->add_option("--memory-mib", options.memory_mib, "what training may take, weights included (0: no limit)")
+        ->check(CLI::Range(0, 1 << 30));
+    command.app->add_option("--batches", options.batches, "batches to measure on, at most")
+        ->check(CLI::Range(1, 1 << 20))
+        ->capture_default_str();
+    batch_options(command.app, options.step.batch, options.step.seq);
+    command.app->add_option("--micro-batch", options.step.micro_batch, "rows computed at once (default: the batch)")
+        ->check(CLI::Range(0, 4096));
+    command.app->add_flag("--checkpoint", options.step.checkpoint, "keep block inputs only, recompute the rest");
+    lora_options(command.app, options.lora);
+    adapter_option(command.app, options.common);
+    tokenizer_option(command.app, options.common);
+    chat_option(command.app, options.common);
+    threads_option(command.app, options.common);
   }
 
   void use() {
@@ -226,19 +269,13 @@ class Program {
     bench.app->add_option("--shape", bench.options->shape, "stories15m, smollm135m or qwen05b")
         ->check(CLI::IsMember({"stories15m", "smollm135m", "qwen05b"}))
         ->capture_default_str();
-    batch_options(bench.app, bench.options->batch, bench.options->seq);
     bench.app->add_option("--rank", bench.options->rank, "LoRA rank on all linear layers")
         ->check(CLI::Range(1, 1024))
         ->capture_default_str();
     bench.app->add_option("--dtype", dtype_, "of the frozen weights")
         ->check(CLI::IsMember({"f32"}))
         ->capture_default_str();
-    bench.app
-        ->add_option("--method", bench.options->method,
-                     "backprop, forward-gradient, zeroth-order, or forward (no gradient)")
-        ->check(CLI::IsMember({"backprop", "forward-gradient", "zeroth-order", "forward"}))
-        ->capture_default_str();
-    bench.app->add_flag("--checkpoint", bench.options->checkpoint, "activation checkpointing per block");
+    step_options(bench.app, bench.options->step, {"backprop", "forward-gradient", "zeroth-order", "forward"});
     bench.app->add_option("--steps", bench.options->steps, "steps to time")
         ->check(CLI::Range(1, 1000000))
         ->capture_default_str();

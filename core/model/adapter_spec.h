@@ -43,6 +43,10 @@ struct LoraSite {
   int site = 0;     ///< index into Model::linear_sites()
   int rank = 0;     ///< R
   float scale = 1;  ///< alpha / r, or alpha / sqrt(r) with rsLoRA
+  /// Whether A and B get gradients. What is frozen still counts in the forward pass; its gradient is left as it is.
+  bool train_a = true;
+  bool train_b = true;
+  [[nodiscard]] bool trains() const { return train_a || train_b; }
 };
 
 /// Everything but LoRA, soft prompts and heads: values at one place of the model.

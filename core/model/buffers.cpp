@@ -103,26 +103,43 @@ struct Flow {
 
 class Plans {
  public:
-  Plans(const Program& program, const EngineOptions& options, int chunk) : program_(program) {
+  Plans(const Program& program, const EngineOptions& options, int chunk, const TrainedSteps& trained)
+      : program_(program) {
     const std::uint64_t positions = unsigned_of(options.seq_max) + unsigned_of(options.prompt_tokens_max);
     plan_options_.training = options.training;
     plan_options_.keep = options.training && !options.checkpoint;
     plan_options_.tangent = options.tangent;
     plan_options_.rows = {unsigned_of(options.batch_max) * positions,
                           unsigned_of(options.batch_max) * unsigned_of(options.target_seq_max), unsigned_of(chunk)};
-    for (const Segment& segment : program.body) body.push_back(plan_segment(segment, plan_options_));
-    head = plan_segment(program.head, plan_options_);
+    for (std::size_t i = 0; i < program.body.size(); ++i) {
+      PlanOptions of = plan_options_;
+      of.training = options.training && trained.has_backward(i);
+      backward.push_back(of.training);
+      forward.push_back(!of.training);
+      all.push_back(true);
+      of.keep = of.keep && of.training;
+      if (!trained.body.empty()) {
+        of.trains = trained.body[i];
+        of.below = trained.below[i];
+      }
+      body.push_back(plan_segment(program.body[i], of));
+    }
+    PlanOptions of = plan_options_;
+    of.trains = trained.head;
+    of.below.input = trained.body_trains;
+    head = plan_segment(program.head, of);
     for (const SegmentPlan& plan : body) {
       arena = std::max(arena, plan.arena);
       tangents = std::max(tangents, plan.tangent_arena);
     }
   }
   [[nodiscard]] const std::array<std::uint64_t, kStreams>& rows() const { return plan_options_.rows; }
-  /// Floats of a stack's widest output, and whether any of its segments needs the second buffer.
-  [[nodiscard]] std::uint64_t flow_size(Stream stream, bool SegmentPlan::*turn, bool& twice) const {
+  /// Floats of the widest output of those of a stack's segments, and whether any of them needs the second buffer.
+  [[nodiscard]] std::uint64_t flow_size(Stream stream, const std::vector<bool>& those, bool SegmentPlan::*turn,
+                                        bool& twice) const {
     std::uint64_t width = 0;
     for (std::size_t i = 0; i < body.size(); ++i) {
-      if (program_.body[i].stream != stream) continue;
+      if (program_.body[i].stream != stream || !those[i]) continue;
       width = std::max(width, width_of_output(program_.body[i]));
       twice = twice || body[i].*turn;
     }
@@ -130,6 +147,7 @@ class Plans {
   }
 
   std::vector<SegmentPlan> body;
+  std::vector<bool> backward, forward, all;  ///< segments with a backward pass, without one, both
   SegmentPlan head;
   std::uint64_t arena = 0;
   std::uint64_t tangents = 0;
@@ -139,10 +157,11 @@ class Plans {
   PlanOptions plan_options_;
 };
 
-Flow take_flow(Layout& layout, const Plans& plans, Stream stream, bool SegmentPlan::*turn) {
+Flow take_flow(Layout& layout, const Plans& plans, Stream stream, const std::vector<bool>& those,
+               bool SegmentPlan::*turn) {
   Flow flow;
   bool twice = false;
-  const std::uint64_t size = plans.flow_size(stream, turn, twice);
+  const std::uint64_t size = plans.flow_size(stream, those, turn, twice);
   flow.buffer[0] = layout.take(size);
   if (twice) flow.buffer[1] = layout.take(size);
   return flow;
@@ -160,9 +179,9 @@ void lay_out_body(Layout& layout, const Program& program, const EngineOptions& o
   const int stacks = static_cast<std::size_t>(program.first_segments) < program.body.size() ? 2 : 1;
   for (int stack = 0; stack < stacks; ++stack) {
     const auto stream = static_cast<Stream>(stack);
-    if (!options.training) value[stack] = take_flow(layout, plans, stream, &SegmentPlan::moves);
-    if (options.tangent) tangent[stack] = take_flow(layout, plans, stream, &SegmentPlan::moves);
-    if (options.training) gradient[stack] = take_flow(layout, plans, stream, &SegmentPlan::turns);
+    value[stack] = take_flow(layout, plans, stream, plans.forward, &SegmentPlan::moves);
+    if (options.tangent) tangent[stack] = take_flow(layout, plans, stream, plans.all, &SegmentPlan::moves);
+    gradient[stack] = take_flow(layout, plans, stream, plans.backward, &SegmentPlan::turns);
   }
   for (std::size_t i = 0; i < program.body.size(); ++i) {
     const Segment& segment = program.body[i];
@@ -172,7 +191,7 @@ void lay_out_body(Layout& layout, const Program& program, const EngineOptions& o
     const bool first = i == 0 || program.body[i - 1].stream != segment.stream;
     if (!first) g.input = grounds[i - 1].output;
     g.input_tangent = tangent[stack].get();
-    if (options.training) {
+    if (plans.backward[i]) {
       g.output = layout.take(plans.rows()[stack] * width_of_output(segment));
     } else {
       value[stack].turn(!first && plans.body[i].moves);
@@ -200,14 +219,14 @@ void lay_out_body(Layout& layout, const Program& program, const EngineOptions& o
 }
 
 void lay_out(Layout& layout, const Program& program, const ModelConfig& config, const EngineOptions& options,
-             Buffers& b) {
+             const TrainedSteps& trained, Buffers& b) {
   // Few enough rows that the logits stay small, enough of them that the head's weights are read seldom.
-  const std::uint64_t rows =
-      std::clamp<std::uint64_t>((std::uint64_t{1} << 20) / unsigned_of(config.outputs()), 64, 256);
+  std::uint64_t rows = std::clamp<std::uint64_t>((std::uint64_t{1} << 20) / unsigned_of(config.outputs()), 64, 256);
+  if (options.tangent && !options.training) rows /= 2;  // logits and their tangents in the memory of logits
   const std::uint64_t positions = unsigned_of(options.seq_max) + unsigned_of(options.prompt_tokens_max);
   const std::uint64_t target_rows = config.two_stacks() ? unsigned_of(options.target_seq_max) : positions;
   b.chunk = static_cast<int>(std::min(rows, unsigned_of(options.batch_max) * target_rows));
-  const Plans plans(program, options, b.chunk);
+  const Plans plans(program, options, b.chunk, trained);
   b.rows = plans.rows();
   lay_out_body(layout, program, options, plans, b);
 
@@ -217,7 +236,7 @@ void lay_out(Layout& layout, const Program& program, const ModelConfig& config, 
   if (options.tangent) head.tangents = layout.take(plans.head.tangent_arena);
   const std::uint64_t in = C * unsigned_of(program.head.slots[static_cast<std::size_t>(program.head.input)].width);
   head.input = layout.take(in);
-  if (options.training) head.input_gradient = layout.take(in);
+  if (options.training && trained.body_trains) head.input_gradient = layout.take(in);
   b.head = bind(program.head, plans.head, head);
   b.head_loss = layout.take<double>(C);
   if (options.tangent) b.head_loss_t = layout.take<double>(C);
@@ -253,23 +272,25 @@ void Buffers::Free::operator()(void* block) const {
   std::free(block);
 }
 
-std::uint64_t buffer_bytes(const Program& program, const ModelConfig& config, const EngineOptions& options) {
+std::uint64_t buffer_bytes(const Program& program, const ModelConfig& config, const EngineOptions& options,
+                           const TrainedSteps& trained) {
   Layout layout(nullptr);
   Buffers buffers;
-  lay_out(layout, program, config, options, buffers);
+  lay_out(layout, program, config, options, trained, buffers);
   return layout.used();
 }
 
-Result<Buffers> make_buffers(const Program& program, const ModelConfig& config, const EngineOptions& options) {
+Result<Buffers> make_buffers(const Program& program, const ModelConfig& config, const EngineOptions& options,
+                             const TrainedSteps& trained) {
   Buffers b;
-  b.bytes = buffer_bytes(program, config, options);
+  b.bytes = buffer_bytes(program, config, options, trained);
   b.memory.reset(std::aligned_alloc(64, b.bytes));
   if (b.memory == nullptr) {
     return Error{ErrorCode::resource_exhausted, "no memory for " + std::to_string(b.bytes) +
                                                     " bytes of buffers; take a smaller batch or shorter sequences"};
   }
   Layout layout(b.memory.get());
-  lay_out(layout, program, config, options, b);
+  lay_out(layout, program, config, options, trained, b);
   if (b.cosine != nullptr) {
     fill_rope_tables(config, options.seq_max + options.prompt_tokens_max, b.cosine, b.sine);
   }
@@ -316,7 +337,12 @@ MemoryPlan plan_memory(const ModelConfig& config, const AdapterSpec& spec, const
   const std::uint64_t N =
       unsigned_of(options.batch_max) * std::max(unsigned_of(options.seq_max) + unsigned_of(options.prompt_tokens_max),
                                                 unsigned_of(options.target_seq_max));
-  plan.buffers_bytes = buffer_bytes(model.program, config, options) +
+  TrainedSteps trained;
+  if (options.training && options.trained) {
+    auto known = trained_steps(model, *options.trained);
+    if (known.ok()) trained = *std::move(known);
+  }
+  plan.buffers_bytes = buffer_bytes(model.program, config, options, trained) +
                        (2 * N * rank + part_floats(model, spec, options, N)) * sizeof(float);
   return plan;
 }

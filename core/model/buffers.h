@@ -44,11 +44,13 @@ struct Buffers {
   std::uint64_t bytes = 0;
 };
 
-/// @errors resource_exhausted.
-Result<Buffers> make_buffers(const Program& program, const ModelConfig& config, const EngineOptions& options);
+/// `trained`: what alone will train. @errors resource_exhausted.
+Result<Buffers> make_buffers(const Program& program, const ModelConfig& config, const EngineOptions& options,
+                             const TrainedSteps& trained = {});
 /// (positions, R/2) each, twice with longrope.
 void fill_rope_tables(const ModelConfig& config, int positions, float* cosine, float* sine);
 std::uint64_t rope_table_floats(const ModelConfig& config, int positions);
-std::uint64_t buffer_bytes(const Program& program, const ModelConfig& config, const EngineOptions& options);
+std::uint64_t buffer_bytes(const Program& program, const ModelConfig& config, const EngineOptions& options,
+                           const TrainedSteps& trained = {});
 
 }  // namespace covey::model

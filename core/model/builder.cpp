@@ -14,6 +14,7 @@ std::int64_t Builder::parameter(const std::string& name, std::vector<std::int64_
   p.shape = std::move(shape);
   p.at = m.parameter_count;
   p.count = 1;
+  p.layer = layer;
   for (const std::int64_t extent : p.shape) p.count *= extent;
   m.parameter_count += p.count;
   if (in_head) m.head_count += p.count;

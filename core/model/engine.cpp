@@ -16,7 +16,8 @@ struct Engine::Impl {
   Pass pass;
   AdapterSpec no_spec;
   AdapterView no_adapter;
-  std::vector<Flowing> flowing;  ///< per segment: what is trained below it
+  TrainedSteps planned;  ///< what the buffers were made for
+  TrainedSteps wanted;   ///< what the call at hand trains
 
   [[nodiscard]] const Program& program() const { return pass.model->program; }
   [[nodiscard]] Work work(std::size_t segment) { return {pass, program().body[segment], buffers.body[segment]}; }
@@ -31,8 +32,6 @@ struct Engine::Impl {
     return (buffers.body.back().*array)[static_cast<std::size_t>(program().body.back().output)];
   }
 
-  /// Fills `flowing`. @return whether the head's input wants a gradient.
-  bool find_flow();
   void forward();
   void backward();
   Result<LossResult> loss_and_gradient(float grad_scale);
@@ -78,7 +77,10 @@ Result<std::unique_ptr<Engine>> Engine::create(const Model& model, const EngineO
   auto impl = std::make_unique<Impl>();
   impl->options = options;
   const Program& program = model.impl().program;
-  COVEY_ASSIGN(impl->buffers, make_buffers(program, config, options));
+  if (options.training && options.trained) {
+    COVEY_ASSIGN(impl->planned, trained_steps(model.impl(), *options.trained));
+  }
+  COVEY_ASSIGN(impl->buffers, make_buffers(program, config, options, impl->planned));
   Pass& pass = impl->pass;
   pass.model = &model.impl();
   pass.pool = &pool;
@@ -95,7 +97,6 @@ Result<std::unique_ptr<Engine>> Engine::create(const Model& model, const EngineO
   std::size_t slots = program.head.slots.size();
   for (const Segment& segment : program.body) slots = std::max(slots, segment.slots.size());
   for (auto* flags : {&pass.need, &pass.ready, &pass.made}) flags->reserve(slots);
-  impl->flowing.resize(program.body.size());
   return std::unique_ptr<Engine>(new Engine(std::move(impl)));
 }
 
@@ -104,25 +105,12 @@ void Engine::Impl::forward() {
   for (std::size_t i = 0; i < segments(); ++i) run_forward(work(i));
 }
 
-bool Engine::Impl::find_flow() {
-  bool stack[2] = {false, false};
-  for (std::size_t i = 0; i < segments(); ++i) {
-    const Segment& segment = program().body[i];
-    bool& below = stack[static_cast<std::size_t>(segment.stream)];
-    flowing[i] = {below, segment.memory >= 0 && stack[0]};
-    below = below || flowing[i].memory || anything_trained(pass, segment);
-  }
-  return stack[static_cast<std::size_t>(program().body.back().stream)];
-}
-
 void Engine::Impl::backward() {
   for (std::size_t i = segments(); i-- > 0;) {
-    const Segment& segment = program().body[i];
-    // Nothing to do where nothing is trained here or below.
-    if (!flowing[i].input && !flowing[i].memory && !anything_trained(pass, segment)) continue;
+    if (!wanted.has_backward(i)) continue;  // nothing is trained here or below
     // The topmost segment's activations are still there; the others' were overwritten by the segment above.
     if (options.checkpoint && i + 1 < segments()) run_again(work(i));
-    run_backward(work(i), flowing[i]);
+    run_backward(work(i), wanted.below[i]);
   }
 }
 
@@ -130,9 +118,13 @@ Result<LossResult> Engine::Impl::loss_and_gradient(float grad_scale) {
   if (!options.training) {
     return Error{ErrorCode::invalid_argument, "engine: made without `training`, it cannot give gradients"};
   }
+  wanted = trained_steps(pass);
+  if (!covers(planned, wanted)) {
+    return Error{ErrorCode::invalid_argument, "engine: made to train other layers or tensors than these"};
+  }
   forward();
   if (pass.target.empty()) return LossResult{};
-  const bool want_dx = find_flow();
+  const bool want_dx = wanted.body_trains;
   const auto clear = [&](float* gradient, int N) {
     std::memset(gradient, 0, sizeof(float) * static_cast<std::size_t>(N) * static_cast<std::size_t>(hidden()));
   };
@@ -140,8 +132,9 @@ Result<LossResult> Engine::Impl::loss_and_gradient(float grad_scale) {
     clear(result_gradient(), pass.last().N);
     for (std::size_t i = 0; i < segments(); ++i) {
       const int memory = program().body[i].memory;
-      if (memory >= 0) clear(buffers.body[i].gradient[static_cast<std::size_t>(memory)], pass.stack[0].N);
-      if (memory >= 0) break;
+      if (memory < 0 || !wanted.below[i].memory) continue;
+      clear(buffers.body[i].gradient[static_cast<std::size_t>(memory)], pass.stack[0].N);
+      break;
     }
   }
   const LossResult result = head_loss(true, want_dx, grad_scale / static_cast<float>(pass.target.size()));
@@ -225,7 +218,7 @@ JvpResult Engine::Impl::head_jvp(bool moving) {
 Status Engine::logits(const TokenBatch& batch, const AdapterSpec& spec, const AdapterView& adapter,
                       std::span<float> out) {
   Impl& e = *impl_;
-  e.pass.full_gradient = nullptr;
+  e.pass.full = false;
   COVEY_TRY(set_adapter(e.pass, spec, adapter, nullptr));
   COVEY_TRY(set_batch(e.pass, batch, e.options, false));
   const ModelConfig& config = e.pass.model->config;
@@ -258,7 +251,7 @@ Status Engine::logits(const TokenBatch& batch, const AdapterSpec& spec, const Ad
 
 Result<LossResult> Engine::loss(const TokenBatch& batch, const AdapterSpec& spec, const AdapterView& adapter) {
   Impl& e = *impl_;
-  e.pass.full_gradient = nullptr;
+  e.pass.full = false;
   COVEY_TRY(set_adapter(e.pass, spec, adapter, nullptr));
   COVEY_TRY(set_batch(e.pass, batch, e.options, true));
   e.forward();
@@ -268,22 +261,24 @@ Result<LossResult> Engine::loss(const TokenBatch& batch, const AdapterSpec& spec
 Result<LossResult> Engine::gradient(const TokenBatch& batch, const AdapterSpec& spec, const AdapterView& adapter,
                                     const AdapterGradView& gradient, float grad_scale) {
   Impl& e = *impl_;
-  e.pass.full_gradient = nullptr;
+  e.pass.full = false;
   COVEY_TRY(set_adapter(e.pass, spec, adapter, &gradient));
   COVEY_TRY(set_batch(e.pass, batch, e.options, true));
   return e.loss_and_gradient(grad_scale);
 }
 
-Result<LossResult> Engine::full_gradient(const TokenBatch& batch, std::span<float> gradient, float grad_scale) {
+Result<LossResult> Engine::full_gradient(const TokenBatch& batch, std::span<float> gradient, float grad_scale,
+                                         const TensorChoice& choice) {
   Impl& e = *impl_;
-  if (gradient.size() != static_cast<std::size_t>(e.pass.model->parameter_count)) {
-    return Error{ErrorCode::invalid_argument, "full gradient: its size is not the model's parameter count"};
-  }
   COVEY_TRY(set_adapter(e.pass, e.no_spec, e.no_adapter, nullptr));
   COVEY_TRY(set_batch(e.pass, batch, e.options, true));
+  COVEY_ASSIGN(const std::int64_t size, set_tensors(e.pass, choice));
+  if (static_cast<std::int64_t>(gradient.size()) != size) {
+    return Error{ErrorCode::invalid_argument, "full gradient: its size is not the count of the values that train"};
+  }
   e.pass.full_gradient = gradient.data();
   auto result = e.loss_and_gradient(grad_scale);
-  e.pass.full_gradient = nullptr;
+  e.pass.full = false;
   return result;
 }
 
@@ -293,16 +288,16 @@ Result<JvpResult> Engine::jvp(const TokenBatch& batch, const AdapterSpec& spec, 
   if (!e.options.tangent) {
     return Error{ErrorCode::invalid_argument, "engine: made without `tangent`, it cannot give directional derivatives"};
   }
-  e.pass.full_gradient = nullptr;
+  e.pass.full = false;
   COVEY_TRY(set_adapter(e.pass, spec, adapter, nullptr));
   COVEY_TRY(set_direction(e.pass, direction));
   COVEY_TRY(set_batch(e.pass, batch, e.options, true));
   fill_distance_bias(*e.pass.model, e.buffers);
-  const bool moving = e.find_flow();
+  e.wanted = trained_steps(e.pass);
+  const bool moving = e.wanted.body_trains;
   for (std::size_t i = 0; i < e.segments(); ++i) {
-    const Flowing& below = e.flowing[i];
-    if (below.input || below.memory || anything_trained(e.pass, e.program().body[i])) {
-      run_forward_jvp(e.work(i), below);
+    if (e.wanted.has_backward(i)) {
+      run_forward_jvp(e.work(i), e.wanted.below[i]);
     } else {
       run_forward(e.work(i));  // nothing moves yet
     }

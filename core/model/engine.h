@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -41,6 +42,16 @@ struct LossResult {
   [[nodiscard]] double mean() const { return targets > 0 ? loss_sum / static_cast<double>(targets) : 0; }
 };
 
+/// Which of the model's own tensors train: a flag for each of Model::parameters(). Empty: all of them.
+using TensorChoice = std::vector<std::uint8_t>;
+
+/// The part of an adapter, or of a model, that trains (sparse backward).
+struct TrainedPart {
+  AdapterSpec adapter = {};   ///< an adapter's, beside a frozen model; or
+  bool model = false;         ///< the model's own tensors:
+  TensorChoice tensors = {};  ///< these
+};
+
 struct EngineOptions {
   int batch_max = 1;          ///< B
   int seq_max = 1;            ///< T, virtual prompt tokens not included
@@ -49,6 +60,9 @@ struct EngineOptions {
   int prompt_tokens_max = 0;  ///< most of AdapterSpec::virtual_tokens()
   bool tangent = false;       ///< room for jvp(); needs no `training`
   int target_seq_max = 0;     ///< T2, encoder-decoders only
+  /// What will train, where that is known beforehand: nothing is kept below the lowest trained layer, and above it only
+  /// what the gradients need. Other gradients are refused then. Unset: anything may train.
+  std::optional<TrainedPart> trained = {};
 };
 
 struct JvpResult {
@@ -70,11 +84,14 @@ class Engine {
   /// Loss by the fused chunked head; no [B,T,V].
   Result<LossResult> loss(const TokenBatch& batch, const AdapterSpec& spec, const AdapterView& adapter);
   /// Loss, and the gradient of the **mean** loss over this batch's targets times `grad_scale`, **added** to `gradient`.
-  /// The backward pass stops at the lowest adapted layer.
+  /// The backward pass stops at the lowest layer that trains. @errors also invalid_argument: something trains that
+  /// EngineOptions::trained left out.
   Result<LossResult> gradient(const TokenBatch& batch, const AdapterSpec& spec, const AdapterView& adapter,
                               const AdapterGradView& gradient, float grad_scale = 1);
-  /// The same for all of the model's parameters; `gradient` is flat, in the order of Model::parameters().
-  Result<LossResult> full_gradient(const TokenBatch& batch, std::span<float> gradient, float grad_scale = 1);
+  /// The same for the model's own tensors, or those that are chosen; `gradient` holds theirs alone, one after the other
+  /// in the order of Model::parameters(). What is computed is computed as for all of them: the same bits.
+  Result<LossResult> full_gradient(const TokenBatch& batch, std::span<float> gradient, float grad_scale = 1,
+                                   const TensorChoice& choice = {});
   /// Forward mode: the loss, and the exact derivative of its mean along `direction` (same shapes as the adapter). Takes
   /// the memory of two forward passes, whatever the depth.
   Result<JvpResult> jvp(const TokenBatch& batch, const AdapterSpec& spec, const AdapterView& adapter,
@@ -123,12 +140,17 @@ Result<std::vector<float>> embeddings_of(const Model& model, std::span<const std
 Result<std::vector<std::vector<float>>> prefix_of_tokens(const Model& model, std::span<const std::int32_t> ids,
                                                          ThreadPool& pool);
 
-/// Peak bytes of an Engine's own buffers plus resident weights. Measured peak stays within 10% of it.
+/// What a program takes before it has a model: code, libraries, stacks (measured on covey-model, x86-64).
+constexpr std::uint64_t kProcessBytes = std::uint64_t{7} << 20;
+
+/// Peak resident bytes of a process that runs one Engine. The measured peak stays within 10% of it
+/// (tests/bench/engine_bench).
 struct MemoryPlan {
+  std::uint64_t process_bytes = kProcessBytes;
   std::uint64_t weights_bytes = 0;
   std::uint64_t buffers_bytes = 0;
   std::uint64_t adapter_bytes = 0;  ///< values, gradient and optimizer state
-  [[nodiscard]] std::uint64_t total() const { return weights_bytes + buffers_bytes + adapter_bytes; }
+  [[nodiscard]] std::uint64_t total() const { return process_bytes + weights_bytes + buffers_bytes + adapter_bytes; }
 };
 MemoryPlan plan_memory(const ModelConfig& config, const AdapterSpec& spec, const std::vector<LinearSite>& sites,
                        const EngineOptions& options, int optimizer_floats_per_parameter);

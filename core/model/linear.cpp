@@ -33,9 +33,9 @@ void multiply(ThreadPool& pool, const Linear& l, const float* w, int N, const fl
 
 void weight_gradient(ThreadPool& pool, const Linear& l, int N, const float* x, const float* dy, float* dw, float* db,
                      long x_row) {
-  if (l.in_out) {
+  if (dw != nullptr && l.in_out) {
     kernels::gemm_tn(pool, l.in, l.out, N, x, dy, dw, {.alpha = 1, .accumulate = true, .a_row = x_row});
-  } else {
+  } else if (dw != nullptr) {
     kernels::gemm_tn(pool, l.out, l.in, N, dy, x, dw, {.alpha = 1, .accumulate = true, .b_row = x_row});
   }
   if (db != nullptr) kernels::bias_backward(pool, N, l.out, dy, db);
@@ -74,9 +74,9 @@ void plain_backward(Pass& pass, const Linear& linear, int N, const float* x, con
       kernels::gemm_nn(pool, N, linear.in, linear.out, dy, w, dx, to);
     }
   }
-  if (pass.full_gradient != nullptr) {
-    weight_gradient(pool, linear, N, x, dy, pass.full_gradient + linear.w_at,
-                    linear.b_at < 0 ? nullptr : pass.full_gradient + linear.b_at, x_row);
+  if (pass.full) {
+    weight_gradient(pool, linear, N, x, dy, pass.tensor_gradient(linear.w_at), pass.tensor_gradient(linear.b_at),
+                    x_row);
   } else if (pass.gradient != nullptr && pass.own_head(linear)) {
     float* head = pass.gradient->head.data();
     weight_gradient(pool, linear, N, x, dy, head + linear.head_w_at,
@@ -88,17 +88,22 @@ void plain_backward(Pass& pass, const Linear& linear, int N, const float* x, con
   if (index < 0) return;
   const LoraSite& lora = pass.spec->lora[static_cast<std::size_t>(index)];
   const auto& values = pass.adapter->lora[static_cast<std::size_t>(index)];
-  const bool trained = pass.gradient != nullptr;
+  const bool trained = pass.gradient != nullptr && lora.trains();
   if (!trained && dx == nullptr) return;
-  kernels::gemm_nn(pool, N, lora.rank, linear.out, dy, values.b.data(), pass.du.data(), {.alpha = lora.scale});
+  if (dx != nullptr || lora.train_a) {
+    kernels::gemm_nn(pool, N, lora.rank, linear.out, dy, values.b.data(), pass.du.data(), {.alpha = lora.scale});
+  }
   if (dx != nullptr) {
     kernels::gemm_nn(pool, N, linear.in, lora.rank, pass.du.data(), values.a.data(), dx,
                      {.alpha = 1, .accumulate = true, .y_row = x_row});
   }
   if (trained) {
     const auto& gradient = pass.gradient->lora[static_cast<std::size_t>(index)];
-    kernels::gemm_tn(pool, lora.rank, linear.in, N, pass.du.data(), x, gradient.a.data(),
-                     {.alpha = 1, .accumulate = true, .b_row = x_row});
+    if (lora.train_a) {
+      kernels::gemm_tn(pool, lora.rank, linear.in, N, pass.du.data(), x, gradient.a.data(),
+                       {.alpha = 1, .accumulate = true, .b_row = x_row});
+    }
+    if (!lora.train_b) return;
     kernels::gemm_nt(pool, N, lora.rank, linear.in, x, values.a.data(), pass.u.data(), {.a_row = x_row});
     kernels::gemm_tn(pool, linear.out, lora.rank, N, dy, pass.u.data(), gradient.b.data(),
                      {.alpha = lora.scale, .accumulate = true});

@@ -328,6 +328,12 @@ std::vector<NamedTensor> Model::parameters() {
   return all;
 }
 
+std::vector<TensorInfo> Model::tensors() const {
+  std::vector<TensorInfo> out;
+  for (const Parameter& p : impl_->parameters) out.push_back({p.name, p.shape, p.count, p.layer});
+  return out;
+}
+
 std::int64_t Model::parameter_count() const {
   return impl_->parameter_count;
 }

@@ -19,6 +19,14 @@ struct NamedTensor {
   std::span<float> values;
 };
 
+/// A tensor without its values.
+struct TensorInfo {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  std::int64_t count = 0;
+  int layer = -1;  ///< block index, as LinearSite's; -1 outside the blocks
+};
+
 /// A tensor of a classifier's own layers, which AdapterSpec::head trains.
 struct HeadParameter {
   std::string name;
@@ -61,6 +69,8 @@ class Model {
   [[nodiscard]] const std::vector<AdapterPlace>& blocks() const;
   /// All weights in a fixed order; a tied head appears once. Writable only where load or create made it so (asserted).
   [[nodiscard]] std::vector<NamedTensor> parameters();
+  /// In the order of parameters(), of any model.
+  [[nodiscard]] std::vector<TensorInfo> tensors() const;
   [[nodiscard]] std::int64_t parameter_count() const;
   /// In order of their offsets; empty where the model is no classifier.
   [[nodiscard]] std::vector<HeadParameter> head_parameters() const;

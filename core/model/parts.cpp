@@ -131,7 +131,7 @@ Status check_parts(const Model::Impl& m, std::span<const AdapterPart> parts) {
   return {};
 }
 
-void use_parts(Pass& pass) {
+void index_parts(Pass& pass) {
   const Model::Impl& m = *pass.model;
   const AdapterSpec& spec = *pass.spec;
   pass.prefix_tokens = spec.prefix_tokens();
@@ -144,7 +144,6 @@ void use_parts(Pass& pass) {
   pass.part_of_attention.assign(m.attentions.size(), -1);
   pass.part_of_block.assign(m.blocks.size(), -1);
   pass.before.resize(m.blocks.size());
-  std::int64_t changed = 0;
   for (std::size_t i = 0; i < spec.parts.size(); ++i) {
     const AdapterPart& part = spec.parts[i];
     const auto at = static_cast<std::size_t>(part.index);
@@ -161,7 +160,6 @@ void use_parts(Pass& pass) {
         break;
       case PartKind::bias:
         pass.part_of_bias[at] = index;
-        changed += part.width;
         break;
       case PartKind::prefix:
         pass.part_of_attention[at] = index;
@@ -171,6 +169,13 @@ void use_parts(Pass& pass) {
         break;
     }
   }
+}
+
+void use_parts(Pass& pass) {
+  const Model::Impl& m = *pass.model;
+  if (pass.spec->parts.empty()) return;
+  std::int64_t changed = 0;
+  for (const AdapterPart& part : pass.spec->parts) changed += part.kind == PartKind::bias ? part.width : 0;
   pass.bias_values.assign(m.biases.size(), nullptr);
   pass.biases.resize(static_cast<std::size_t>(changed));
   float* next = pass.biases.data();

@@ -25,7 +25,9 @@ template <typename Float>
   if (fits) return {};
   return Error{ErrorCode::invalid_argument, std::string(what) + ": its values do not fit the parts of its spec"};
 }
-/// Fills the pass's indices from the spec that was set, and adds up the biases in use.
+/// Fills the pass's indices from the spec that was set.
+void index_parts(Pass& pass);
+/// Adds up the biases in use, of the adapter that was set.
 void use_parts(Pass& pass);
 /// Floats that the passes take for parts beside the planned buffers, at the most.
 std::uint64_t part_floats(const Model::Impl& model, const AdapterSpec& spec, const EngineOptions& options,

@@ -42,7 +42,40 @@ Status check_view(const Model::Impl& model, const AdapterSpec& spec, const Basic
 
 }  // namespace
 
-Status set_adapter(Pass& pass, const AdapterSpec& spec, const AdapterView& adapter, const AdapterGradView* gradient) {
+std::int64_t Pass::place_of(std::int64_t at) const {
+  if (!full || at < 0 || tensor_at.empty()) return full ? at : -1;
+  const auto& all = model->parameters;
+  const auto found =
+      std::lower_bound(all.begin(), all.end(), at, [](const Parameter& p, std::int64_t value) { return p.at < value; });
+  return tensor_at[static_cast<std::size_t>(found - all.begin())];
+}
+
+Result<std::int64_t> set_tensors(Pass& pass, const TensorChoice& choice) {
+  const Model::Impl& model = *pass.model;
+  pass.full = true;
+  pass.tensor_at.clear();
+  if (choice.empty()) return model.parameter_count;
+  if (choice.size() != model.parameters.size()) {
+    return bad("tensors: " + std::to_string(choice.size()) + " flags for " + std::to_string(model.parameters.size()) +
+               " tensors");
+  }
+  std::int64_t size = 0;
+  for (std::size_t i = 0; i < choice.size(); ++i) {
+    pass.tensor_at.push_back(choice[i] != 0 ? size : -1);
+    if (choice[i] != 0) size += model.parameters[i].count;
+  }
+  for (const NormWeights& n : model.norms) {
+    for (int h = 1; n.own && !n.together && h < n.heads; ++h) {
+      for (const std::int64_t at : {n.w_at, n.b_at}) {
+        if (at < 0 || pass.trains(at) == pass.trains(at + static_cast<std::int64_t>(h) * n.H)) continue;
+        return bad("tensors: the heads' weights of one norm train together or not at all");
+      }
+    }
+  }
+  return size;
+}
+
+Status set_spec(Pass& pass, const AdapterSpec& spec) {
   const Model::Impl& model = *pass.model;
   pass.lora_of_site.assign(model.sites.size(), -1);
   if (spec.prompt_tokens < 0) return bad("adapter: prompt_tokens is negative");
@@ -70,9 +103,15 @@ Status set_adapter(Pass& pass, const AdapterSpec& spec, const AdapterView& adapt
     return bad("adapter: soft prompts are for causal language models");
   }
   COVEY_TRY(check_parts(model, spec.parts));
-  COVEY_TRY(check_view(model, spec, adapter, "adapter"));
-  if (gradient != nullptr) COVEY_TRY(check_view(model, spec, *gradient, "adapter gradient"));
   pass.spec = &spec;
+  index_parts(pass);
+  return {};
+}
+
+Status set_adapter(Pass& pass, const AdapterSpec& spec, const AdapterView& adapter, const AdapterGradView* gradient) {
+  COVEY_TRY(set_spec(pass, spec));
+  COVEY_TRY(check_view(*pass.model, spec, adapter, "adapter"));
+  if (gradient != nullptr) COVEY_TRY(check_view(*pass.model, spec, *gradient, "adapter gradient"));
   pass.adapter = &adapter;
   pass.gradient = gradient;
   use_parts(pass);

@@ -48,7 +48,9 @@ struct Pass {
   const AdapterView* adapter = nullptr;
   const AdapterGradView* gradient = nullptr;  ///< nullptr: none wanted
   const AdapterView* direction = nullptr;     ///< of a forward-mode derivative
-  float* full_gradient = nullptr;             ///< nullptr: none wanted
+  bool full = false;                          ///< the model's own tensors train, not an adapter
+  float* full_gradient = nullptr;             ///< theirs, one after the other
+  std::vector<std::int64_t> tensor_at;        ///< per Model::parameters(): where in full_gradient, or -1; empty: all
   std::vector<int> lora_of_site;              ///< index into spec->lora, or -1
 
   // Of AdapterSpec::parts; all empty without any.
@@ -106,10 +108,19 @@ struct Pass {
     return gradient == nullptr ? nullptr : gradient->parts[static_cast<std::size_t>(part)].data();
   }
   [[nodiscard]] bool own_head(const Linear& linear) const { return spec->head_values > 0 && linear.head_w_at >= 0; }
+  /// Where the gradient of the tensor at `at` lies in full_gradient; -1: it does not train.
+  [[nodiscard]] std::int64_t place_of(std::int64_t at) const;
+  [[nodiscard]] bool trains(std::int64_t at) const { return place_of(at) >= 0; }
+  /// nullptr: it does not train.
+  [[nodiscard]] float* tensor_gradient(std::int64_t at) const {
+    const std::int64_t place = place_of(at);
+    return place < 0 ? nullptr : full_gradient + place;
+  }
   /// Whether the backward pass must have this layer's input.
   [[nodiscard]] bool trained(const Linear& linear) const {
-    return full_gradient != nullptr ||
-           (gradient != nullptr && (lora(linear) >= 0 || parts(linear).any() || own_head(linear)));
+    const int index = lora(linear);
+    const bool by_lora = index >= 0 && spec->lora[static_cast<std::size_t>(index)].trains();
+    return by_lora || parts(linear).any() || own_head(linear) || trains(linear.w_at);
   }
   [[nodiscard]] int rows(Stream stream) const {
     return stream == Stream::chunk ? chunk_rows : stack[static_cast<std::size_t>(stream)].N;
@@ -118,6 +129,11 @@ struct Pass {
   [[nodiscard]] const StackRows& last() const { return stack[model->config.two_stacks() ? 1 : 0]; }
 };
 
+/// Makes the spec the pass's. @errors invalid_argument: it does not fit the model.
+[[nodiscard]] Status set_spec(Pass& pass, const AdapterSpec& spec);
+/// The model's own tensors train, those that are chosen. @return how many values. @errors invalid_argument: not one
+/// flag per tensor; some heads of a norm that has a tensor for each.
+[[nodiscard]] Result<std::int64_t> set_tensors(Pass& pass, const TensorChoice& choice);
 /// Checks that adapter (and gradient, where given) have the spec's shapes, and makes them the pass's.
 /// @errors invalid_argument.
 [[nodiscard]] Status set_adapter(Pass& pass, const AdapterSpec& spec, const AdapterView& adapter,

@@ -77,6 +77,7 @@ class Planner {
     plan_.gradient.resize(slots_);
     plan_.tangent.resize(slots_);
     plan_.gradient_in_value.assign(slots_, false);
+    find_needs();
     measure_values();
     if (o_.training) measure_gradients();
     place_values();
@@ -107,6 +108,21 @@ class Planner {
     return aligned(o_.rows[static_cast<std::size_t>(x.stream)] * static_cast<std::uint64_t>(x.width));
   }
 
+  void find_needs() {
+    if (o_.trains.empty()) {
+      need_.assign(slots_, 1);
+    } else {
+      mark_needs(
+          s_, o_.below, [&](std::size_t i) { return o_.trains[i] != 0; }, need_);
+    }
+  }
+  /// Whether step i has a backward pass, and whether that reads the step's input for gradients of its own.
+  [[nodiscard]] bool runs_backward(int step) const { return need_[root(steps(step).out)] != 0; }
+  [[nodiscard]] bool reads_input(int step) const {
+    return o_.trains.empty() || (o_.trains[static_cast<std::size_t>(step)] & kReadsInput) != 0;
+  }
+  [[nodiscard]] const Step& steps(int step) const { return s_.steps[static_cast<std::size_t>(step)]; }
+
   void measure_values() {
     forward_.assign(slots_, {});
     backward_.assign(slots_, {});
@@ -117,8 +133,8 @@ class Planner {
       forward_[root(step.out)].touch(i);
       writer_[root(step.out)] = std::min(writer_[root(step.out)], i);
       if (step.stats >= 0) forward_[root(step.stats)].touch(i);
-      if (!o_.training) continue;
-      for (const int slot : backward_reads_of(step)) backward_[root(slot)].touch(back(i));
+      if (!o_.training || !runs_backward(i)) continue;
+      for (const int slot : backward_reads_of(step, reads_input(i))) backward_[root(slot)].touch(back(i));
     }
     for (std::size_t i = 0; i < slots_; ++i) {
       forward_[i].size = backward_[i].size = size(i);
@@ -159,12 +175,15 @@ class Planner {
     gradient_.assign(slots_, {});
     for (int i = 0; i < n_; ++i) {
       const Step& step = s_.steps[static_cast<std::size_t>(i)];
-      for (const int slot : reads_of(step)) gradient_[home(root(slot))].touch(back(i));
+      if (!runs_backward(i)) continue;
+      for (const int slot : reads_of(step)) {
+        if (need_[root(slot)] != 0 || writes_all_gradients(step)) gradient_[home(root(slot))].touch(back(i));
+      }
       gradient_[home(root(step.out))].touch(back(i));
     }
     for (std::size_t i = 0; i < slots_; ++i) {
       gradient_[i].size = size(i);
-      if (!plan_.gradient_in_value[i]) continue;
+      if (!plan_.gradient_in_value[i] || !gradient_[i].lives()) continue;
       COVEY_ASSERT(home_[i] == i && !s_.slots[i].cheap);
       backward_[i].touch(gradient_[i].begin);
       backward_[i].touch(gradient_[i].end);
@@ -219,7 +238,7 @@ class Planner {
         plan_.gradient[i].where = Where::output;
       } else if (i == in) {
         plan_.gradient[i].where = Where::input;
-        plan_.turns = gradient_[in].begin <= gradient_[out].end;
+        plan_.turns = gradient_[in].lives() && gradient_[in].begin <= gradient_[out].end;
       } else if (static_cast<int>(i) == s_.memory) {
         plan_.gradient[i].where = Where::memory;
       } else {
@@ -272,6 +291,7 @@ class Planner {
   int n_;
   std::size_t slots_;
   SegmentPlan plan_;
+  std::vector<std::uint8_t> need_;
   std::vector<Life> forward_, backward_, gradient_;
   std::vector<int> writer_;
   std::vector<std::size_t> home_;
@@ -288,11 +308,11 @@ std::vector<int> reads_of(const Step& step) {
   return slots;
 }
 
-std::vector<int> backward_reads_of(const Step& step) {
+std::vector<int> backward_reads_of(const Step& step, bool reads_input) {
   switch (step.kind) {
     case StepKind::linear:
     case StepKind::shift:
-      return {step.in};
+      return reads_input ? std::vector<int>{step.in} : std::vector<int>{};
     case StepKind::norm:
       return step.stats >= 0 ? std::vector<int>{step.in, step.stats} : std::vector<int>{step.in};
     case StepKind::attention:
@@ -309,6 +329,18 @@ std::vector<int> backward_reads_of(const Step& step) {
       return {step.in, step.in2, step.in3};
     default:
       return {};
+  }
+}
+
+bool writes_all_gradients(const Step& step) {
+  switch (step.kind) {
+    case StepKind::attention:
+    case StepKind::activation:
+    case StepKind::wkv:
+    case StepKind::trigram:
+      return true;
+    default:
+      return false;
   }
 }
 

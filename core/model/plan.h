@@ -6,9 +6,11 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "core/model/program.h"
+#include "core/model/trained.h"
 
 namespace covey::model {
 
@@ -17,6 +19,8 @@ struct PlanOptions {
   bool keep = false;  ///< training without checkpoints: what the backward pass reads stays until it runs
   bool tangent = false;
   std::array<std::uint64_t, kStreams> rows{};  ///< most rows of each stream
+  std::span<const std::uint8_t> trains{};      ///< training_of() each step; empty: anything may train
+  Flowing below{true, true};                   ///< whether something below trains
 };
 
 enum class Where : std::uint8_t { nowhere, arena, kept, input, output, memory };
@@ -46,8 +50,10 @@ SegmentPlan plan_segment(const Segment& segment, const PlanOptions& options);
 
 /// Slots that a step reads going forward.
 std::vector<int> reads_of(const Step& step);
-/// Slots whose values its backward pass may read (whatever is trained).
-std::vector<int> backward_reads_of(const Step& step);
+/// Slots whose values its backward pass reads, where it runs; a linear layer or a shift that is frozen reads none.
+std::vector<int> backward_reads_of(const Step& step, bool reads_input = true);
+/// Whether its backward pass writes the gradients of all that it reads, wanted or not.
+bool writes_all_gradients(const Step& step);
 /// Whether the step changes `out` in place.
 bool in_place(const Step& step);
 /// Whether the gradient of the step's base is that of its result, in the same memory.

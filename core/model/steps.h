@@ -8,6 +8,7 @@
 #include "core/kernels/wkv.h"
 #include "core/model/buffers.h"
 #include "core/model/pass.h"
+#include "core/model/trained.h"
 
 namespace covey::model {
 
@@ -31,12 +32,6 @@ struct Work {
   [[nodiscard]] const StackRows& stack() const { return pass.stack[static_cast<std::size_t>(segment.stream)]; }
 };
 
-/// Where gradients flow within a segment.
-struct Flowing {
-  bool input = false;   ///< something below is trained
-  bool memory = false;  ///< something in the first stack is
-};
-
 /// All steps in order.
 void run_forward(const Work& work);
 /// Those of them that the backward pass needs, where a checkpointed segment's slots were overwritten.
@@ -53,8 +48,6 @@ void find_needs(const Work& work, const Flowing& flowing);
 int relative_bucket(const ModelConfig& config, int distance, bool both_ways);
 /// What depends on weights that may have changed, before a forward pass: T5's biases by distance.
 void fill_distance_bias(const Model::Impl& model, const Buffers& buffers);
-/// Whether any step here has something trained.
-bool anything_trained(const Pass& pass, const Segment& segment);
 
 /// One step each; see above.
 void step_forward(const Work& work, const Step& step);

@@ -8,21 +8,6 @@
 namespace covey::model {
 namespace {
 
-bool adapted(const Pass& pass, const Step& s) {
-  if (pass.full_gradient != nullptr) {
-    return s.kind != StepKind::rope && s.kind != StepKind::scale;
-  }
-  if (s.kind == StepKind::tokens) return pass.spec->prompt_tokens > 0;
-  if (s.kind == StepKind::attention) return Pass::part_at(pass.part_of_attention, s.attention) >= 0;
-  if (s.kind == StepKind::norm) {
-    return Pass::part_at(pass.part_of_bias, pass.model->norms[static_cast<std::size_t>(s.weight)].bias) >= 0;
-  }
-  if (s.kind != StepKind::linear) return false;
-  const Linear& linear = pass.model->linears[static_cast<std::size_t>(s.weight)];
-  return pass.lora(linear) >= 0 || pass.own_head(linear) || pass.parts(linear).any() ||
-         Pass::part_at(pass.part_of_bias, linear.bias) >= 0;
-}
-
 std::size_t root(const Work& w, int slot) {
   return static_cast<std::size_t>(w.segment.root(slot));
 }
@@ -73,7 +58,7 @@ const float* value(const Work& w, int slot) {
 }
 
 float* parameter(const Work& w, std::int64_t at) {
-  return w.pass.full_gradient == nullptr || at < 0 ? nullptr : w.pass.full_gradient + at;
+  return w.pass.tensor_gradient(at);
 }
 
 float* parameter_of_table(const Work& w, int table) {
@@ -98,9 +83,10 @@ void norm_backward(const Work& w, const Step& s) {
   const kernels::NormArgs args = norm_args(w, s);
   const kernels::NormStats stats = norm_stats(w, s);
   const float* x = value(w, s.in);
-  if (w.pass.full_gradient != nullptr && (n.w_at >= 0 || n.b_at >= 0)) {
-    kernels::norm_backward_weight(*w.pass.pool, args, w.gradient(s.out), x, stats, parameter(w, n.w_at),
-                                  parameter(w, n.b_at));
+  float* dweight = parameter(w, n.w_at);
+  float* dbias = parameter(w, n.b_at);
+  if (dweight != nullptr || dbias != nullptr) {
+    kernels::norm_backward_weight(*w.pass.pool, args, w.gradient(s.out), x, stats, dweight, dbias);
   }
   if (const int bias = Pass::part_at(w.pass.part_of_bias, n.bias); bias >= 0 && w.pass.gradient != nullptr) {
     kernels::norm_backward_weight(*w.pass.pool, args, w.gradient(s.out), x, stats, nullptr, w.pass.gradient_of(bias));
@@ -132,7 +118,7 @@ void attention_backward(const Work& w, const Step& s) {
   kernels::AttentionBackward args{
       value(w, s.in),    value(w, s.in2),  value(w, s.in3),   value(w, s.out),   w.value(s.stats),
       w.gradient(s.out), w.gradient(s.in), w.gradient(s.in2), w.gradient(s.in3), nullptr};
-  const bool relative = s.relative && w.pass.full_gradient != nullptr;
+  const bool relative = s.relative && parameter_of_table(w, s.weight) != nullptr;
   if (relative) {
     const auto size =
         shape.rows.size() * static_cast<std::size_t>(s.heads) * static_cast<std::size_t>(2 * shape.reach - 1);
@@ -160,7 +146,9 @@ void activation_backward(const Work& w, const Step& s) {
 void wkv_backward(const Work& w, const Step& s) {
   const kernels::WkvArgs args = wkv_args(w, s);
   const auto width = static_cast<std::size_t>(args.width);
-  const bool full = w.pass.full_gradient != nullptr;
+  float* ddecay = parameter_of_table(w, s.weight);
+  float* dfirst = parameter_of_table(w, s.weight2);
+  const bool full = ddecay != nullptr || dfirst != nullptr;
   if (full) w.pass.relative_gradient.resize(2 * args.rows.size() * width);
   float* parts = full ? w.pass.relative_gradient.data() : nullptr;
   float* first_parts = full ? parts + args.rows.size() * width : nullptr;
@@ -169,11 +157,9 @@ void wkv_backward(const Work& w, const Step& s) {
       {value(w, s.out), w.value(s.stats), w.gradient(s.out), w.gradient(s.in), w.gradient(s.in2), parts, first_parts});
   for (const int slot : {s.in, s.in2}) w.pass.ready[static_cast<std::size_t>(slot)] = 1;
   if (!full) return;
-  float* ddecay = parameter_of_table(w, s.weight);
-  float* dfirst = parameter_of_table(w, s.weight2);
   for (std::size_t i = 0; i < args.rows.size() * width; ++i) {
-    ddecay[i % width] += parts[i];
-    dfirst[i % width] += first_parts[i];
+    if (ddecay != nullptr) ddecay[i % width] += parts[i];
+    if (dfirst != nullptr) dfirst[i % width] += first_parts[i];
   }
 }
 
@@ -215,21 +201,11 @@ float* backward_into(const Work& work, int slot, bool& accumulate) {
   return into(work, slot, accumulate);
 }
 
-bool anything_trained(const Pass& pass, const Segment& segment) {
-  if (Pass::part_at(pass.part_of_block, segment.block) >= 0) return true;
-  return std::any_of(segment.steps.begin(), segment.steps.end(), [&](const Step& s) { return adapted(pass, s); });
-}
-
 void find_needs(const Work& w, const Flowing& flowing) {
   const std::size_t n = w.segment.slots.size();
   for (auto* flags : {&w.pass.need, &w.pass.ready, &w.pass.made}) flags->assign(n, 0);
-  if (w.segment.input >= 0) w.pass.need[root(w, w.segment.input)] = flowing.input ? 1 : 0;
-  if (w.segment.memory >= 0) w.pass.need[root(w, w.segment.memory)] = flowing.memory ? 1 : 0;
-  for (const Step& s : w.segment.steps) {
-    const auto read = reads_of(s);
-    const bool moves = adapted(w.pass, s) || std::any_of(read.begin(), read.end(), [&](int i) { return needed(w, i); });
-    if (moves) w.pass.need[root(w, s.out)] = 1;
-  }
+  mark_needs(
+      w.segment, flowing, [&](std::size_t i) { return training_of(w.pass, w.segment.steps[i]) != 0; }, w.pass.need);
 }
 
 void step_backward(const Work& w, const Step& s) {

@@ -13,8 +13,7 @@ const float* vector_of(const Work& w, int table) {
 }
 
 float* full_gradient_of(const Work& w, int table) {
-  if (w.pass.full_gradient == nullptr) return nullptr;
-  return w.pass.full_gradient + w.pass.model->tables[static_cast<std::size_t>(table)].at;
+  return w.pass.tensor_gradient(w.pass.model->tables[static_cast<std::size_t>(table)].at);
 }
 
 /// `get` finds a slot's values: those of the forward or of the backward pass.
@@ -92,18 +91,18 @@ void memory_backward(const Work& w, const Step& s) {
   g.da = backward_into(w, s.in5, g.add_a);
   const std::size_t A = static_cast<std::size_t>(s.heads * s.head_dim);
   const std::size_t size = args.rows.size() * A;
-  if (w.pass.full_gradient != nullptr) {
+  float* scale = full_gradient_of(w, s.weight);
+  float* rate = full_gradient_of(w, s.weight2);
+  const bool full = scale != nullptr || rate != nullptr;
+  if (full) {
     w.pass.relative_gradient.resize(2 * size);
     g.dkey_scale = w.pass.relative_gradient.data();
     g.dkey_rate = g.dkey_scale + size;
   }
   kernels::wkv7_backward(*w.pass.pool, args, g);
-  if (w.pass.full_gradient == nullptr) return;
-  float* scale = full_gradient_of(w, s.weight);
-  float* rate = full_gradient_of(w, s.weight2);
-  for (std::size_t i = 0; i < size; ++i) {
-    scale[i % A] += g.dkey_scale[i];
-    rate[i % A] += g.dkey_rate[i];
+  for (std::size_t i = 0; full && i < size; ++i) {
+    if (scale != nullptr) scale[i % A] += g.dkey_scale[i];
+    if (rate != nullptr) rate[i % A] += g.dkey_rate[i];
   }
 }
 

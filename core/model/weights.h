@@ -55,6 +55,7 @@ struct Parameter {
   std::vector<std::int64_t> shape;
   std::int64_t at = 0;
   std::int64_t count = 0;
+  int layer = -1;
   const float* values = nullptr;  ///< writable where Impl::writable
 };
 

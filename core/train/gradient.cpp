@@ -92,8 +92,12 @@ class AlongDirections : public GradientSource {
  private:
   [[nodiscard]] bool settled(std::span<const SeededTerm> terms) const {
     if (config_.variance_max <= 0) return true;
-    const std::int64_t size = std::min(kVarianceValues, parameters_.size());
-    return variance_between_halves(terms, parameters_.size() - size, size) <= config_.variance_max;
+    // An adapter's last values that train.
+    const Piece& last = parameters_.pieces().back();
+    const bool adapter = parameters_.is_adapter();
+    const std::int64_t end = adapter ? last.offset + static_cast<std::int64_t>(last.values.size()) : parameters_.size();
+    const std::int64_t size = std::min(kVarianceValues, end - (adapter ? last.offset : 0));
+    return variance_between_halves(terms, end - size, size) <= config_.variance_max;
   }
   SeedOf seed_of_;
 };
@@ -106,8 +110,12 @@ class ExactForward final : public AlongDirections {
   Result<model::JvpResult> derivative(std::span<const model::TokenBatch> parts, std::uint64_t seed) override {
     direction_.resize(static_cast<std::size_t>(parameters_.size()));
     std::fill(direction_.begin(), direction_.end(), 0.0F);
-    const Piece whole{.offset = 0, .values = direction_};
-    add_direction(pool_, {&whole, 1}, seed, 1);
+    for (const Piece& piece : parameters_.pieces()) {  // what is frozen does not move
+      const Piece part{
+          .offset = piece.offset,
+          .values = std::span(direction_).subspan(static_cast<std::size_t>(piece.offset), piece.values.size())};
+      add_direction(pool_, {&part, 1}, seed, 1);
+    }
     model::JvpResult out;
     double sum = 0;
     for (const model::TokenBatch& part : parts) {
@@ -193,13 +201,14 @@ double GradientConfig::epsilon_used(bool adapter) const {
 
 model::EngineOptions GradientConfig::engine(int rows, int seq, int prompt_tokens, int target_seq) const {
   model::EngineOptions out;
-  out.batch_max = rows;
+  const bool exact = method == Method::forward_gradient && derivative == Derivative::exact;
+  out.batch_max = exact ? (rows + 1) / 2 : rows;
   out.seq_max = seq;
   out.training = method == Method::backprop;
   out.checkpoint = out.training && checkpoint_activations;
   out.prompt_tokens_max = prompt_tokens;
   out.target_seq_max = target_seq;
-  out.tangent = method == Method::forward_gradient && derivative == Derivative::exact;
+  out.tangent = exact;
   return out;
 }
 
@@ -210,15 +219,16 @@ Result<std::unique_ptr<GradientSource>> GradientSource::create(Parameters& param
   if (exact && !parameters.is_adapter()) {
     return bad("derivative: exact ones are computed along adapters only; choose central for a whole model");
   }
-  COVEY_ASSIGN(auto engine,
-               model::Engine::create(
-                   parameters.model(),
-                   config.engine(sizes.rows, sizes.seq, parameters.spec().virtual_tokens(), sizes.target_seq), pool));
+  model::EngineOptions options =
+      config.engine(sizes.rows, sizes.seq, parameters.spec().virtual_tokens(), sizes.target_seq);
+  options.trained = parameters.trained();
+  COVEY_ASSIGN(auto engine, model::Engine::create(parameters.model(), options, pool));
   std::unique_ptr<GradientSource> out;
   if (config.method == Method::backprop) {
     out = std::make_unique<Backprop>(parameters, std::move(engine), sizes.rows);
   } else if (exact) {
-    out = std::make_unique<ExactForward>(parameters, config, std::move(engine), sizes.rows, pool, std::move(seed_of));
+    out = std::make_unique<ExactForward>(parameters, config, std::move(engine), options.batch_max, pool,
+                                         std::move(seed_of));
   } else {
     out = std::make_unique<CentralDifference>(parameters, config, std::move(engine), sizes.rows, pool,
                                               std::move(seed_of));

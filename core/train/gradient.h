@@ -40,7 +40,9 @@ struct GradientConfig {
   /// What a step of an adapter computes, in forward passes over its batch: 2 (backprop: forward, and input gradients),
   /// 2 for each direction (value and derivative, or both sides).
   [[nodiscard]] int forward_passes() const;
-  /// The engine that this way needs: training buffers for backprop alone.
+  /// The engine that this way needs for `rows` at once: training buffers for backprop alone. Exact derivatives, whose
+  /// tangents double what a row takes, compute half of the rows at a time: the memory of the loss of all of them.
+  /// EngineOptions::trained is the caller's to set.
   [[nodiscard]] model::EngineOptions engine(int rows, int seq, int prompt_tokens, int target_seq = 0) const;
 };
 

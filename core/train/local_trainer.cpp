@@ -49,6 +49,9 @@ struct LocalTrainer::Impl {
 
   Status prepare(std::span<const TokenRow> rows) {
     COVEY_TRY(config.check());
+    if (config.candidates.count > 0 && parameters.trained_size() < parameters.size()) {
+      return Error{ErrorCode::invalid_argument, "candidates: their sum moves all values; nothing may be frozen"};
+    }
     usable = usable_rows(rows, config.seq, config.target_seq);
     if (usable.empty()) return Error{ErrorCode::invalid_argument, "training data: no row has a token to predict"};
     if (const Status fits = check_kind(usable, parameters.model().config()); !fits.ok()) {
@@ -93,6 +96,7 @@ struct LocalTrainer::Impl {
       print.number(lora.site);
       print.number(lora.rank);
       print.number(lora.scale);
+      print.number((lora.train_a ? 1 : 0) + (lora.train_b ? 2 : 0));
     }
     for (const auto& part : parameters.spec().parts) {
       for (const int number :
@@ -100,6 +104,8 @@ struct LocalTrainer::Impl {
         print.number(number);
       }
     }
+    const model::TensorChoice choice = parameters.trained().tensors;
+    print.array(std::span(choice));
     print.number(parameters.spec().prompt_tokens);
     if (parameters.spec().head_values > 0) print.number(parameters.spec().head_values);
     for (const TokenRow& row : usable) {
@@ -109,7 +115,10 @@ struct LocalTrainer::Impl {
       if (!row.types.empty()) print.array(std::span(row.types));
       if (!row.second_ids.empty()) print.array(std::span(row.second_ids));
     }
-    for (const Piece& piece : parameters.pieces()) print.array(std::span<const float>(piece.values));
+    print.array(parameters.values());
+    for (const Piece& piece : parameters.pieces()) {
+      if (!parameters.is_adapter()) print.array(std::span<const float>(piece.values));
+    }
     return print.value();
   }
 
@@ -210,7 +219,7 @@ struct LocalTrainer::Impl {
   [[nodiscard]] Bytes checkpoint() const {
     CheckpointHeader header;
     header.inputs = inputs;
-    header.values = static_cast<std::uint64_t>(parameters.size());
+    header.values = static_cast<std::uint64_t>(parameters.trained_size());
     header.sums = sums.sums().size();
     header.report = report;
     const Bytes state = optimizer->serialize();
@@ -233,7 +242,7 @@ struct LocalTrainer::Impl {
 
   /// Values and sums.
   [[nodiscard]] std::size_t body_bytes() const {
-    return static_cast<std::size_t>(parameters.size()) * sizeof(float) + sums.sums().size_bytes();
+    return static_cast<std::size_t>(parameters.trained_size()) * sizeof(float) + sums.sums().size_bytes();
   }
 
   Status restore(ByteSpan bytes) {
@@ -250,7 +259,7 @@ struct LocalTrainer::Impl {
     if (sum.value() != digest || header.magic != CheckpointHeader{}.magic) {
       return Error{ErrorCode::corrupt_data, "training checkpoint: damaged; discard it and start again"};
     }
-    if (header.inputs != inputs || header.values != static_cast<std::uint64_t>(parameters.size()) ||
+    if (header.inputs != inputs || header.values != static_cast<std::uint64_t>(parameters.trained_size()) ||
         header.sums != sums.sums().size() || header.report.steps > steps_planned) {
       return Error{ErrorCode::corrupt_data,
                    "training checkpoint: made from another adapter, data or configuration; discard it"};
@@ -284,11 +293,14 @@ Result<std::unique_ptr<LocalTrainer>> LocalTrainer::create(const model::Model& m
 
 Result<std::unique_ptr<LocalTrainer>> LocalTrainer::create_full(model::Model& model, std::span<const TokenRow> rows,
                                                                 const TrainConfig& config, ThreadPool& pool,
-                                                                const Clock& clock) {
+                                                                const Clock& clock, model::TensorChoice choice) {
   if (config.prox_mu > 0) {
     return Error{ErrorCode::invalid_argument, "prox_mu: needs an adapter, not full-parameter training"};
   }
-  auto impl = std::make_unique<Impl>(Parameters::of_model(model), config, pool, clock);
+  if (!choice.empty() && choice.size() != model.parameters().size()) {
+    return Error{ErrorCode::invalid_argument, "training: the choice of tensors has not one flag for each"};
+  }
+  auto impl = std::make_unique<Impl>(Parameters::of_model(model, std::move(choice)), config, pool, clock);
   COVEY_TRY(impl->prepare(rows));
   return std::unique_ptr<LocalTrainer>(new LocalTrainer(std::move(impl)));
 }
@@ -338,19 +350,41 @@ Status LocalTrainer::restore(ByteSpan bytes) {
   return impl_->restore(bytes);
 }
 
+namespace {
+
+/// `kept`: copies of all P values that the trainer holds besides the gradient and the optimizer's state.
+model::MemoryPlan plan_of(const model::Model& model, const model::AdapterSpec& spec, const TrainConfig& config,
+                          model::EngineOptions engine, std::int64_t size, std::uint64_t kept) {
+  auto plan = model::plan_memory(model.config(), spec, model.linear_sites(), engine, 0);
+  // The one vector that backprop keeps its gradient and exact derivatives their direction in.
+  const std::uint64_t vectors = kept + (engine.training || engine.tangent ? 1 : 0);
+  plan.adapter_bytes = static_cast<std::uint64_t>(size) * sizeof(float) * vectors + config.optimizer.state_bytes(size);
+  return plan;
+}
+
+}  // namespace
+
 model::MemoryPlan memory_plan(const model::Model& model, const model::AdapterSpec& spec, const TrainConfig& config,
                               int longest, int longest_target) {
   const int rows = config.micro_batch > 0 ? config.micro_batch : config.batch;
-  const auto engine = config.gradient.engine(rows, longest, spec.virtual_tokens(), longest_target);
-  auto plan = model::plan_memory(model.config(), spec, model.linear_sites(), engine, 0);
-  const auto values =
-      static_cast<std::uint64_t>(flat_size(spec, model.linear_sites(), model.config().embedding_width())) *
-      sizeof(float);
-  // Values and start, and the one vector that backprop keeps its gradient and exact derivatives their direction in.
-  const std::uint64_t vectors = engine.training || engine.tangent ? 3 : 2;
-  plan.adapter_bytes =
-      values * vectors + config.optimizer.state_bytes(static_cast<std::int64_t>(values / sizeof(float)));
-  return plan;
+  auto engine = config.gradient.engine(rows, longest, spec.virtual_tokens(), longest_target);
+  engine.trained = {.adapter = spec};
+  // Values and start.
+  return plan_of(model, spec, config, engine, flat_size(spec, model.linear_sites(), model.config().embedding_width()),
+                 2);
+}
+
+model::MemoryPlan memory_plan_full(const model::Model& model, const model::TensorChoice& choice,
+                                   const TrainConfig& config, int longest, int longest_target) {
+  const int rows = config.micro_batch > 0 ? config.micro_batch : config.batch;
+  auto engine = config.gradient.engine(rows, longest, 0, longest_target);
+  engine.trained = {.adapter = {}, .model = true, .tensors = choice};
+  std::int64_t size = 0;
+  const auto tensors = model.tensors();
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    if (choice.empty() || choice[i] != 0) size += tensors[i].count;
+  }
+  return plan_of(model, {}, config, engine, size, 0);
 }
 
 }  // namespace covey::train

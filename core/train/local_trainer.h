@@ -52,6 +52,9 @@ struct TrainReport {
 /// gradient and optimizer state. `longest` is the longest row's positions, `longest_target` an encoder-decoder's.
 model::MemoryPlan memory_plan(const model::Model& model, const model::AdapterSpec& spec, const TrainConfig& config,
                               int longest, int longest_target = 0);
+/// The same for the model's own tensors, those that are chosen (empty: all).
+model::MemoryPlan memory_plan_full(const model::Model& model, const model::TensorChoice& choice,
+                                   const TrainConfig& config, int longest, int longest_target = 0);
 
 /// Not thread-safe. Borrows model, pool and clock, which must outlive it; keeps a copy of the usable rows. The same
 /// inputs give the same bits, with any number of threads and with any number of checkpoint/restore pairs in between.
@@ -64,10 +67,11 @@ class LocalTrainer {
   static Result<std::unique_ptr<LocalTrainer>> create(const model::Model& model, const model::AdapterSpec& spec,
                                                       std::vector<float> initial, std::span<const TokenRow> rows,
                                                       const TrainConfig& config, ThreadPool& pool, const Clock& clock);
-  /// Trains all parameters of a writable model in place. Weight decay spares tensors of one dimension.
+  /// Trains tensors of a writable model in place: all, or those that are chosen (gradients and optimizer state are of
+  /// these alone). Weight decay spares tensors of one dimension.
   static Result<std::unique_ptr<LocalTrainer>> create_full(model::Model& model, std::span<const TokenRow> rows,
                                                            const TrainConfig& config, ThreadPool& pool,
-                                                           const Clock& clock);
+                                                           const Clock& clock, model::TensorChoice choice = {});
   ~LocalTrainer();
 
   /// One optimizer step. @errors invalid_argument when done(); internal: the loss is not finite, nothing was updated.

@@ -26,17 +26,25 @@ constexpr std::int64_t kTile = std::int64_t{1} << 14;
 /// Borrows the model. Movable; the values stay where they are.
 class Parameters {
  public:
-  /// Takes the adapter's P values in flat_view.h's layout. @errors invalid_argument: another number of values.
+  /// Takes the adapter's P values in flat_view.h's layout. What the spec freezes counts in P, and lies in no piece: it
+  /// is never moved. @errors invalid_argument: another number of values, or all of them are frozen.
   static Result<Parameters> of_adapter(const model::Model& model, const model::AdapterSpec& spec,
                                        std::vector<float> values);
-  /// All tensors of a writable model, in place. Weight decay spares those of one dimension.
-  static Parameters of_model(model::Model& model);
+  /// Tensors of a writable model, in place: all, or those that are chosen, one after the other in [0, P). Weight decay
+  /// spares those of one dimension. A choice must have one flag per tensor (asserted).
+  static Parameters of_model(model::Model& model, model::TensorChoice choice = {});
 
   [[nodiscard]] std::int64_t size() const { return size_; }  ///< P
   [[nodiscard]] bool is_adapter() const { return adapter_; }
   [[nodiscard]] const std::vector<Piece>& pieces() const { return pieces_; }
   [[nodiscard]] const model::Model& model() const { return *model_; }
   [[nodiscard]] const model::AdapterSpec& spec() const { return spec_; }
+  /// For EngineOptions.
+  [[nodiscard]] model::TrainedPart trained() const {
+    return {.adapter = spec_, .model = !adapter_, .tensors = choice_};
+  }
+  /// Values that train: fewer than P where an adapter's spec freezes some.
+  [[nodiscard]] std::int64_t trained_size() const;
   /// The adapter's values (P); empty where the model's own are trained.
   [[nodiscard]] std::span<const float> values() const { return values_; }
 
@@ -53,6 +61,7 @@ class Parameters {
   Parameters() = default;
   const model::Model* model_ = nullptr;
   model::AdapterSpec spec_;
+  model::TensorChoice choice_;
   bool adapter_ = false;
   std::vector<float> values_;
   std::vector<Piece> pieces_;

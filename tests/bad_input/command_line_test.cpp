@@ -13,7 +13,7 @@ namespace {
 const std::map<std::string, std::vector<std::string>>& programs() {
   static const std::map<std::string, std::vector<std::string>> known = {
       {"covey-model",
-       {"info", "plan", "tokenize", "detokenize", "eval", "generate", "train", "pretrain", "corpus", "convert",
+       {"info", "plan", "analyze", "tokenize", "detokenize", "eval", "generate", "train", "pretrain", "corpus", "convert",
         "quantize", "adapter", "golden", "bench"}},
       {"covey-model adapter", {"info", "export", "import", "merge"}},
       {"covey-coordinator",

@@ -202,6 +202,46 @@ void check_source_decoder(Model& model, const Tokens& tokens, ThreadPool& pool) 
   CHECK_FALSE(Decoder::create_for_source(model, tokens.ids, 1 << 20, {}, {}, pool).ok());
 }
 
+/// Engines made for one linear layer's adapter, or for one tensor: buffers for that alone, the bits of the whole.
+void check_sparse(Model& model, const Tokens& tokens, ThreadPool& pool, bool checkpoint) {
+  EngineOptions options = options_for(model.config(), checkpoint);
+  options.tangent = false;
+  const auto adapter = tiny::lora(model, tiny::all_sites(model), 2);
+  const auto zeros = adapter.zeros();
+  auto all = zeros;
+  REQUIRE_OK(
+      tiny::engine(model, pool, options)->gradient(tokens.batch, adapter.spec, adapter.view(), all.gradient_view()));
+  for (std::size_t site = 0; site < adapter.spec.lora.size(); ++site) {
+    CAPTURE(model.linear_sites()[site].path);
+    AdapterSpec spec = adapter.spec;
+    for (std::size_t i = 0; i < spec.lora.size(); ++i) spec.lora[i].train_a = spec.lora[i].train_b = i == site;
+    if (site % 3 == 1) spec.lora[site].train_a = false;
+    if (site % 3 == 2) spec.lora[site].train_b = false;
+    options.trained = TrainedPart{.adapter = spec};
+    auto one = zeros;
+    REQUIRE_OK(tiny::engine(model, pool, options)->gradient(tokens.batch, spec, adapter.view(), one.gradient_view()));
+    for (std::size_t i = 0; i < spec.lora.size(); ++i) {
+      CHECK(one.a[i] == (spec.lora[i].train_a ? all.a[i] : zeros.a[i]));
+      CHECK(one.b[i] == (spec.lora[i].train_b ? all.b[i] : zeros.b[i]));
+    }
+  }
+  options.trained.reset();
+  std::vector<float> whole(static_cast<std::size_t>(model.parameter_count()));
+  REQUIRE_OK(tiny::engine(model, pool, options)->full_gradient(tokens.batch, whole));
+  const auto tensors = model.tensors();
+  auto at = whole.begin();
+  for (std::size_t t = 0; t < tensors.size(); at += tensors[t++].count) {
+    if (tensors[t].name.find("norms.") != std::string::npos) continue;  // a norm's heads train together
+    CAPTURE(tensors[t].name);
+    TensorChoice choice(tensors.size());
+    choice[t] = 1;
+    options.trained = TrainedPart{.model = true, .tensors = choice};
+    std::vector<float> one(static_cast<std::size_t>(tensors[t].count));
+    REQUIRE_OK(tiny::engine(model, pool, options)->full_gradient(tokens.batch, one, 1, choice));
+    CHECK(std::equal(one.begin(), one.end(), at));
+  }
+}
+
 void check_decoder(Model& model, const Tokens& tokens, ThreadPool& pool) {
   if (model.config().two_stacks()) return check_source_decoder(model, tokens, pool);
   if (!model.config().generates()) return;
@@ -230,6 +270,7 @@ void check(const std::string& type, const std::string& architecture, const std::
   ThreadPool pool(1);
   check_full_gradient(*model, tokens, pool);
   check_adapters(*model, tokens, pool);
+  for (const bool checkpoint : {false, true}) check_sparse(*model, tokens, pool, checkpoint);
   check_decoder(*model, tokens, pool);
 }
 

@@ -284,7 +284,7 @@ TEST_CASE("gradients without backprop run in the memory of inference") {
       model::plan_memory(with.model->config(), with.spec, with.model->linear_sites(), evaluation, 0).buffers_bytes;
   CHECK(plan({.method = Method::zeroth_order}) == inference);
   CHECK(plan({.method = Method::forward_gradient, .derivative = Derivative::central}) == inference);
-  CHECK(plan({.method = Method::forward_gradient}) <= 2 * inference);  // values and their derivatives
+  CHECK(plan({.method = Method::forward_gradient}) <= inference + inference / 10);  // half of the rows at a time
   CHECK(2 * plan({}) > 3 * inference);                                 // already with two layers
 }
 
