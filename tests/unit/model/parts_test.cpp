@@ -320,6 +320,41 @@ TEST_CASE("Token by token, parts give the logits of the whole row") {
   });
 }
 
+TEST_CASE("An encoder-decoder writes token by token what its whole rows say, with parts too") {
+  ThreadPool pool(1);
+  for (const char* name : {"t5", "bart"}) {
+    const auto path = test::golden_path(name);
+    if (!path) continue;
+    const auto loaded = Model::load(*path);
+    REQUIRE_OK(loaded);
+    const Model& model = **loaded;
+    const std::vector<std::int32_t> source = {5, 9, 4, 11, 7};
+    const std::vector<std::int32_t> written = {6, 8, 10};
+    const auto V = static_cast<std::size_t>(model.config().vocab_size);
+    for (const PartKind kind : kKinds) {
+      if (parts_of(model, kind).empty()) continue;
+      CAPTURE(name);
+      CAPTURE(static_cast<int>(kind));
+      const Parts parts = random_parts(model, kind, 8);
+      std::vector<float> whole(written.size() * V);
+      const auto engine = engine_for(model, pool);
+      TokenBatch batch{.B = 1, .T = 5, .ids = source, .targets = {}, .lengths = {}};
+      batch.second_ids = written;
+      batch.T2 = 3;
+      REQUIRE_OK(engine->logits(batch, parts.spec, parts.view(), whole));
+      const auto decoder = Decoder::create_for_source(model, source, 3, parts.spec, parts.view(), pool);
+      REQUIRE_OK(decoder);
+      float worst = 0;
+      for (std::size_t t = 0; t < written.size(); ++t) {
+        const auto logits = (*decoder)->feed(written[t]);
+        REQUIRE_OK(logits);
+        for (std::size_t i = 0; i < V; ++i) worst = std::max(worst, std::abs((*logits)[i] - whole[t * V + i]));
+      }
+      CHECK(worst <= 5e-5F);
+    }
+  }
+}
+
 TEST_CASE("Parts that do not fit the model are refused by what is wrong with them") {
   const auto path = test::golden_path("llama");
   if (!path) return;
