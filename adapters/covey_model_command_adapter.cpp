@@ -1,6 +1,11 @@
 // adapter info | export | import: what an adapter is, and its forms into one another.
+#include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <map>
+#include <optional>
+#include <string_view>
+#include <vector>
 
 #include "adapters/adapter.h"
 #include "adapters/adapter_file.h"
@@ -19,9 +24,17 @@ struct Input {
   bool says_alpha = true;  ///< false: torch's state dict without --alpha
 };
 
+/// The adapter's file or folder; of a folder in our own form, the file in it.
+std::string adapter_path(const AdapterFileOptions& options) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  const fs::path own = fs::path(options.files.back()) / kFlatName;
+  return fs::exists(own, ignored) ? own.string() : options.files.back();
+}
+
 Result<Input> open_input(const AdapterFileOptions& options) {
   Input input;
-  const std::string& path = options.files.back();
+  const std::string path = adapter_path(options);
   if (options.files.size() > 1) {
     COVEY_ASSIGN(input.model, model::Model::load(options.files.front()));
   }
@@ -44,6 +57,16 @@ Result<Input> open_input(const AdapterFileOptions& options) {
                                                .base_model_name_or_path = input.model ? options.files.front() : ""}));
   input.says_alpha = !input.file.config.source.is_null();
   return input;
+}
+
+std::vector<std::string_view> lines_of(std::string_view text) {
+  std::vector<std::string_view> out;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find('\n'), text.size() - 1);
+    out.push_back(text.substr(0, end));
+    text.remove_prefix(end + 1);
+  }
+  return out;
 }
 
 /// sqrt of the sum of squares over the tensors of which `wanted` says so.
@@ -99,9 +122,33 @@ formats::Json describe(const formats::PeftAdapter& file) {
   return out;
 }
 
+/// What an adapter is that PEFT has no form for: its layout, counted. None where PEFT has one.
+Result<std::optional<formats::Json>> describe_own(const AdapterFileOptions& options) {
+  const std::string path = adapter_path(options);
+  if (options.files.size() < 2 || path.ends_with(".gguf")) return std::optional<formats::Json>();
+  COVEY_ASSIGN(const bool flat, is_flat(path));
+  if (!flat) return std::optional<formats::Json>();
+  COVEY_ASSIGN(const auto model, model::Model::load(options.files.front()));
+  COVEY_ASSIGN(const Adapter adapter, load_flat(path, *model));
+  if (peft_of(adapter, "").ok()) return std::optional<formats::Json>();
+  const AdapterLayout& layout = adapter.layout();
+  std::map<std::string, int> kinds;
+  for (const std::string_view line : lines_of(layout.canonical())) ++kinds[std::string(line.substr(0, line.find(' ')))];
+  kinds.erase("covey-adapter");
+  formats::Json counted = formats::Json::object();
+  for (const auto& [kind, count] : kinds) counted.set(kind, count);
+  return std::optional(
+      formats::Json::object({{"form", "flat"}, {"segments", counted}, {"values", layout.size}, {"computed", true}}));
+}
+
 }  // namespace
 
 Status run_adapter_info(const AdapterFileOptions& options, Console& console) {
+  COVEY_ASSIGN(const auto own, describe_own(options));
+  if (own) {
+    console.result(*own);
+    return {};
+  }
   AdapterFileOptions described = options;
   if (options.alpha == 0) described.alpha = 1;  // torch's state dict alone lacks its own: then none is printed
   COVEY_ASSIGN(const Input input, open_input(described));
