@@ -59,6 +59,7 @@ function(covey_program name)
   add_executable(${name} ${M_SOURCES})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
   target_compile_definitions(${name} PRIVATE COVEY_VERSION="${PROJECT_VERSION}")
+  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)  # commands and tables; what works is in the modules
   list(TRANSFORM M_DEPENDS PREPEND covey_)
   target_link_libraries(${name} PRIVATE ${M_DEPENDS} ${M_LIBRARIES})
 endfunction()
