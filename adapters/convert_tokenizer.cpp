@@ -82,7 +82,7 @@ Status tokenizer_to_directory(const std::string& model, const std::string& token
   if (tokenizer.empty() && model.ends_with(".gguf")) {
     COVEY_ASSIGN(const auto file, formats::GgufFile::open(model));
     if (file.contains("tokenizer.ggml.tokens")) {
-      return held_or_named(formats::write_hf_tokenizer(file, directory, not_held), not_held);
+      return held_or_named(formats::write_hf_tokenizer(file, directory), not_held);
     }
   }
   const auto files = tokenizer_files(model, tokenizer, vocab);

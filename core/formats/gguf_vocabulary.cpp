@@ -8,6 +8,7 @@
 #include "core/base/file.h"
 #include "core/formats/gguf_tokenizer.h"
 #include "core/formats/json.h"
+#include "core/formats/split_patterns.h"
 
 namespace covey::formats {
 namespace {
@@ -52,28 +53,12 @@ void set_id(GgufWriter& to, const char* name, std::int32_t id) {
   if (id >= 0) to.set(std::string("tokenizer.ggml.") + name + "_token_id", static_cast<std::uint32_t>(id));
 }
 
-/// GGUF's names of the pre-tokenizers that TokenizerSpec knows.
-struct Pre {
-  const char* name;
-  TokenizerSpec::PreTokenizer::Kind kind;
-};
-constexpr Pre kPres[] = {{"gpt-2", TokenizerSpec::PreTokenizer::Kind::gpt2_split},
-                         {"llama-bpe", TokenizerSpec::PreTokenizer::Kind::llama3_split},
-                         {"qwen2", TokenizerSpec::PreTokenizer::Kind::qwen2_split}};
-
 /// @errors unsupported: GGUF has no name for what this tokenizer does before BPE.
-Result<const char*> pre_name(const TokenizerSpec& spec) {
-  const Pre* found = nullptr;
-  for (const auto& pre : spec.pre_tokenizers) {
-    if (pre.kind == TokenizerSpec::PreTokenizer::Kind::byte_level && !pre.add_prefix_space) continue;
-    const auto* known = std::ranges::find(kPres, pre.kind, &Pre::kind);
-    if (known == std::end(kPres) || found != nullptr || pre.add_prefix_space) {
-      return Error{ErrorCode::unsupported, "GGUF has no name for this tokenizer's pre_tokenizer"};
-    }
-    found = known;
-  }
-  if (found == nullptr) return Error{ErrorCode::unsupported, "GGUF has no name for a byte-level BPE without a split"};
-  return found->name;
+Result<std::string> pre_name(const TokenizerSpec& spec) {
+  const auto expressions = split_expressions(spec);
+  const NamedSplit* named = expressions ? split_named_for(*expressions, spec.ignore_merges) : nullptr;
+  if (named != nullptr) return std::string(named->name);
+  return Error{ErrorCode::unsupported, "GGUF has no name for this tokenizer's pre_tokenizer"};
 }
 
 }  // namespace
@@ -173,7 +158,7 @@ Status write_vocabulary(const TokenizerSpec& spec, std::size_t rows, GgufWriter&
   }
   if (spec.model != TokenizerSpec::Model::bpe || !spec.byte_level)
     return Error{ErrorCode::unsupported, "only byte-level BPE and SentencePiece's BPE are written into GGUF"};
-  COVEY_ASSIGN(const char* pre, pre_name(spec));
+  COVEY_ASSIGN(const std::string pre, pre_name(spec));
   if (!spec.normalizers.empty()) not_held.emplace_back("the tokenizer's normalizer");
   const bool bos = !spec.prefix_ids.empty();
   const bool eos = !spec.suffix_ids.empty();
@@ -354,23 +339,19 @@ Status write_sentencepiece(const GgufFile& from, const std::string& directory, J
   return write_file_durably(directory + "/tokenizer.model", std::string_view(model.text()));
 }
 
-Result<TokenizerSpec> byte_level_spec(const GgufFile& from, std::vector<std::string>& not_held) {
-  COVEY_ASSIGN(const std::string pre, from.get_string("tokenizer.ggml.pre", "default"));
-  if (pre != "gpt-2") {
-    return Error{ErrorCode::unsupported, from.path() + ": tokenizer.ggml.pre \"" + pre.substr(0, 20) +
-                                             "\" is not written as tokenizer.json; only gpt-2 is"};
-  }
-  if (from.contains("tokenizer.chat_template")) not_held.emplace_back("the chat template");
-  return gguf_tokenizer(from);
-}
-
 }  // namespace
 
-Status write_hf_tokenizer(const GgufFile& from, const std::string& directory, std::vector<std::string>& not_held) {
+Status write_hf_tokenizer(const GgufFile& from, const std::string& directory) {
   COVEY_ASSIGN(const std::string model, from.get_string("tokenizer.ggml.model"));
   if (model == "gpt2") {
-    COVEY_ASSIGN(const TokenizerSpec spec, byte_level_spec(from, not_held));
-    return write_byte_level_tokenizer(directory, spec);
+    COVEY_ASSIGN(const TokenizerSpec spec, gguf_tokenizer(from));
+    COVEY_TRY(write_byte_level_tokenizer(directory, spec));
+    COVEY_ASSIGN(const std::string jinja, from.get_string("tokenizer.chat_template", ""));
+    if (jinja.empty()) return {};
+    const std::string path = directory + "/tokenizer_config.json";
+    COVEY_ASSIGN(Json stated, Json::load(path));
+    stated.set("chat_template", jinja);
+    return stated.save(path);
   }
   Json config = Json::object();
   COVEY_TRY(write_sentencepiece(from, directory, config));

@@ -37,7 +37,6 @@ Result<std::vector<ScoredPiece>> llama2c_vocabulary(const GgufFile& from, std::v
 /// Tokenizer files of a Hugging Face directory from GGUF's keys: tokenizer.model for "llama" vocabularies,
 /// tokenizer.json for "gpt2" ones; tokenizer_config.json with both. @errors unsupported: another model or
 /// pre-tokenizer, by name.
-[[nodiscard]] Status write_hf_tokenizer(const GgufFile& from, const std::string& directory,
-                                        std::vector<std::string>& not_held);
+[[nodiscard]] Status write_hf_tokenizer(const GgufFile& from, const std::string& directory);
 
 }  // namespace covey::formats

@@ -68,4 +68,14 @@ const NamedSplit* named_split(std::string_view name) {
   return found == std::end(kNames) ? nullptr : found;
 }
 
+const NamedSplit* split_named_for(std::span<const std::string> expressions, bool ignore_merges) {
+  const NamedSplit* first = nullptr;
+  for (const NamedSplit& known : kNames) {
+    if (!std::ranges::equal(known.patterns, expressions)) continue;
+    if (known.ignore_merges == ignore_merges) return &known;
+    if (first == nullptr) first = &known;
+  }
+  return first;
+}
+
 }  // namespace covey::formats

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace covey::formats {
@@ -24,5 +25,7 @@ struct NamedSplit {
 
 /// nullptr: we do not know the name.
 const NamedSplit* named_split(std::string_view name);
+/// The first name of these expressions, with this treatment of merges if there is one. nullptr: they have none.
+const NamedSplit* split_named_for(std::span<const std::string> expressions, bool ignore_merges);
 
 }  // namespace covey::formats

@@ -7,6 +7,7 @@
 
 #include "core/base/file.h"
 #include "core/formats/json.h"
+#include "core/formats/split_patterns.h"
 #include "core/formats/tokenizer_steps.h"
 
 namespace covey::formats {
@@ -364,7 +365,62 @@ Result<TokenizerSpec> read_tokenizer_json(const std::string& path) {
   return spec;
 }
 
+std::optional<std::vector<std::string>> split_expressions(const TokenizerSpec& spec) {
+  using Kind = TokenizerSpec::PreTokenizer::Kind;
+  std::vector<std::string> out;
+  for (const auto& step : spec.pre_tokenizers) {
+    if (step.add_prefix_space) return std::nullopt;
+    switch (step.kind) {
+      case Kind::byte_level:
+        break;
+      case Kind::gpt2_split:
+        out.emplace_back(kGpt2Split);
+        break;
+      case Kind::llama3_split:
+        out.emplace_back(kLlama3Split);
+        break;
+      case Kind::qwen2_split:
+        out.emplace_back(kQwen2Split);
+        break;
+      case Kind::regex:
+        if (step.invert || step.behavior != TokenizerSpec::PreTokenizer::Behavior::isolated) return std::nullopt;
+        out.push_back(step.pattern);
+        break;
+      default:
+        return std::nullopt;
+    }
+  }
+  return out;
+}
+
+namespace {
+
+Json byte_level_step(bool splits) {
+  return Json::object(
+      {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", splits}});
+}
+
+/// ByteLevel splits as GPT-2 does; every other expression is a step of its own before it.
+Json pre_tokenizer_of(const std::vector<std::string>& expressions) {
+  if (expressions.empty() || (expressions.size() == 1 && expressions[0] == kGpt2Split)) return byte_level_step(true);
+  Json steps = Json::array();
+  for (const std::string& expression : expressions) {
+    steps.push_back(Json::object({{"type", "Split"},
+                                  {"pattern", Json::object({{"Regex", expression}})},
+                                  {"behavior", "Isolated"},
+                                  {"invert", false}}));
+  }
+  steps.push_back(byte_level_step(false));
+  return Json::object({{"type", "Sequence"}, {"pretokenizers", steps}});
+}
+
+}  // namespace
+
 Status write_byte_level_tokenizer(const std::string& directory, const TokenizerSpec& spec) {
+  const auto expressions = split_expressions(spec);
+  if (!expressions) {
+    return Error{ErrorCode::unsupported, "this tokenizer's pre_tokenizer is not written as tokenizer.json"};
+  }
   Json added = Json::array();
   Json special = Json::object();
   const auto name = [&](std::int32_t id) { return spec.vocab[static_cast<std::size_t>(id)]; };
@@ -398,19 +454,17 @@ Status write_byte_level_tokenizer(const std::string& directory, const TokenizerS
   for (const Json& item : single.items()) pair.push_back(item);
   pair.push_back(Json::object({{"Sequence", Json::object({{"id", "B"}, {"type_id", 1}})}}));
 
-  const Json byte_level =
-      Json::object({{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}});
   const Json root = Json::object(
       {{"version", "1.0"},
        {"truncation", nullptr},
        {"padding", nullptr},
        {"added_tokens", added},
        {"normalizer", nullptr},
-       {"pre_tokenizer", byte_level},
+       {"pre_tokenizer", pre_tokenizer_of(*expressions)},
        {"post_processor",
         Json::object(
             {{"type", "TemplateProcessing"}, {"single", single}, {"pair", pair}, {"special_tokens", special}})},
-       {"decoder", byte_level},
+       {"decoder", byte_level_step(true)},
        {"model", Json::object({{"type", "BPE"},
                                {"dropout", nullptr},
                                {"unk_token", nullptr},
@@ -418,7 +472,7 @@ Status write_byte_level_tokenizer(const std::string& directory, const TokenizerS
                                {"end_of_word_suffix", nullptr},
                                {"fuse_unk", false},
                                {"byte_fallback", false},
-                               {"ignore_merges", false},
+                               {"ignore_merges", spec.ignore_merges},
                                {"vocab", vocab},
                                {"merges", merges}})}});
   Json config = Json::object({{"tokenizer_class", "PreTrainedTokenizerFast"}, {"clean_up_tokenization_spaces", false}});

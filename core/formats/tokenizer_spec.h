@@ -148,8 +148,13 @@ void guess_ends(TokenizerSpec& spec);
 /// The expressions that have a kind of their own: others are Kind::regex.
 std::optional<TokenizerSpec::PreTokenizer::Kind> known_split(std::string_view expression);
 
-/// Writes tokenizer.json and tokenizer_config.json for a byte-level BPE (vocab, merges, added_tokens, prefix_ids,
-/// bos_id, eos_id of `spec`; GPT-2's split), which read_tokenizer_json and Hugging Face read. @errors io_error.
+/// The expressions that a byte-level spec splits with, one after the other; none where it does anything else before BPE
+/// (a prefix space, digits, other treatments of a match).
+std::optional<std::vector<std::string>> split_expressions(const TokenizerSpec& spec);
+
+/// Writes tokenizer.json and tokenizer_config.json for a byte-level BPE (vocab, merges, ignore_merges, added_tokens,
+/// prefix_ids, bos_id, eos_id of `spec` and its split_expressions; GPT-2's split where it has none), which
+/// read_tokenizer_json and Hugging Face read. @errors io_error; unsupported: another pre_tokenizer.
 [[nodiscard]] Status write_byte_level_tokenizer(const std::string& directory, const TokenizerSpec& spec);
 
 }  // namespace covey::formats

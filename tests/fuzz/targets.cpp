@@ -90,7 +90,19 @@ void gguf(const std::uint8_t* data, std::size_t size) {
     must(dequantize(*tensor.type, tensor.bytes, values).ok() == can_dequantize(*tensor.type));
   }
   must(total <= size);
-  (void)refused(formats::hf_config_of(*file));
+  if (!refused(formats::hf_config_of(*file))) {
+    const auto& family = **formats::gguf_family(file->get_string("general.architecture").value());
+    for (const auto& tensor : file->tensors()) {
+      auto shape = tensor.shape;
+      const auto change = formats::gguf_change(family, tensor.name, 2, 1);
+      const auto changed = formats::gguf_changed(change, *tensor.type, shape, tensor.bytes, false);
+      if (refused(changed)) continue;
+      must(changed->size() == tensor.bytes.size());
+      const auto back = formats::gguf_changed(change, *tensor.type, shape, *changed, true);
+      must(back.ok() && shape == tensor.shape);
+      must(change.kind == formats::GgufChange::Kind::plus_one || std::ranges::equal(*back, tensor.bytes));
+    }
+  }
   std::vector<std::string> not_held;
   (void)refused(formats::llama2c_vocabulary(*file, not_held));
   for (const auto& entry : file->entries()) {

@@ -254,7 +254,7 @@ TEST_CASE("GGUF: a llama2.c vocabulary goes there and back") {
     CHECK((*read)[i].bytes == pieces[i].bytes);
     CHECK((*read)[i].score == pieces[i].score);
   }
-  REQUIRE_OK(write_hf_tokenizer(*file, dir.path(), not_held));
+  REQUIRE_OK(write_hf_tokenizer(*file, dir.path()));
   CHECK(read_file(dir.file("tokenizer.model")).value().size() > 60);
 }
 
@@ -265,7 +265,7 @@ TEST_CASE("GGUF: GPT-2's vocabulary becomes a tokenizer.json and the same GGUF v
   const auto file = GgufFile::open(*path);
   REQUIRE_OK(file);
   std::vector<std::string> not_held;
-  REQUIRE_OK(write_hf_tokenizer(*file, dir.path(), not_held));
+  REQUIRE_OK(write_hf_tokenizer(*file, dir.path()));
   const auto spec = read_tokenizer_json(dir.file("tokenizer.json"));
   REQUIRE_OK(spec);
   GgufWriter writer;

@@ -3,6 +3,9 @@
 #include <sstream>
 
 #include "core/base/file.h"
+#include "core/formats/gguf.h"
+#include "core/formats/gguf_vocabulary.h"
+#include "core/formats/gguf_writer.h"
 #include "core/formats/json.h"
 #include "core/text/tokenizer.h"
 #include "support/support.h"
@@ -207,4 +210,52 @@ TEST_CASE("Hugging Face's golden sentences: ids with the frame, and the decoded 
       CHECK((clean ? cleaned(decoded) : decoded) == item.get_string("decoded_without_special").value());
     }
   }
+}
+
+TEST_CASE("a GGUF vocabulary of any known pre-tokenizer becomes a tokenizer.json that cuts texts the same way") {
+  const auto path = test::data_path("ggml-vocab/ggml-vocab-gpt-2.gguf");
+  if (!path) return;
+  const auto file = formats::GgufFile::open(*path);
+  REQUIRE_OK(file);
+  const std::string sample =
+      "Hello WORLD's 12345 x7, caf\xC3\xA9!!  \n\n\tdon't  I'LL  /a/b\r\n \xE6\x97\xA5\xE6\x9C\xAC\xE8\xAA\x9E 3.14 "
+      "$`|";
+  std::vector<std::vector<std::int32_t>> all;
+  for (const char* pre : {"gpt-2", "llama-bpe", "qwen2", "gpt-4o", "tekken", "starcoder", "falcon", "deepseek-coder",
+                          "bloom", "viking", "dbrx", "stablelm2"}) {
+    CAPTURE(std::string(pre));
+    const test::TempDir dir;
+    formats::GgufWriter writer;
+    writer.set("tokenizer.ggml.pre", pre);  // the first stands
+    writer.set("tokenizer.chat_template", "{{ bos_token }}");
+    for (const auto& entry : file->entries()) {
+      if (entry.key != "tokenizer.ggml.pre" && entry.key != "general.alignment") writer.copy(entry);
+    }
+    REQUIRE_OK(writer.write(dir.file("v.gguf")));
+    const auto own = text::load_tokenizer(dir.file("v.gguf"));
+    REQUIRE_OK(own);
+    const auto gguf = formats::GgufFile::open(dir.file("v.gguf"));
+    REQUIRE_OK(gguf);
+    REQUIRE_OK(formats::write_hf_tokenizer(*gguf, dir.path()));
+    const auto written = text::load_tokenizer(dir.file("tokenizer.json"));
+    REQUIRE_OK(written);
+    const auto ids = (*own)->encode(sample, true);
+    CHECK((*written)->encode(sample, true) == ids);
+    CHECK((*written)->decode((*written)->encode(sample, false), false).value() == sample);
+    CHECK(read_text_file(dir.file("tokenizer_config.json")).value().find("{{ bos_token }}") != std::string::npos);
+    all.push_back(ids);
+
+    // And back: the name is found by the expressions.
+    const auto spec = formats::read_tokenizer_json(dir.file("tokenizer.json"));
+    REQUIRE_OK(spec);
+    formats::GgufWriter again;
+    std::vector<std::string> not_held;
+    REQUIRE_OK(formats::write_vocabulary(*spec, 50257, again, not_held));
+    REQUIRE_OK(again.write(dir.file("again.gguf")));
+    const auto back = text::load_tokenizer(dir.file("again.gguf"));
+    REQUIRE_OK(back);
+    CHECK((*back)->encode(sample, false) == (*own)->encode(sample, false));
+  }
+  CHECK(all[0] != all[1]);  // or the names would mean nothing
+  CHECK(all[1] != all[2]);
 }
