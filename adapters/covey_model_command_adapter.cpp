@@ -133,7 +133,8 @@ Result<std::optional<formats::Json>> describe_own(const AdapterFileOptions& opti
   if (peft_of(adapter, "").ok()) return std::optional<formats::Json>();
   const AdapterLayout& layout = adapter.layout();
   std::map<std::string, int> kinds;
-  for (const std::string_view line : lines_of(layout.canonical())) ++kinds[std::string(line.substr(0, line.find(' ')))];
+  const std::string text = layout.canonical();
+  for (const std::string_view line : lines_of(text)) ++kinds[std::string(line.substr(0, line.find(' ')))];
   kinds.erase("covey-adapter");
   formats::Json counted = formats::Json::object();
   for (const auto& [kind, count] : kinds) counted.set(kind, count);
