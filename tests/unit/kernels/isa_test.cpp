@@ -1,5 +1,6 @@
 #include "core/kernels/isa.h"
 
+#include <cmath>
 #include <cstring>
 
 #include "core/base/cpu.h"
@@ -13,6 +14,45 @@ struct Computed {
   std::vector<float> rows;   ///< must agree to the bit
   std::vector<float> dense;  ///< through Eigen: only closely
 };
+
+/// RWKV 7's memory of one head over more positions than its kept states are apart: y, its gradients, its tangent.
+std::vector<float> remember(const IsaTable& isa) {
+  constexpr int kPositions = kWkv7Chunk + 5;
+  constexpr std::size_t kD = 32;
+  const std::vector<AttentionRow> sequence{{0, kPositions, 0, kPositions}};
+  const auto scale = reference::random(kD, 31);
+  const auto rate = reference::random(kD, 32);
+  std::vector<std::vector<float>> x;
+  for (std::uint64_t i = 0; i < 5; ++i) x.push_back(reference::random(kPositions * kD, 33 + i));
+  Wkv7Args args{sequence,    1,           kD,          scale.data(), rate.data(), x[0].data(),
+                x[1].data(), x[2].data(), x[3].data(), x[4].data(),  nullptr};
+  std::vector<std::vector<float>> out(7, std::vector<float>(kPositions * kD));
+  std::vector<float> states(kPositions * kD * kD / kWkv7Chunk);
+  std::vector<float> scratch((kWkv7Chunk + 2) * kD * kD);
+  isa.wkv7_forward(args, sequence[0], 0, out[0].data(), states.data(), scratch.data());
+  Wkv7Backward g;
+  g.states = states.data();
+  g.dy = out[0].data();
+  g.dr = out[1].data();
+  g.dw = out[2].data();
+  g.dk = out[3].data();
+  g.dv = out[4].data();
+  g.da = out[5].data();
+  isa.wkv7_backward(args, sequence[0], 0, g, scratch.data());
+  isa.wkv7_jvp(args, sequence[0], 0, {g.dr, g.dw, g.dk, g.dv, g.da}, out[6].data(), scratch.data());
+  std::vector<float> all;
+  for (const auto& part : out) all.insert(all.end(), part.begin(), part.end());
+  // Along its own gradient an output's half square moves by the gradient's square.
+  double moved = 0;
+  double square = 0;
+  for (std::size_t i = 0; i < out[0].size(); ++i) {
+    moved += static_cast<double>(out[0][i]) * static_cast<double>(out[6][i]);
+    for (std::size_t part = 1; part < 6; ++part) square += std::pow(static_cast<double>(out[part][i]), 2);
+  }
+  CHECK(square > 0);
+  CHECK(moved == doctest::Approx(square).epsilon(1e-4));
+  return all;
+}
 
 Computed compute(const IsaTable& isa) {
   Computed c;
@@ -51,6 +91,7 @@ Computed compute(const IsaTable& isa) {
   std::vector<float> states(3 * x.size());
   isa.wkv_forward(wkv, sequence[0], 16, dx.data(), states.data());
   keep(c.rows, dx);
+  keep(c.rows, remember(isa));
   auto logits = reference::random(100, 3, 4);
   std::uint8_t correct = 0;
   c.rows.push_back(static_cast<float>(isa.cross_entropy_row(100, 17, logits.data(), 0.3F, true, &correct)));
