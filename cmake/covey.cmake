@@ -75,6 +75,9 @@ function(covey_test name)
   list(TRANSFORM M_DEPENDS PREPEND covey_)
   target_link_libraries(${name} PRIVATE covey_test_support ${M_DEPENDS} ${M_LIBRARIES})
   target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)  # quicker to compile; what is tested keeps its own
+  if(NOT COVEY_FUZZ AND NOT M_SOURCES MATCHES "\\.c(;|$)")  # CMake would want the header for C as well
+    target_precompile_headers(${name} REUSE_FROM covey_test_support)
+  endif()
   add_test(NAME ${name} COMMAND ${name})
   if("parser" IN_LIST M_LABELS)  # what tests/run.sh also runs under AddressSanitizer
     add_dependencies(parser_tests ${name})
