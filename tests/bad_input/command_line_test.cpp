@@ -13,8 +13,8 @@ namespace {
 const std::map<std::string, std::vector<std::string>>& programs() {
   static const std::map<std::string, std::vector<std::string>> known = {
       {"covey-model",
-       {"info", "plan", "analyze", "tokenize", "detokenize", "eval", "generate", "train", "pretrain", "corpus", "convert",
-        "quantize", "adapter", "golden", "bench"}},
+       {"info", "plan", "analyze", "tokenize", "detokenize", "eval", "generate", "train", "pretrain", "corpus",
+        "convert", "quantize", "adapter", "golden", "bench"}},
       {"covey-model adapter", {"info", "export", "import", "merge"}},
       {"covey-coordinator",
        {"init", "serve", "rotate-key", "invite", "roster", "status", "devices", "rounds", "pause", "resume", "revoke",
@@ -109,7 +109,7 @@ TEST_CASE("a command line that cannot be is refused in one line that names the w
           {"dtype not in this version", "covey-model bench --dtype w8a8", {"--dtype", "w8a8"}},
           {"seed is a word", "covey-sim run {}/experiment.yaml --out {}/o --seed lucky", {"--seed", "lucky"}},
           {"threads 0", "covey-sim run {}/experiment.yaml --out {}/o --threads 0", {"--threads", "0"}},
-          {"format not in this version", "covey-coordinator export --format gguf --out x", {"--format", "gguf"}},
+          {"unknown format", "covey-coordinator export --format onnx --out x", {"--format", "onnx"}},
           {"unknown mode", "covey-device enroll x --dir {}/d --weakest-mode open", {"--weakest-mode", "open"}},
           {"waiting for no time", "covey-device enroll x --dir {}/d --timeout-s 0", {"--timeout-s", "0"}},
           {"journal of no entries", "covey-device journal --dir {}/d --last 0", {"--last", "0"}},

@@ -122,7 +122,7 @@ TEST_CASE("adapters whose values are missing, of the wrong shape, or for another
       {{"cut off", "covey-model eval {}/model --data {}/data.txt --adapter {}/cut", {"cut/adapter_model", "cut off"}},
        {"not torch's", "covey-model adapter info {}/model {}/pickled", {"pickled", "no torch file"}},
        {"empty folder", "covey-model adapter info {}/model {}/no-adapter", {"no-adapter", "adapter_config.json"}},
-       {"no such folder", "covey-model generate {}/model --adapter {}/nowhere", {"nowhere/adapter_config.json"}},
+       {"no such folder", "covey-model generate {}/model --adapter {}/nowhere", {"nowhere: cannot open"}},
        {"a file for the folder", "covey-model adapter merge {}/model {}/data.txt --out {}/x", {"data.txt"}},
        {"flat file that is none", "covey-model adapter import {}/model {}/flat.bin --out {}/y", {"flat.bin"}},
        {"flat file missing", "covey-model adapter import {}/model {}/nothing --out {}/y", {"nothing"}}},
