@@ -10,7 +10,7 @@ usage: examples/quickstart.sh [options]
   --model DIR          a Llama-shaped model of your own (Hugging Face directory, or llama2.c .bin) as the base
   --data FILE          your own text, .txt (one example a line) or .jsonl; dealt out to the devices line by line
   --devices N          device daemons (default 8)
-  --rounds N           federated rounds (default 20)
+  --rounds N           federated rounds (default 14)
   --learning-rate X    of the devices and of the central run (default 0.01; 0 must make the final check fail)
   --seed N             another seed gives other households, another base model and another run (default 1)
   --dir DIR            where everything is written (default build/quickstart); base models are kept there
@@ -22,7 +22,7 @@ households. A second run with the same seed reuses programs, corpus and base mod
 TEXT
 }
 
-model= data= devices=8 rounds=20 rate=0.01 seed=1 dir=$root/build/quickstart install=yes check=yes
+model= data= devices=8 rounds=14 rate=0.01 seed=1 dir=$root/build/quickstart install=yes check=yes
 while [ $# -gt 0 ]; do
   case "$1" in
     --skip-install | --no-check | --help | -h) ;;
