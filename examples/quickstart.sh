@@ -181,7 +181,7 @@ covey-coordinator export --config "$run/coordinator/coordinator.yaml" --format p
 
 step "the same data, trained centrally"
 cat >"$run/central.yaml" <<TEXT
-{epochs: 12, lr: $rate, batch: 16, seq: 96, clip_norm: 1, seed: $seed, schedule: cosine, warmup_steps: 10,
+{epochs: 7, lr: $rate, batch: 16, seq: 96, clip_norm: 1, seed: $seed, schedule: cosine, warmup_steps: 10,
  final_factor: 0.1, lora: {rank: 8, alpha: 16, target_modules: [all-linear]}}
 TEXT
 covey-model train "$base" --data "$corpus/train.$extension" --config "$run/central.yaml" --out "$run/central" >/dev/null
