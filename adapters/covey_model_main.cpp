@@ -54,7 +54,7 @@ class Program {
   }
 
   static void model_argument(CLI::App* app, CommonOptions& common) {
-    app->add_option("MODEL", common.model, "Hugging Face directory, .gguf or llama2.c .bin")->required();
+    app->add_option("MODEL", common.model, "Hugging Face directory, .gguf, llama2.c or rwkv.cpp .bin")->required();
   }
   static void tokenizer_option(CLI::App* app, CommonOptions& common) {
     app->add_option("--tokenizer", common.tokenizer, "tokenizer file or directory (default: beside the model)");

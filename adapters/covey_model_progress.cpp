@@ -9,6 +9,8 @@
 #include <cstdio>
 #include <cstring>
 
+#include "core/base/file.h"
+
 namespace covey::adapters {
 namespace {
 
@@ -16,10 +18,6 @@ constexpr std::int64_t kShowEvery_ms = 100;
 constexpr int kSparkWidth = 24;
 constexpr int kPlotWidth = 64;
 constexpr int kPlotHeight = 12;
-
-Error failed(const std::string& path, const char* what) {
-  return Error{ErrorCode::io_error, path + ": cannot " + what + ": " + std::strerror(errno)};
-}
 
 }  // namespace
 
@@ -61,16 +59,16 @@ void TrainProgress::finish() {
 
 Result<MetricsLog> MetricsLog::open(const std::string& path, std::uint64_t keep) {
   const int file = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (file < 0) return failed(path, "open");
+  if (file < 0) return os_error(path, "cannot open");
   MetricsLog log(path, file, keep);
   struct stat state {};
-  if (::fstat(file, &state) != 0) return failed(path, "look at");
+  if (::fstat(file, &state) != 0) return os_error(path, "cannot look at");
   if (static_cast<std::uint64_t>(state.st_size) < keep) {
     return Error{ErrorCode::corrupt_data,
                  path + ": is shorter than the checkpoint says; remove both, or put the whole file back"};
   }
-  if (::ftruncate(file, static_cast<off_t>(keep)) != 0) return failed(path, "cut");
-  if (::lseek(file, 0, SEEK_END) < 0) return failed(path, "seek in");
+  if (::ftruncate(file, static_cast<off_t>(keep)) != 0) return os_error(path, "cannot cut");
+  if (::lseek(file, 0, SEEK_END) < 0) return os_error(path, "cannot seek in");
   return log;
 }
 
@@ -87,7 +85,7 @@ Status MetricsLog::write(const formats::Json& line) {
   while (!rest.empty()) {
     const ssize_t written = ::write(file_, rest.data(), rest.size());
     if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return failed(path_, "write");
+    if (written < 0) return os_error(path_, "cannot write");
     rest.remove_prefix(static_cast<std::size_t>(written));
     bytes_ += static_cast<std::uint64_t>(written);
   }
@@ -95,7 +93,7 @@ Status MetricsLog::write(const formats::Json& line) {
 }
 
 Result<std::uint64_t> MetricsLog::make_durable() {
-  if (::fsync(file_) != 0) return failed(path_, "sync");
+  if (::fsync(file_) != 0) return os_error(path_, "cannot sync");
   return bytes_;
 }
 

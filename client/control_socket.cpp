@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "core/base/clock.h"
+#include "core/base/file.h"
 
 namespace covey::client {
 namespace {
@@ -20,10 +21,6 @@ namespace {
 constexpr std::size_t kClientsMax = 8;
 constexpr std::int64_t kPatience_ms = 2'000;
 constexpr std::size_t kAnswerMax = std::size_t{64} << 20;
-
-Error system_error(const std::string& path) {
-  return {ErrorCode::io_error, path + ": " + std::strerror(errno)};
-}
 
 Result<sockaddr_un> address_of(const std::string& path) {
   sockaddr_un address{};
@@ -55,10 +52,10 @@ Result<ControlServer> ControlServer::open(const std::string& path) {
   COVEY_ASSIGN(const sockaddr_un address, address_of(path));
   unlink(path.c_str());
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return system_error(path);
+  if (fd < 0) return os_error(path, "cannot make a socket");
   if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 || chmod(path.c_str(), 0600) != 0 ||
       listen(fd, static_cast<int>(kClientsMax)) != 0) {
-    const Error error = system_error(path);
+    const Error error = os_error(path, "cannot listen");
     close(fd);
     return error;
   }
@@ -109,7 +106,7 @@ bool ControlServer::attend(Client& client, const std::function<std::string(const
 Result<std::string> control_ask(const std::string& path, const std::string& line) {
   COVEY_ASSIGN(const sockaddr_un address, address_of(path));
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return system_error(path);
+  if (fd < 0) return os_error(path, "cannot make a socket");
   std::string answer;
   if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     close(fd);

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "coordinator/admin.h"
+#include "core/base/file.h"
 
 namespace covey::coordinator {
 
@@ -17,10 +18,6 @@ namespace {
 using formats::Json;
 constexpr std::size_t kRequestMax = 1 << 20;
 constexpr std::size_t kClientsMax = 16;
-
-Error os_error(const std::string& path) {
-  return {ErrorCode::io_error, path + ": " + std::strerror(errno)};
-}
 
 Result<sockaddr_un> address_of(const std::string& path) {
   sockaddr_un address{};
@@ -64,13 +61,13 @@ ErrorCode code_of(const std::string& name) {
 Result<std::unique_ptr<AdminSocket>> AdminSocket::listen(const std::string& path) {
   COVEY_ASSIGN(const auto address, address_of(path));
   const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return os_error(path);
+  if (fd < 0) return os_error(path, "cannot make a socket");
   std::unique_ptr<AdminSocket> out(new AdminSocket(fd, path));
   ::unlink(path.c_str());  // the database's lock shows that no other process serves here
   const mode_t before = ::umask(0177);
   const int bound = ::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address);
   ::umask(before);
-  if (bound != 0 || ::listen(fd, 8) != 0) return os_error(path);
+  if (bound != 0 || ::listen(fd, 8) != 0) return os_error(path, "cannot listen");
   return out;
 }
 
@@ -130,7 +127,7 @@ bool AdminSocket::serve(int fd, Client& client, const std::function<AdminAnswer(
 Result<Json> ask_admin(const std::string& path, const Json& request) {
   COVEY_ASSIGN(const auto address, address_of(path));
   const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return os_error(path);
+  if (fd < 0) return os_error(path, "cannot make a socket");
   const struct Closer {
     int fd;
     ~Closer() { ::close(fd); }

@@ -138,8 +138,9 @@ Status serve(const std::string& config_path) {
   COVEY_ASSIGN(auto door, open_door(deployment, clock));
   ThreadPool pool(cpu_count());
   COVEY_ASSIGN(auto service,
-               Service::create(std::move(task), std::move(identity),
-                               {*deployment.store, *door.server, *deployment.registration, blobs, *evaluation, clock, {}, &pool}));
+               Service::create(
+                   std::move(task), std::move(identity),
+                   {*deployment.store, *door.server, *deployment.registration, blobs, *evaluation, clock, {}, &pool}));
   if (door.rotation) service->announce(notice_of(*door.rotation, config.task.task));
   COVEY_ASSIGN(auto admin, AdminSocket::listen(deployment.socket_path()));
   AdminContext context{deployment, service.get(), door.server->endpoint(), door.rotation};

@@ -19,6 +19,10 @@ struct Decoder::Impl {
   std::vector<float> sine;
   int context = 0;
 
+  /// What every decoder starts from: its adapter, buffers, and empty caches for `context_max` positions and the virtual
+  /// tokens.
+  Status bind(const Model& model, int context_max, const AdapterSpec& spec, const AdapterView& view, ThreadPool& pool,
+              const EngineOptions& options);
   void make_caches(const Model::Impl& model);
   /// The prefix's keys and values are what the caches begin with.
   void take_prefix();
@@ -51,17 +55,9 @@ Result<std::unique_ptr<Decoder>> Decoder::create(const Model& model, int context
                                                   std::to_string(config.context_max)};
   }
   auto impl = std::make_unique<Impl>();
-  impl->now = spec;
-  impl->adapter = adapter;
+  COVEY_TRY(impl->bind(model, context_max, spec, adapter, pool, EngineOptions{}));
   Pass& pass = impl->pass;
-  pass.model = &model.impl();
-  pass.pool = &pool;
-  COVEY_TRY(set_adapter(pass, impl->now, impl->adapter, nullptr));
-  COVEY_ASSIGN(impl->buffers, make_buffers(model.impl().program, config, EngineOptions{}));
-  pass.buffers = &impl->buffers;
   pass.decode = &impl->state;
-  impl->context = P + context_max;
-  impl->make_caches(model.impl());
   if (config.position == PositionKind::rope) {
     const auto table = static_cast<std::size_t>(rope_table_floats(config, impl->context));
     impl->cosine.resize(table);
@@ -96,18 +92,10 @@ Result<std::unique_ptr<Decoder>> Decoder::create_for_source(const Model& model, 
   const EngineOptions options{
       .batch_max = 1, .seq_max = static_cast<int>(length), .prompt_tokens_max = P, .target_seq_max = context_max};
   auto impl = std::make_unique<Impl>();
-  impl->now = spec;
-  impl->adapter = adapter;
+  COVEY_TRY(impl->bind(model, context_max, spec, adapter, pool, options));
   Pass& pass = impl->pass;
-  pass.model = &model.impl();
-  pass.pool = &pool;
-  COVEY_TRY(set_adapter(pass, impl->now, impl->adapter, nullptr));
-  COVEY_ASSIGN(impl->buffers, make_buffers(model.impl().program, config, options));
-  pass.buffers = &impl->buffers;
   pass.cosine = impl->buffers.cosine;
   pass.sine = impl->buffers.sine;
-  impl->context = P + context_max;
-  impl->make_caches(model.impl());
   fill_distance_bias(model.impl(), impl->buffers);
   COVEY_TRY(impl->read_source(source, options));
   impl->one_row();
@@ -115,6 +103,20 @@ Result<std::unique_ptr<Decoder>> Decoder::create_for_source(const Model& model, 
   pass.cross = {{0, 1, 0, pass.prefix_tokens + pass.stack[0].N}};
   pass.decode = &impl->state;
   return std::unique_ptr<Decoder>(new Decoder(std::move(impl)));
+}
+
+Status Decoder::Impl::bind(const Model& model, int context_max, const AdapterSpec& spec, const AdapterView& view,
+                           ThreadPool& pool, const EngineOptions& options) {
+  now = spec;
+  adapter = view;
+  pass.model = &model.impl();
+  pass.pool = &pool;
+  COVEY_TRY(set_adapter(pass, now, adapter, nullptr));
+  COVEY_ASSIGN(buffers, make_buffers(model.impl().program, model.config(), options));
+  pass.buffers = &buffers;
+  context = std::max(spec.virtual_tokens(), 0) + context_max;
+  make_caches(model.impl());
+  return {};
 }
 
 Status Decoder::Impl::read_source(std::span<const std::int32_t> source, const EngineOptions& options) {

@@ -9,27 +9,15 @@
 #include "core/formats/json.h"
 #include "core/model/engine.h"
 #include "support/support.h"
+#include "unit/adapters/tiny_config.h"
 
 using namespace covey;
 using namespace covey::adapters;
 
 namespace {
 
-model::ModelConfig tiny() {
-  model::ModelConfig config;
-  config.vocab_size = 40;
-  config.hidden_size = 16;
-  config.intermediate_size = 24;
-  config.layers = 2;
-  config.heads = 4;
-  config.kv_heads = 2;
-  config.head_dim = 4;
-  config.context_max = 16;
-  return config;
-}
-
 std::shared_ptr<model::Model> tiny_model(std::uint64_t seed = 3) {
-  auto model = model::Model::create(tiny(), seed);
+  auto model = model::Model::create(test::tiny_config(), seed);
   REQUIRE_OK(model);
   for (auto& tensor : (*model)->parameters()) {
     if (tensor.shape.size() < 2) continue;
@@ -138,12 +126,12 @@ TEST_CASE("an adapter of another model is refused with its reason") {
   const auto model = tiny_model();
   const test::TempDir dir;
   REQUIRE_OK(save_peft(dir.file("a"), random_adapter(*model), "m"));
-  model::ModelConfig config = tiny();
+  model::ModelConfig config = test::tiny_config();
   config.layers = 1;
   const auto shallow = model::Model::create(config, 1);
   REQUIRE_OK(shallow);
   CHECK(load_peft(dir.file("a"), **shallow).error().message.find("model.layers.1.") != std::string::npos);
-  config = tiny();
+  config = test::tiny_config();
   config.hidden_size = 32;
   config.head_dim = 8;
   const auto wide = model::Model::create(config, 1);
@@ -181,7 +169,7 @@ TEST_CASE("the weighted mean of contributions is what the server recovers") {
 TEST_CASE("a llama2.c file reads back to the same weights, and what it cannot hold is named") {
   const test::TempDir dir;
   for (const bool tied : {true, false}) {
-    model::ModelConfig config = tiny();
+    model::ModelConfig config = test::tiny_config();
     config.tied_head = tied;
     const auto model = model::Model::create(config, 4);
     REQUIRE_OK(model);
@@ -196,7 +184,7 @@ TEST_CASE("a llama2.c file reads back to the same weights, and what it cannot ho
       CHECK(copy_of(before[i].values) == copy_of(after[i].values));
     }
   }
-  model::ModelConfig config = tiny();
+  model::ModelConfig config = test::tiny_config();
   config.rope.theta = 500000;
   const auto model = model::Model::create(config, 4);
   REQUIRE_OK(model);

@@ -8,6 +8,7 @@
 #include "adapters/workbench.h"
 #include "core/train/local_trainer.h"
 #include "support/support.h"
+#include "unit/adapters/tiny_config.h"
 
 using namespace covey;
 using namespace covey::adapters;
@@ -190,16 +191,7 @@ TEST_CASE("layers and tensors are chosen by the names that adapters have, and mi
 }
 
 TEST_CASE("a model's own tensors are chosen by layer, by module and by name") {
-  model::ModelConfig config;
-  config.vocab_size = 40;
-  config.hidden_size = 16;
-  config.intermediate_size = 24;
-  config.layers = 2;
-  config.heads = 4;
-  config.kv_heads = 2;
-  config.head_dim = 4;
-  config.context_max = 16;
-  const auto model = model::Model::create(config, 1);
+  const auto model = model::Model::create(test::tiny_config(), 1);
   REQUIRE_OK(model);
   const auto names = [&](const TrainChoice& choice) {
     const auto flags = chosen_tensors(**model, choice);

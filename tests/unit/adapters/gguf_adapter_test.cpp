@@ -6,6 +6,7 @@
 #include "core/base/rng.h"
 #include "core/formats/gguf_writer.h"
 #include "support/support.h"
+#include "unit/adapters/tiny_config.h"
 
 using namespace covey;            // NOLINT
 using namespace covey::adapters;  // NOLINT
@@ -13,16 +14,8 @@ using namespace covey::adapters;  // NOLINT
 namespace {
 
 std::shared_ptr<model::Model> model_of(const std::string& family) {
-  model::ModelConfig config;
+  model::ModelConfig config = test::tiny_config();
   config.family = family;
-  config.vocab_size = 40;
-  config.hidden_size = 16;
-  config.intermediate_size = 24;
-  config.layers = 2;
-  config.heads = 4;
-  config.kv_heads = 2;
-  config.head_dim = 4;
-  config.context_max = 16;
   config.qkv_bias = family == "qwen2";
   const auto model = model::Model::create(config, 3);
   REQUIRE_OK(model);

@@ -285,7 +285,7 @@ TEST_CASE("gradients without backprop run in the memory of inference") {
   CHECK(plan({.method = Method::zeroth_order}) == inference);
   CHECK(plan({.method = Method::forward_gradient, .derivative = Derivative::central}) == inference);
   CHECK(plan({.method = Method::forward_gradient}) <= inference + inference / 10);  // half of the rows at a time
-  CHECK(2 * plan({}) > 3 * inference);                                 // already with two layers
+  CHECK(2 * plan({}) > 3 * inference);                                              // already with two layers
 }
 
 TEST_CASE("directions are added until the halves' mean gradients agree, or the bound is reached") {
