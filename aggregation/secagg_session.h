@@ -28,7 +28,7 @@ struct SecAggSetup {
   UpdateSpec spec;                  ///< spec.contributors_max bounds the list
   std::uint32_t bits = 0;           ///< b
 
-  /// @param values  P, which the plan's adapter layout gives (K of a seeded update).
+  /// @param values  P: update_values().
   /// @errors invalid_argument: the plan is impossible; says which field.
   static Result<SecAggSetup> of(const wire::RoundPlan& plan, const wire::Hash& plan_hash, std::size_t values);
   /// 1 + P.

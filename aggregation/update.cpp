@@ -27,6 +27,10 @@ UpdateSpec UpdateSpec::of(const wire::RoundPlan& plan, std::size_t values) {
   return {values, plan.clip_norm, plan.value_bits, plan.weight_max, plan.cohort_invited};
 }
 
+std::size_t update_values(const wire::RoundPlan& plan, std::size_t adapter_values) {
+  return plan.seeded.candidates > 0 ? plan.seeded.candidates : adapter_values;
+}
+
 Status UpdateSpec::check() const {
   if (values < 1 || values > kValuesMax) return impossible(std::to_string(values) + " values in an update");
   if (!std::isfinite(clip_norm) || clip_norm < 1e-12 || clip_norm > 1e12) {

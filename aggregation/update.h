@@ -25,7 +25,7 @@ struct UpdateSpec {
   std::uint32_t weight_max = 1;        ///< w_max
   std::uint32_t contributors_max = 0;  ///< n
 
-  /// @param values  P, which the plan's adapter layout gives.
+  /// @param values  P: update_values().
   static UpdateSpec of(const wire::RoundPlan& plan, std::size_t values);
   /// @errors invalid_argument: a field is out of range, or the largest sum n w_max (2^(m-1) - 1) passes 62 bits.
   [[nodiscard]] Status check() const;
@@ -37,6 +37,9 @@ struct UpdateSpec {
   [[nodiscard]] std::size_t packed_bytes() const;
   bool operator==(const UpdateSpec&) const = default;
 };
+
+/// How many values an update of this plan has: K of a seeded one, else the adapter's P.
+std::size_t update_values(const wire::RoundPlan& plan, std::size_t adapter_values);
 
 inline constexpr std::size_t kValuesMax = std::size_t{1} << 28;
 inline constexpr std::uint32_t kValueBitsMin = 2;

@@ -75,6 +75,8 @@ Result<RunReport> Device::run(const RunOptions& options) {
   training.memory_bytes_max = config_.memory_bytes_max;
   training.checkpoint_ms = config_.checkpoint_ms;
   training.on_thread_start = lower_thread_priority;
+  const wire::Key own = identity.public_key().bytes;
+  for (std::size_t i = 0; i < 8; ++i) training.device = training.device << 8 | own[i];
   const SystemClock clock;
   WorkerTrainer trainer(std::move(training), *files, *examples_, clock);
   Agent agent(

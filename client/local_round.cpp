@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "adapters/adapter.h"
+#include "adapters/seeded.h"
+#include "aggregation/update.h"
 #include "core/base/rng.h"
 #include "core/crypto/hash.h"
 
@@ -16,7 +18,11 @@ std::int64_t steps_of(const wire::RoundPlan& plan, std::size_t rows) {
   return static_cast<std::int64_t>(std::min<std::uint64_t>(per_epoch * plan.local_epochs, plan.local_steps_max));
 }
 
-train::TrainConfig config_of(const wire::RoundPlan& plan, std::size_t rows) {
+train::SeedPool candidates_of(const wire::RoundPlan& plan) {
+  return {.seed = plan.seeded.seed, .count = static_cast<int>(plan.seeded.candidates)};
+}
+
+train::TrainConfig config_of(const wire::RoundPlan& plan, std::size_t rows, std::uint64_t device) {
   train::TrainConfig config;
   config.gradient.method = train::method_named(plan.method).value_or(train::Method::backprop);  // check_plan() knows it
   config.optimizer.kind = plan.optimizer == "sgd" ? train::OptimizerKind::sgd : train::OptimizerKind::adamw;
@@ -28,6 +34,10 @@ train::TrainConfig config_of(const wire::RoundPlan& plan, std::size_t rows) {
   config.clip_norm = plan.gradient_clip;
   config.prox_mu = plan.prox_mu;
   config.seed = derive_seed(plan.seed, plan.round.value);
+  if (plan.seeded.candidates > 0) {
+    config.candidates = candidates_of(plan);
+    config.seed = derive_seed(config.seed, device);  // n devices along the same few directions would learn those alone
+  }
   return config;
 }
 
@@ -40,21 +50,26 @@ Result<std::unique_ptr<LocalRound>> LocalRound::prepare(LocalRoundInputs inputs,
   const auto& model = *round->bench_.model;
   COVEY_ASSIGN(round->layout_, adapters::AdapterLayout::parse(plan.adapter_layout));
   COVEY_ASSIGN(round->spec_, round->layout_.bind(model));
-  if (inputs.values.size() != static_cast<std::size_t>(round->layout_.size))
+  const std::size_t expected = aggregation::update_values(plan, static_cast<std::size_t>(round->layout_.size));
+  if (inputs.values.size() != expected)
     return Error{ErrorCode::corrupt_data, "adapter: " + std::to_string(inputs.values.size()) +
-                                              " values where its layout has " + std::to_string(round->layout_.size)};
+                                              " values where the plan has " + std::to_string(expected)};
   if (static_cast<std::int64_t>(plan.seq) + round->spec_.virtual_tokens() > model.config().context_max)
     return Error{ErrorCode::invalid_argument, "plan: seq " + std::to_string(plan.seq) +
                                                   " and the adapter's virtual tokens are above the model's context"};
   if (inputs.rows.empty())
     return Error{ErrorCode::not_found, "no example gives anything to predict; `covey-device import FILE`"};
-  const auto config = config_of(plan, inputs.rows.size());
+  const auto config = config_of(plan, inputs.rows.size(), inputs.device);
   const auto memory = train::memory_plan(model, round->spec_, config, config.seq);
   if (inputs.memory_bytes_max > 0 && memory.total() > inputs.memory_bytes_max)
     return Error{ErrorCode::resource_exhausted, "training needs " + std::to_string(memory.total() >> 20) +
                                                     " MiB, the policy grants " +
                                                     std::to_string(inputs.memory_bytes_max >> 20) + " MiB"};
   round->weight_ = static_cast<std::uint32_t>(std::min<std::size_t>(inputs.rows.size(), plan.weight_max));
+  if (plan.seeded.candidates > 0) {
+    COVEY_ASSIGN(inputs.values,
+                 adapters::seeded_values(round->layout_, model, candidates_of(plan), inputs.values, pool));
+  }
   COVEY_ASSIGN(round->trainer_, train::LocalTrainer::create(model, round->spec_, std::move(inputs.values), inputs.rows,
                                                             config, pool, clock));
   return round;
@@ -62,7 +77,8 @@ Result<std::unique_ptr<LocalRound>> LocalRound::prepare(LocalRoundInputs inputs,
 
 TrainingOutcome LocalRound::outcome() const {
   TrainingOutcome out;
-  out.delta = adapters::contribution(layout_, trainer_->delta());
+  const auto& scalars = trainer_->seeded_update();
+  out.delta = scalars.sums().empty() ? adapters::contribution(layout_, trainer_->delta()) : scalars.coefficients();
   out.weight = weight_;
   const auto report = trainer_->report();
   out.report.steps = static_cast<std::uint32_t>(report.steps);

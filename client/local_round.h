@@ -25,9 +25,10 @@ namespace covey::client {
 struct LocalRoundInputs {
   const wire::RoundPlan& plan;
   adapters::Workbench bench;
-  std::vector<float> values;  ///< of the adapter, (P)
+  std::vector<float> values;  ///< of the adapter, (P); of a seeded task its version, (K)
   std::span<const train::TokenRow> rows;
   std::uint64_t memory_bytes_max = 0;  ///< 0: no bound
+  std::uint64_t device = 0;  ///< tells devices apart: in a seeded task each goes along candidates of its own choice
 };
 
 /// Not thread-safe. The same inputs give the same outcome, with any number of threads and any number of checkpoints.

@@ -18,6 +18,7 @@ constexpr std::uint32_t kSeqMax = 8192;
 constexpr std::uint32_t kEpochsMax = 1000;
 constexpr std::size_t kFilesMax = 256;
 constexpr std::int64_t kRoundMax_ms = 30 * kDay_ms;
+constexpr std::uint32_t kCandidatesMax = 65'536;
 constexpr std::uint64_t kUpdateHeadBytes = 1024;  ///< a ClearUpdate's fields beside its words, generously
 
 bool between(double value, double lo, double hi) {
@@ -54,6 +55,17 @@ PlanVerdict check_training(const wire::RoundPlan& plan, const SessionPolicy& pol
   return {};
 }
 
+/// K scalars say where training went only where each step goes along candidates, and nothing else moves the values.
+PlanVerdict check_seeded(const wire::RoundPlan& plan, const SessionPolicy&) {
+  if (plan.seeded.candidates == 0) return {};
+  if (plan.seeded.candidates > kCandidatesMax) return bad("seeded.candidates");
+  const auto method = train::method_named(plan.method);
+  if (!method || *method == train::Method::backprop) return bad("seeded: backprop has no directions");
+  if (plan.optimizer != "sgd" || plan.weight_decay > 0 || plan.prox_mu > 0)
+    return bad("seeded: needs plain sgd, without weight_decay and prox_mu");
+  return {};
+}
+
 PlanVerdict check_files(const wire::RoundPlan& plan, const SessionPolicy& policy) {
   if (plan.model.empty() || plan.model.size() > kFilesMax) return bad("model: number of files");
   std::set<std::string> names;
@@ -71,7 +83,7 @@ PlanVerdict check_update(const wire::RoundPlan& plan, const SessionPolicy& polic
   if (plan.min_count < 1 || plan.goal_count < plan.min_count) return bad("min_count and goal_count");
   const auto layout = adapters::AdapterLayout::parse(plan.adapter_layout);
   if (!layout.ok() || layout->size < 1) return bad("adapter_layout");
-  const auto values = static_cast<std::uint64_t>(layout->size);
+  const std::size_t values = aggregation::update_values(plan, static_cast<std::size_t>(layout->size));
   if (plan.adapter.bytes != values * 4) return bad("adapter: its size is not that of its layout");
   const auto spec = aggregation::UpdateSpec::of(plan, values);
   if (const auto fits = spec.check(); !fits.ok()) return bad(fits.error().message);
@@ -85,7 +97,8 @@ PlanVerdict check_update(const wire::RoundPlan& plan, const SessionPolicy& polic
 PlanVerdict check_secure(const wire::RoundPlan& plan, const SessionPolicy& policy) {
   if (plan.mode != wire::PrivacyMode::secure) return {};
   const auto layout = adapters::AdapterLayout::parse(plan.adapter_layout);  // check_update has read it
-  const auto setup = aggregation::SecAggSetup::of(plan, {}, static_cast<std::size_t>(layout->size));
+  const auto setup =
+      aggregation::SecAggSetup::of(plan, {}, aggregation::update_values(plan, static_cast<std::size_t>(layout->size)));
   if (!setup.ok()) return bad(setup.error().message);
   if (plan.secure.phase_ms < 1 || plan.secure.phase_ms > kRoundMax_ms) return bad("secure.phase_ms");
   const auto weaker = [](const std::string& what) { return PlanVerdict{wire::RefusalReason::mode, what}; };
@@ -108,7 +121,7 @@ PlanVerdict check_plan(const wire::RoundPlan& plan, const SessionPolicy& policy)
     return {wire::RefusalReason::mode, std::string("mode ") + wire::to_string(plan.mode) + " is weaker than " +
                                            wire::to_string(policy.weakest_mode) + ", the weakest this device accepts"};
   if (plan.mode == wire::PrivacyMode::grouped) return {wire::RefusalReason::mode, "mode grouped: not spoken yet"};
-  for (const auto check : {check_training, check_files, check_update, check_secure}) {
+  for (const auto check : {check_training, check_seeded, check_files, check_update, check_secure}) {
     auto verdict = check(plan, policy);
     if (verdict.reason != wire::RefusalReason::none) return verdict;
   }

@@ -114,7 +114,7 @@ Result<TrainingOutcome> WorkerTrainer::train(const Job& job) {
   COVEY_ASSIGN(auto values, files_.adapter_values(plan));
   COVEY_ASSIGN(const auto examples, examples_.all());
   const auto rows = adapters::example_rows(*bench.tokenizer, examples, static_cast<int>(plan.seq));
-  LocalRoundInputs inputs{plan, std::move(bench), std::move(values), rows, options_.memory_bytes_max};
+  LocalRoundInputs inputs{plan, std::move(bench), std::move(values), rows, options_.memory_bytes_max, options_.device};
   COVEY_ASSIGN(const auto round, LocalRound::prepare(std::move(inputs), pool_, clock_));
   try_restore(*round, plan);
   std::int64_t saved_ms = clock_.monotonic_ms();

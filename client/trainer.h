@@ -36,6 +36,7 @@ struct WorkerTrainerOptions {
   SecretBytes storage_key;           ///< 32 bytes
   int threads = 1;
   std::uint64_t memory_bytes_max = 0;  ///< 0: no bound
+  std::uint64_t device = 0;            ///< LocalRoundInputs::device
   std::int64_t checkpoint_ms = 10'000;
   std::int64_t progress_ms = 1'000;
   std::function<void()> on_thread_start;  ///< e.g. lowers the worker's priority; may be empty

@@ -132,8 +132,7 @@ Status serve(const std::string& config_path) {
   net::BlobServer blobs;
   COVEY_ASSIGN(const auto files, model_files(config.model, config.tokenizer));
   COVEY_TRY(serve_model(task, files, blobs));
-  COVEY_ASSIGN(auto layout, adapters::AdapterLayout::parse(task.adapter_layout));
-  COVEY_ASSIGN(auto evaluation, EvaluationWorker::create(bench, std::move(layout), config.held_out));
+  COVEY_ASSIGN(auto evaluation, EvaluationWorker::create(bench, task, config.held_out));
   COVEY_ASSIGN(auto identity, crypto::IdentityKey::from_seed(deployment.identity.seed().span()));
   COVEY_ASSIGN(auto door, open_door(deployment, clock));
   ThreadPool pool(cpu_count());

@@ -2,13 +2,10 @@
 
 #include "adapters/adapter.h"
 #include "core/base/log.h"
-#include "core/base/thread_pool.h"
-#include "core/train/evaluate.h"
 
 namespace covey::coordinator {
 
-Result<std::unique_ptr<EvaluationWorker>> EvaluationWorker::create(const adapters::Workbench& bench,
-                                                                   adapters::AdapterLayout layout,
+Result<std::unique_ptr<EvaluationWorker>> EvaluationWorker::create(const adapters::Workbench& bench, TaskConfig task,
                                                                    const HeldOut& held_out) {
   std::vector<train::TokenRow> rows;
   if (!held_out.file.empty()) {
@@ -19,14 +16,12 @@ Result<std::unique_ptr<EvaluationWorker>> EvaluationWorker::create(const adapter
     rows = adapters::example_rows(*bench.tokenizer, examples, held_out.seq);
     if (rows.empty()) return Error{ErrorCode::invalid_argument, held_out.file + ": has no usable example"};
   }
-  return std::unique_ptr<EvaluationWorker>(new EvaluationWorker(bench, std::move(layout), held_out, std::move(rows)));
+  return std::unique_ptr<EvaluationWorker>(new EvaluationWorker(bench, std::move(task), held_out, std::move(rows)));
 }
 
-EvaluationWorker::EvaluationWorker(const adapters::Workbench& bench, adapters::AdapterLayout layout,
-                                   const HeldOut& held_out, std::vector<train::TokenRow> rows)
-    : bench_(bench), layout_(std::move(layout)), held_out_(held_out), rows_(std::move(rows)), thread_([this] {
-        run();
-      }) {}
+EvaluationWorker::EvaluationWorker(const adapters::Workbench& bench, TaskConfig task, const HeldOut& held_out,
+                                   std::vector<train::TokenRow> rows)
+    : bench_(bench), task_(std::move(task)), held_out_(held_out), rows_(std::move(rows)), thread_([this] { run(); }) {}
 
 EvaluationWorker::~EvaluationWorker() {
   {
@@ -73,20 +68,8 @@ void EvaluationWorker::run() {
 
 Evaluated EvaluationWorker::measure(const Evaluate& request) {
   Evaluated answer{request.version, {}, {}, 0};
-  auto adapter = adapters::Adapter::create(*bench_.model, layout_, request.adapter);
-  if (!adapter.ok()) {
-    log_error("evaluation", adapter.error().message);
-    return answer;
-  }
-  train::EvaluateOptions options;
-  options.batch = held_out_.batch;
-  options.seq = held_out_.seq;
-  options.cancelled = [this] {
-    const std::lock_guard lock(mutex_);
-    return stop_;
-  };
   ThreadPool pool(held_out_.threads);
-  const auto measured = train::evaluate(*bench_.model, adapter->spec(), adapter->view(), rows_, options, pool);
+  const auto measured = evaluate_version(request.adapter, pool);
   if (!measured.ok()) {
     if (measured.error().code != ErrorCode::cancelled) log_error("evaluation", measured.error().message);
     return answer;
@@ -95,6 +78,20 @@ Evaluated EvaluationWorker::measure(const Evaluate& request) {
   answer.accuracy = measured->accuracy;
   answer.tokens = static_cast<std::uint64_t>(measured->tokens);
   return answer;
+}
+
+Result<train::Evaluation> EvaluationWorker::evaluate_version(const std::vector<float>& version, ThreadPool& pool) {
+  COVEY_ASSIGN(auto layout, adapters::AdapterLayout::parse(task_.adapter_layout));
+  COVEY_ASSIGN(auto values, adapter_of_version(task_, layout, *bench_.model, version, pool));
+  COVEY_ASSIGN(const auto adapter, adapters::Adapter::create(*bench_.model, std::move(layout), std::move(values)));
+  train::EvaluateOptions options;
+  options.batch = held_out_.batch;
+  options.seq = held_out_.seq;
+  options.cancelled = [this] {
+    const std::lock_guard lock(mutex_);
+    return stop_;
+  };
+  return train::evaluate(*bench_.model, adapter.spec(), adapter.view(), rows_, options, pool);
 }
 
 }  // namespace covey::coordinator

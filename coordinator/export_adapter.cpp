@@ -4,6 +4,7 @@
 #include "adapters/adapter_options.h"
 #include "adapters/gguf_adapter.h"
 #include "coordinator/rows.h"
+#include "core/base/cpu.h"
 
 namespace covey::coordinator {
 
@@ -18,7 +19,10 @@ Status export_adapter(const Settings& settings, ByteSpan values, const ExportOpt
   }
   COVEY_ASSIGN(const auto model, model::Model::load(settings.model));
   COVEY_ASSIGN(auto layout, adapters::adapter_layout(*model, settings.adapter));
-  COVEY_ASSIGN(auto decoded, decode_values(values, static_cast<std::size_t>(layout.size)));
+  const std::size_t scalars = settings.task.local.candidates;
+  COVEY_ASSIGN(auto decoded, decode_values(values, scalars > 0 ? scalars : static_cast<std::size_t>(layout.size)));
+  ThreadPool threads(cpu_count());
+  COVEY_ASSIGN(decoded, adapter_of_version(settings.task, layout, *model, std::move(decoded), threads));
   COVEY_ASSIGN(const auto adapter, adapters::Adapter::create(*model, std::move(layout), std::move(decoded)));
   return gguf ? adapters::save_gguf_adapter(options.out, adapter, *model)
               : adapters::save_adapter(options.out, adapter, settings.model);

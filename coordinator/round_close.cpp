@@ -134,7 +134,8 @@ void RoundMachine::Impl::evaluate_candidate() {
 Status RoundMachine::Impl::make_candidate() {
   COVEY_ASSIGN(const auto mean_contribution, aggregate_round());
   const std::vector<double> wide(mean_contribution.begin(), mean_contribution.end());
-  const std::vector<float> mean = adapters::recover(layout, wide, 1);
+  const bool seeded = plan.seeded.candidates > 0;  // scalars are no layers' values: nothing is to be recovered
+  const std::vector<float> mean = seeded ? mean_contribution : adapters::recover(layout, wide, 1);
   double squares = 0;
   for (const float value : mean) squares += double{value} * value;
   round.delta_norm = std::sqrt(squares);

@@ -61,7 +61,7 @@ Result<RoundMachine> RoundMachine::create(TaskConfig config, RosterView roster) 
     return Error{ErrorCode::invalid_argument, "task: secure aggregation needs the roster of devices"};
   }
   COVEY_ASSIGN(auto layout, adapters::AdapterLayout::parse(config.adapter_layout));
-  if (static_cast<std::uint64_t>(layout.size) != config.values()) {
+  if (config.local.candidates == 0 && static_cast<std::uint64_t>(layout.size) != config.values()) {
     return Error{ErrorCode::invalid_argument, "task: the adapter layout has " + std::to_string(layout.size) +
                                                   " values, the initial adapter " + std::to_string(config.values())};
   }

@@ -26,6 +26,11 @@ Error bad(const std::string& what) {
 }
 }  // namespace
 
+std::uint64_t TaskConfig::seeded_seed() const {
+  constexpr std::uint64_t kPurpose = 0x73656564;  // apart from the rounds' seeds
+  return derive_seed(seed, kPurpose << 32);
+}
+
 std::uint32_t TaskConfig::invited_max() const {
   return static_cast<std::uint32_t>(std::ceil(goal_count * over_selection));
 }
@@ -57,6 +62,15 @@ Status TaskConfig::check() const {
     return bad("local.method: write backprop, forward-gradient or zeroth-order");
   }
   if (local.optimizer != "adamw" && local.optimizer != "sgd") return bad("local.optimizer: write adamw or sgd");
+  if (local.candidates > 0) {
+    if (local.candidates > 65'536) return bad("local.candidates: write at most 65536");
+    if (initial.size() != local.candidates) return bad("adapter: a seeded task starts from one scalar a candidate");
+    if (local.method == "backprop" || local.optimizer != "sgd" || local.weight_decay > 0 || local.prox_mu > 0) {
+      return bad(
+          "local.candidates: K scalars need method forward-gradient or zeroth-order, and optimizer sgd without "
+          "weight_decay and prox_mu");
+    }
+  }
   for (const double figure : {local.learning_rate, local.weight_decay, local.gradient_clip, local.prox_mu}) {
     if (!std::isfinite(figure) || figure < 0) return bad("local: rates and bounds are numbers of 0 or more");
   }
@@ -149,6 +163,7 @@ wire::RoundPlan plan_round(const TaskConfig& config, const VersionRow& base, Rou
   plan.update_bytes_max = config.update_bytes_max();
   plan.deadline_ms = config.deadline_ms;
   plan.roster_epoch = roster_epoch;
+  if (config.local.candidates > 0) plan.seeded = {config.local.candidates, config.seeded_seed()};
   if (plan.mode == wire::PrivacyMode::secure) {
     plan.secure = {config.privacy.corrupt_fraction, config.privacy.dropout_fraction, config.privacy.survivors_min,
                    config.privacy.phase_ms};
@@ -172,6 +187,7 @@ wire::Hash task_identity(const TaskConfig& config) {
     hasher.update(std::string_view(aggregation::traits(config.aggregation.rule).name));
   }
   if (config.privacy.dp.on()) hasher.update(std::string_view("central differential privacy"));
+  if (config.local.candidates > 0) hasher.update(std::string_view("seeded")).update_u64(config.local.candidates);
   return hasher.update(encode_values(config.initial)).finish().bytes;
 }
 

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "adapters/seeded.h"
 #include "coordinator/round_planner.h"
 #include "core/base/clock.h"
 #include "core/base/file.h"
@@ -28,6 +29,7 @@ void read_local(config::Section section, LocalTraining& local) {
   local.batch = count(section, "batch", local.batch, 1, 4'096);
   local.seq = count(section, "seq", local.seq, 1, 65'536);
   local.method = section.choice("method", train::method_names(), local.method);
+  local.candidates = count(section, "candidates", 0, 0, 65'536);
   local.optimizer = section.choice("optimizer", {"adamw", "sgd"}, local.optimizer);
   local.learning_rate = section.real("learning_rate", local.learning_rate, 0, 1'000);
   local.final_factor = section.real("final_factor", local.final_factor, 0, 1);
@@ -167,8 +169,20 @@ Status add_adapter(TaskConfig& task, const model::Model& model, const adapters::
   COVEY_ASSIGN(const auto layout, adapters::adapter_layout(model, options));
   task.adapter_layout = layout.canonical();
   constexpr std::uint64_t kAdapterPurpose = 0x61646170;  // "adap"
+  if (task.local.candidates > 0) {
+    task.initial.assign(task.local.candidates, 0);
+    return {};
+  }
   COVEY_ASSIGN(task.initial, adapters::first_values(layout, model, derive_seed(task.seed, kAdapterPurpose)));
   return {};
+}
+
+Result<std::vector<float>> adapter_of_version(const TaskConfig& task, const adapters::AdapterLayout& layout,
+                                              const model::Model& model, std::vector<float> version,
+                                              ThreadPool& threads) {
+  if (task.local.candidates == 0) return version;
+  const train::SeedPool pool{.seed = task.seeded_seed(), .count = static_cast<int>(task.local.candidates)};
+  return adapters::seeded_values(layout, model, pool, version, threads);
 }
 
 Result<std::vector<ModelFile>> model_files(const std::string& path, const std::string& tokenizer) {
@@ -256,6 +270,7 @@ local:
   batch: 8
   seq: 128
   method: backprop         # backprop, forward-gradient, zeroth-order (the last two: inference memory, more steps)
+  # candidates: 4096       # with the last two and sgd: versions and updates are so many scalars, kilobytes for any model
   optimizer: adamw         # adamw, sgd
   learning_rate: 0.001
   final_factor: 1          # the learning rate falls linearly over the rounds, to this part of it in the last

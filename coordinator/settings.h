@@ -8,9 +8,11 @@
 #include <vector>
 
 #include "adapters/adapter_options.h"
+#include "adapters/layout.h"
 #include "adapters/workbench.h"
 #include "coordinator/rotation.h"
 #include "coordinator/task.h"
+#include "core/base/thread_pool.h"
 #include "core/config/reader.h"
 #include "core/net/blobs.h"
 
@@ -51,6 +53,12 @@ adapters::AdapterOptions read_adapter(config::Section section);
 
 /// Fills in layout and initial values for a loaded model.
 Status add_adapter(TaskConfig& task, const model::Model& model, const adapters::AdapterOptions& options);
+
+/// The adapter's P values that a version stands for: itself, or in a seeded task what its K scalars make.
+/// @errors invalid_argument: not K scalars.
+Result<std::vector<float>> adapter_of_version(const TaskConfig& task, const adapters::AdapterLayout& layout,
+                                              const model::Model& model, std::vector<float> version,
+                                              ThreadPool& threads);
 
 struct ModelFile {
   std::string name;  ///< as devices store it

@@ -21,6 +21,8 @@ struct LocalTraining {
   std::uint32_t batch = 8;
   std::uint32_t seq = 128;
   std::string method = "backprop";  ///< train::method_names()
+  /// K > 0: a seeded task. Versions and updates are K scalars, one for each candidate direction; 0: dense.
+  std::uint32_t candidates = 0;
   std::string optimizer = "adamw";  ///< adamw, sgd
   double learning_rate = 1e-3;
   double final_factor = 1;  ///< the learning rate falls linearly over the rounds, to this part of it in the last
@@ -46,7 +48,7 @@ struct TaskConfig {
   std::string task = "task";
   std::vector<wire::FileBlob> model;
   std::string adapter_layout;  ///< canonical text
-  std::vector<float> initial;  ///< P values of version 0
+  std::vector<float> initial;  ///< P values of version 0; K zeros of a seeded task
   std::uint64_t seed = 1;
 
   std::uint64_t rounds = 10;           ///< published rounds that end the task
@@ -72,6 +74,8 @@ struct TaskConfig {
   std::uint64_t versions_kept = 16;                             ///< adapters whose values stay in the store
 
   [[nodiscard]] std::uint64_t values() const { return initial.size(); }
+  /// What a seeded task's adapter and candidates follow from.
+  [[nodiscard]] std::uint64_t seeded_seed() const;
   [[nodiscard]] std::uint32_t invited_max() const;
   /// Bytes of one encoded update, at most.
   [[nodiscard]] std::uint64_t update_bytes_max() const;

@@ -180,7 +180,8 @@ std::string sum_of(const RoundRow& round, const Bytes& stored, const Contributor
   if (plan->mode != wire::PrivacyMode::robust) return {};  // masked words: nothing can be said of them
   const auto layout = adapters::AdapterLayout::parse(plan->adapter_layout);
   if (!layout.ok()) return layout.error().message;
-  const auto spec = aggregation::UpdateSpec::of(*plan, static_cast<std::size_t>(layout->size));
+  const auto spec =
+      aggregation::UpdateSpec::of(*plan, aggregation::update_values(*plan, static_cast<std::size_t>(layout->size)));
   const auto sum = aggregation::RunningSum::restore(spec, stored);
   if (!sum.ok()) return sum.error().message;
   if (sum->contributors() != contributors.devices.size()) {

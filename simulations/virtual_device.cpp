@@ -78,19 +78,19 @@ namespace {
 
 Result<client::TrainingOutcome> train(const wire::RoundPlan& plan, const adapters::Workbench& bench,
                                       const Bytes& values, const std::vector<train::TokenRow>& rows,
-                                      std::uint64_t memory_bytes) {
+                                      std::uint64_t memory_bytes, std::uint64_t number) {
   std::vector<float> floats(values.size() / sizeof(float));
   std::memcpy(floats.data(), values.data(), floats.size() * sizeof(float));
   ThreadPool pool(1);       // devices are what runs in parallel here
   const ManualClock still;  // measured speed must not reach a virtual world
-  return client::train_now({plan, bench, std::move(floats), rows, memory_bytes}, pool, still);
+  return client::train_now({plan, bench, std::move(floats), rows, memory_bytes, number}, pool, still);
 }
 
 }  // namespace
 
-VirtualTrainer::VirtualTrainer(SharedWorld shared, const DeviceClass& device, const std::vector<train::TokenRow>& rows,
-                               const MemoryDownloads& downloads, Hooks hooks)
-    : shared_(shared), device_(device), rows_(rows), downloads_(downloads), hooks_(std::move(hooks)) {}
+VirtualTrainer::VirtualTrainer(SharedWorld shared, std::uint64_t number, const DeviceClass& device,
+                               const std::vector<train::TokenRow>& rows, const MemoryDownloads& downloads, Hooks hooks)
+    : shared_(shared), number_(number), device_(device), rows_(rows), downloads_(downloads), hooks_(std::move(hooks)) {}
 
 VirtualTrainer::~VirtualTrainer() {
   *alive_ = false;
@@ -125,8 +125,8 @@ void VirtualTrainer::start(const wire::RoundPlan& plan) {
   running.started_ms = shared_.queue.now_ms();
   running.ready_at_ms = running.started_ms + modelled_ms(plan);
   running.ticket =
-      shared_.pool.submit([plan, bench = shared_.bench, content = *values, rows = &rows_,
-                           memory = device_.memory_bytes] { return train(plan, bench, content, *rows, memory); });
+      shared_.pool.submit([plan, bench = shared_.bench, content = *values, rows = &rows_, memory = device_.memory_bytes,
+                           number = number_] { return train(plan, bench, content, *rows, memory, number); });
   running_ = running;
   const std::uint64_t generation = ++generation_;
   shared_.queue.at(running.ready_at_ms, [this, generation, alive = alive_] {

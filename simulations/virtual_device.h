@@ -59,8 +59,9 @@ class VirtualTrainer final : public client::Trainer {
     std::function<void()> on_ready;                                 ///< at virtual time, when poll() has news
     std::function<void(RoundId, std::span<float> delta)> on_delta;  ///< a bad device's: changes it; may be empty
   };
-  VirtualTrainer(SharedWorld shared, const DeviceClass& device, const std::vector<train::TokenRow>& rows,
-                 const MemoryDownloads& downloads, Hooks hooks);
+  /// @param number  of the device, which seeded training takes its own directions from.
+  VirtualTrainer(SharedWorld shared, std::uint64_t number, const DeviceClass& device,
+                 const std::vector<train::TokenRow>& rows, const MemoryDownloads& downloads, Hooks hooks);
   ~VirtualTrainer() override;
 
   void start(const wire::RoundPlan& plan) override;
@@ -80,6 +81,7 @@ class VirtualTrainer final : public client::Trainer {
   [[nodiscard]] std::int64_t modelled_ms(const wire::RoundPlan& plan) const;
 
   SharedWorld shared_;
+  std::uint64_t number_;
   const DeviceClass& device_;
   const std::vector<train::TokenRow>& rows_;
   const MemoryDownloads& downloads_;

@@ -33,7 +33,18 @@ constexpr std::int64_t kWallStartMs = 1'767'225'600'000;  // 2026-01-01T00:00:00
 constexpr double kMillisecond = 1e-3;
 
 // Purposes of the seeds derived from the experiment's seed.
-enum Purpose : std::uint64_t { kFleet = 11, kKeys, kRandom, kJitter, kStart, kDropout, kData, kAdversary, kNoise };
+enum Purpose : std::uint64_t {
+  kFleet = 11,
+  kKeys,
+  kRandom,
+  kJitter,
+  kStart,
+  kDropout,
+  kData,
+  kAdversary,
+  kNoise,
+  kNonces
+};
 
 crypto::IdentityKey identity_from(std::uint64_t seed, std::uint64_t index) {
   Bytes bytes(32);
@@ -57,6 +68,7 @@ struct Device {
   wire::Key curve{};
   store::MemoryStore store;
   Rng random{0};
+  Rng nonces{0};
 
   // One life, from start to crash.
   std::unique_ptr<MemoryDownloads> downloads;
@@ -178,6 +190,7 @@ Status World::make_devices() {
     device->rows = &data_.devices[i].rows;
     device->curve = curve_from(task_.seed, i);
     device->random = Rng(derive_seed(task_.seed, kRandom), i);
+    device->nonces = Rng(derive_seed(task_.seed, kNonces), i);
     const DeviceId id = identity_from(task_.seed, 2 + i).device_id();
     COVEY_TRY(registration_->admit(id, device->curve, data_.devices[i].key));
     const auto start_ms = static_cast<std::int64_t>(starts.below(task_.check_back_ms + 1));
@@ -192,7 +205,7 @@ void World::start_life(Device& device) {
   for (const auto& file : task_.model) preinstalled.insert(file.blob);
   device.downloads = std::make_unique<MemoryDownloads>(std::move(preinstalled));
   device.trainer = std::make_unique<VirtualTrainer>(
-      SharedWorld{queue_, training_, bench_}, *device.kind, *device.rows, *device.downloads,
+      SharedWorld{queue_, training_, bench_}, device.index, *device.kind, *device.rows, *device.downloads,
       VirtualTrainer::Hooks{
           .on_start = [this, &device](const wire::RoundPlan& plan,
                                       std::int64_t ms) { training_begins(device, plan, ms); },
@@ -214,7 +227,10 @@ void World::start_life(Device& device) {
       client::AgentConfig{session, identity_from(task_.seed, 2 + device.index), device.curve},
       client::AgentSeams{device.store, *device.transport, *device.downloads, *device.trainer, queue_.clock(),
                          [&device](std::span<std::uint8_t> out) {
-                           for (auto& byte : out) byte = static_cast<std::uint8_t>(device.random.next_u32());
+                           // Seeds of rounding and keys come from a stream of their own: how often a device had to
+                           // connect cannot reach a result.
+                           Rng& stream = out.size() == sizeof(wire::Nonce) ? device.nonces : device.random;
+                           for (auto& byte : out) byte = static_cast<std::uint8_t>(stream.next_u32());
                          }});
   wire::Capabilities capabilities;
   capabilities.software = "covey-sim";
@@ -313,6 +329,8 @@ void World::deliver(net::MemoryNetwork::Delivery delivery) {
 
 Result<train::Evaluation> World::measure(std::vector<float> values, std::span<const train::TokenRow> rows) {
   COVEY_ASSIGN(auto layout, adapters::AdapterLayout::parse(task_.adapter_layout));
+  COVEY_ASSIGN(values,
+               coordinator::adapter_of_version(task_, layout, *bench_.model, std::move(values), evaluation_pool_));
   COVEY_ASSIGN(const auto adapter, adapters::Adapter::create(*bench_.model, std::move(layout), std::move(values)));
   train::EvaluateOptions options;
   options.seq = static_cast<int>(task_.local.seq);
@@ -448,7 +466,7 @@ Result<WorldResult> World::result() {
                               {"bytes_up", *sums.find("bytes_up")},
                               {"bytes_down", *sums.find("bytes_down")},
                               {"joules", *sums.find("joules_total")},
-                              {"adapter_values", task_.values()},
+                              {"version_values", task_.values()},
                               {"model_parameters", bench_.model->parameter_count()},
                               {"privacy_mode", wire::to_string(task_.privacy.mode)},
                               {"privacy_claim", aggregation::threat_model(task_.privacy.mode, false)},
@@ -459,7 +477,10 @@ Result<WorldResult> World::result() {
   out.rounds = rounds_;
   out.adapter_layout = task_.adapter_layout;
   const auto values = service_->machine().values();
-  out.adapter.assign(values.begin(), values.end());
+  const std::vector<float> version(values.begin(), values.end());
+  COVEY_ASSIGN(const auto layout, adapters::AdapterLayout::parse(task_.adapter_layout));
+  COVEY_ASSIGN(out.adapter, coordinator::adapter_of_version(task_, layout, *bench_.model, version, evaluation_pool_));
+  out.summary.set("adapter_values", out.adapter.size());
   const auto attacked =
       attacked_rows(experiment_.adversaries.attack, data_.held_out, bench_.model->config().vocab_size);
   if (experiment_.adversaries.share > 0) {
@@ -467,7 +488,7 @@ Result<WorldResult> World::result() {
     out.summary.set("attack", attack_names()[static_cast<std::size_t>(experiment_.adversaries.attack)]);
   }
   if (!attacked.empty()) {
-    COVEY_ASSIGN(const auto success, measure(out.adapter, attacked));
+    COVEY_ASSIGN(const auto success, measure(version, attacked));
     out.summary.set("attack_success", success.accuracy);
   }
   COVEY_ASSIGN(const auto privacy, coordinator::read_privacy_report(task_, store_));

@@ -139,6 +139,13 @@ struct SecurePlan {
   std::int64_t phase_ms = 0;        ///< how long each phase after the advertised keys may take
 };
 
+/// A seeded task: versions and updates are K scalars, one for each candidate direction, in place of the adapter's P
+/// values. Whoever has the base model makes the adapter from them (adapters/seeded.h).
+struct SeededPlan {
+  std::uint32_t candidates = 0;  ///< K; 0: dense versions and updates
+  std::uint64_t seed = 0;        ///< of the whole task: the adapter's first values and the candidates follow from it
+};
+
 /// Everything a device must know to take part in one round. Stored before it is sent, signed by the coordinator.
 struct RoundPlan {
   std::string task;
@@ -146,7 +153,7 @@ struct RoundPlan {
   ModelVersion base_version;    ///< adapter version the devices start from
   std::vector<FileBlob> model;  ///< base model, file by file
   std::string adapter_layout;   ///< canonical text of adapters::AdapterLayout
-  FileBlob adapter;             ///< its current values, P little-endian f32
+  FileBlob adapter;             ///< its current values, P little-endian f32; K of a seeded task
   std::uint64_t seed = 0;       ///< for whatever devices draw in common
 
   std::string method = "backprop";
@@ -172,6 +179,7 @@ struct RoundPlan {
   std::int64_t deadline_ms = 0;  ///< after the round's start
   std::uint64_t roster_epoch = 0;
   SecurePlan secure;  ///< in `secure` and `grouped` mode
+  SeededPlan seeded;
 };
 
 struct CheckIn {

@@ -190,6 +190,40 @@ TEST_CASE("hostile plans are refused as bad before anything is fetched or traine
   }
 }
 
+TEST_CASE("a seeded plan trains and sends one scalar a candidate, and needs a method that goes along candidates") {
+  auto seeded = sample_plan(1);
+  seeded.method = "forward-gradient";
+  seeded.optimizer = "sgd";
+  seeded.seeded = {.candidates = 12, .seed = 3};
+  seeded.adapter.bytes = 48;
+  SessionWorld world;
+  world.values = 12;
+  world.plans = {seeded};
+  world.boot();
+  world.run();
+  CHECK(world.session->receipts_accepted() == 1);
+  const auto update = wire::decode<wire::ClearUpdate>(world.uploads.at(1));
+  REQUIRE_OK(update);
+  CHECK(update->count == 12);
+
+  const auto verdict_of = [](wire::RoundPlan plan) { return check_plan(plan, test::session_config().policy).reason; };
+  CHECK(verdict_of(seeded) == wire::RefusalReason::none);
+  const auto changed = [&](auto change) {
+    auto plan = seeded;
+    change(plan);
+    return verdict_of(plan);
+  };
+  CHECK(changed([](auto& p) { p.method = "backprop"; }) == wire::RefusalReason::bad_plan);
+  CHECK(changed([](auto& p) { p.optimizer = "adamw"; }) == wire::RefusalReason::bad_plan);
+  CHECK(changed([](auto& p) { p.prox_mu = 0.1; }) == wire::RefusalReason::bad_plan);
+  CHECK(changed([](auto& p) { p.weight_decay = 0.1; }) == wire::RefusalReason::bad_plan);
+  CHECK(changed([](auto& p) { p.adapter.bytes = 128; }) == wire::RefusalReason::bad_plan);  // the adapter's values
+  CHECK(changed([](auto& p) {
+          p.seeded.candidates = 65'537;
+          p.adapter.bytes = 4 * 65'537;
+        }) == wire::RefusalReason::bad_plan);
+}
+
 TEST_CASE("a plan beyond the owner's budget is refused for that") {
   SessionWorld world;
   world.config.policy.rounds_per_day_max = 1;

@@ -341,6 +341,33 @@ TEST_CASE("uploads in progress stay within their bound, and those of devices tha
   CHECK(std::holds_alternative<wire::SubmitNext>(world.sent.back().second));
 }
 
+TEST_CASE("a seeded task's versions are scalars, and what no sum of candidates can express is refused") {
+  TaskConfig config = small_task();
+  config.local.method = "zeroth-order";
+  config.local.optimizer = "sgd";
+  config.local.candidates = 16;  // as many as the scripted devices send
+  config.initial.assign(16, 0);
+  World world(config, fleet(4));
+  REQUIRE(world.run());
+  CHECK(world.machine().published() == 3);
+  const auto plan = wire::decode<wire::RoundPlan>(world.machine().round_row().plan);
+  REQUIRE_OK(plan);
+  CHECK(plan->seeded.candidates == 16);
+  CHECK(plan->adapter.bytes == 64);
+  const auto refused = [&](auto change) {
+    TaskConfig changed = config;
+    change(changed);
+    return changed.check().error().message;
+  };
+  CHECK(refused([](auto& c) { c.local.method = "backprop"; }).find("local.candidates") != std::string::npos);
+  CHECK(refused([](auto& c) { c.local.optimizer = "adamw"; }).find("local.candidates") != std::string::npos);
+  CHECK(refused([](auto& c) { c.initial.resize(15); }).find("one scalar a candidate") != std::string::npos);
+  TaskConfig dense = config;
+  dense.local.candidates = 0;
+  World other(dense, {});
+  CHECK_FALSE(RoundMachine::create(config)->restore(other.store()).ok());  // its versions are something else
+}
+
 TEST_CASE("a paused task finishes its round, starts no other, and goes on when resumed") {
   ManualWorld world;
   for (int i = 1; i <= 4; ++i) invite(world, i);

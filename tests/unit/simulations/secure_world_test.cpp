@@ -28,24 +28,59 @@ tiny::Choices secure_choices() {
 
 }  // namespace
 
-TEST_CASE("a secure round makes the adapter that updates in the clear make, but for the chance of rounding") {
-  tiny::Choices choices;
+/// Everyone contributes, and a device throws the same dice in both worlds: they sum the same quantized words.
+void check_same_in_the_clear(tiny::Choices choices) {
   choices.rounds = 1;
   choices.devices = choices.goal = 6;
-  choices.over_selection = 1;  // everyone contributes: both worlds sum the same devices
+  choices.over_selection = 1;
   const auto clear = run(choices);
   choices.privacy = kSecure;
   const auto secure = run(choices);
   REQUIRE(secure.rounds.size() == 1);
   CHECK(*secure.rounds[0].get_uint("contributed") == 6);
-  REQUIRE(secure.adapter.size() == clear.adapter.size());
-  const float step = 10.0F / static_cast<float>((1 << 19) - 1);  // clip_norm over the largest 20-bit magnitude
-  float worst = 0;
-  for (std::size_t i = 0; i < clear.adapter.size(); ++i) {
-    worst = std::max(worst, std::abs(secure.adapter[i] - clear.adapter[i]));
+  CHECK(*secure.rounds[0].get_double("delta_norm") > 0);
+  CHECK(secure.adapter == clear.adapter);
+}
+
+tiny::Choices seeded_choices() {
+  tiny::Choices choices;
+  choices.method = "forward-gradient";
+  choices.optimizer = "sgd";
+  choices.candidates = 256;
+  choices.learning_rate = 0.05;
+  return choices;
+}
+
+TEST_CASE("a secure round makes, bit for bit, the adapter that the same quantized updates make in the clear") {
+  check_same_in_the_clear({});
+}
+
+TEST_CASE("so does a secure round of seeded updates: the same scalars, the same adapter") {
+  check_same_in_the_clear(seeded_choices());
+  auto differences = seeded_choices();
+  differences.method = "zeroth-order";
+  check_same_in_the_clear(differences);
+}
+
+TEST_CASE("seeded rounds learn, in secure mode too, and send scalars whatever the adapter's size") {
+  auto choices = seeded_choices();
+  choices.rounds = 6;
+  choices.devices = choices.goal = 8;
+  choices.over_selection = 1;
+  const auto clear = run(choices);
+  choices.privacy = kSecure;
+  const auto secure = run(choices);
+  for (const auto* world : {&clear, &secure}) {
+    const double before = *world->summary.find("base")->get_double("loss");
+    const double after = *world->summary.find("final")->get_double("loss");
+    CHECK(after < before);
+    CHECK(*world->summary.get_uint("version_values") == 256);
+    CHECK(*world->summary.get_uint("adapter_values") == world->adapter.size());
+    CHECK(world->adapter.size() > 256);
+    const auto& round = world->rounds.back();
+    CHECK(*round.get_uint("update_bytes") / *round.get_uint("contributed") < 1100);  // 257 words of at most 32 bits
   }
-  CHECK(worst > 0);  // each device rounds by dice of its own, and the two worlds throw them anew
-  CHECK(worst <= step);
+  CHECK(run(choices).adapter == secure.adapter);
 }
 
 TEST_CASE("secure rounds go on from version to version, and a world of them repeats bit for bit") {

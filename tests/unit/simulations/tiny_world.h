@@ -2,6 +2,7 @@
 /// generated household corpus: worlds that need no data of others.
 #pragma once
 
+#include <filesystem>
 #include <string>
 
 #include "core/base/file.h"
@@ -18,7 +19,7 @@ inline void write(const std::string& path, const std::string& text) {
   REQUIRE_OK(write_file_durably(path, text));
 }
 
-inline void make_base_model(const std::string& directory) {
+inline void make_base_model(const std::string& directory, int hidden = 16) {
   data::HouseholdOptions options;
   options.households = 1;
   options.unseen = 0;
@@ -32,12 +33,12 @@ inline void make_base_model(const std::string& directory) {
 
   model::ModelConfig config;
   config.vocab_size = 320;
-  config.hidden_size = 16;
-  config.intermediate_size = 32;
+  config.hidden_size = hidden;
+  config.intermediate_size = 2 * hidden;
   config.layers = 1;
   config.heads = 2;
   config.kv_heads = 1;
-  config.head_dim = 8;
+  config.head_dim = hidden / 2;
   config.context_max = 64;
   config.bos_id = 0;
   config.eos_ids = {1};
@@ -60,6 +61,11 @@ struct Choices {
   std::string privacy = "mode: robust";
   std::string method = "backprop";
   std::string optimizer = "adamw";
+  int candidates = 0;  ///< K of a seeded task
+  int hidden = 16;     ///< width of the base model; others than 16 are made on demand
+  int value_bits = 20;
+  int weight_max = 50;
+  int deadline_s = 120;
 };
 
 /// Made once for each test program.
@@ -72,19 +78,24 @@ class World {
 
   /// The path of an experiment's file.
   [[nodiscard]] std::string experiment(const Choices& choices) {
+    const std::string model = choices.hidden == 16 ? "base" : "base" + std::to_string(choices.hidden);
+    if (!std::filesystem::exists(dir_.file(model))) make_base_model(dir_.file(model), choices.hidden);
     const std::string path = dir_.file("experiment" + std::to_string(next_++) + ".yaml");
-    write(path, "name: '" + choices.name + "'\nmodel: base\ndevices: " + std::to_string(choices.devices) +
+    write(path, "name: '" + choices.name + "'\nmodel: " + model + "\ndevices: " + std::to_string(choices.devices) +
                     "\nthreads: " + std::to_string(choices.threads) + "\nseed: " + std::to_string(choices.seed) +
                     "\ndata: {format: households, lines: 20, held_out: 0.2, held_out_rows_max: 40}\nrounds: " +
                     std::to_string(choices.rounds) + "\ngoal: " + std::to_string(choices.goal) +
                     "\nmin: 2\nover_selection: " + std::to_string(choices.over_selection) +
-                    "\ndeadline_s: 120\ncheck_back_s: 5\n"
+                    "\ndeadline_s: " + std::to_string(choices.deadline_s) +
+                    "\ncheck_back_s: 5\n"
                     "adapter: {rank: 2, alpha: 4, targets: [all-linear]}\n"
                     "local: {epochs: 1, steps_max: 4, batch: 4, seq: 48, method: " +
                     choices.method + ", optimizer: " + choices.optimizer +
-                    ", learning_rate: " + std::to_string(choices.learning_rate) + "}\nprivacy: {" + choices.privacy +
-                    ", clip_norm: 10, value_bits: 20, weight_max: 50}\nfleet: {dropout: " +
-                    std::to_string(choices.dropout) + ", away_s: 30}\n");
+                    ", learning_rate: " + std::to_string(choices.learning_rate) +
+                    ", candidates: " + std::to_string(choices.candidates) + "}\nprivacy: {" + choices.privacy +
+                    ", clip_norm: 10, value_bits: " + std::to_string(choices.value_bits) +
+                    ", weight_max: " + std::to_string(choices.weight_max) +
+                    "}\nfleet: {dropout: " + std::to_string(choices.dropout) + ", away_s: 30}\n");
     return path;
   }
   [[nodiscard]] std::string file(const std::string& name) const { return dir_.file(name); }
