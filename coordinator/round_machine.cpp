@@ -330,7 +330,7 @@ void RoundMachine::Impl::flush() {
   if (waiting_updates > 0) {
     if (secure) {
       write_secure_rows(true);
-    } else if (!keeps_singles()) {
+    } else if (!keeps_singles() && !has_ended(round.state)) {  // a sum does not outlive its round
       write("sums", store::key_of(round.round), sum->serialize());
     }
     write("contributors", store::key_of(round.round), wire::encode(contributors));

@@ -10,7 +10,6 @@ namespace covey::coordinator {
 
 namespace {
 using Half = aggregation::SecAggServer;
-constexpr const char* kTable = "secagg";
 
 Phase phase_of(Half::Phase phase) {
   switch (phase) {
@@ -47,7 +46,7 @@ Status RoundMachine::Impl::open_secure(std::span<const aggregation::SecAggRow> r
 Status RoundMachine::Impl::restore_secure(store::Store& store) {
   std::vector<aggregation::SecAggRow> rows;
   const std::size_t head = store::key_of(round.round).size();
-  COVEY_TRY(store.scan(kTable, store::key_of(round.round), [&](ByteSpan key, ByteSpan value) -> Status {
+  COVEY_TRY(store.scan(kSecureTable, store::key_of(round.round), [&](ByteSpan key, ByteSpan value) -> Status {
     rows.push_back(
         {std::string(key.begin() + static_cast<std::ptrdiff_t>(head), key.end()), Bytes(value.begin(), value.end())});
     return {};
@@ -57,7 +56,7 @@ Status RoundMachine::Impl::restore_secure(store::Store& store) {
 
 void RoundMachine::Impl::write_secure_rows(bool with_sum) {
   if (!secure) return;
-  for (auto& row : secure->take_rows(with_sum)) write(kTable, row_key(round.round, row.key), std::move(row.value));
+  for (auto& row : secure->take_rows(with_sum)) write(kSecureTable, row_key(round.round, row.key), std::move(row.value));
 }
 
 bool RoundMachine::Impl::may_be_invited(const DeviceId& device) const {
@@ -231,7 +230,7 @@ void RoundMachine::Impl::finish_secure() {
 }
 
 void RoundMachine::Impl::erase_secure_rows() {
-  for (const char* name : {"head", "boxes", "sum"}) erase(kTable, row_key(round.round, name));
+  for (const char* name : {"head", "boxes", kMaskedSum}) erase(kSecureTable, row_key(round.round, name));
 }
 
 void RoundMachine::Impl::abort_secure(const std::string& reason) {

@@ -61,8 +61,15 @@ struct VersionRow {
   }
 };
 
+/// Rows of the secure round in progress: round + name.
+inline constexpr const char* kSecureTable = "secagg";
+inline constexpr const char* kMaskedSum = "sum";
+
 enum class RoundState : std::uint8_t { open = 0, closed = 1, published = 2, aborted = 3 };
 const char* to_string(RoundState state);
+constexpr bool has_ended(RoundState state) {
+  return state == RoundState::published || state == RoundState::aborted;
+}
 
 struct RoundRow {
   RoundId round;

@@ -30,6 +30,7 @@ struct Tables {
   std::map<std::uint64_t, std::uint64_t> accepted_weight;  ///< of a round's acknowledged receipts
   DevicesByRound cohort;
   std::map<std::uint64_t, Bytes> sums;
+  std::set<std::uint64_t> masked_sums;  ///< rounds with a sum whose masks are still on
   std::map<std::uint64_t, std::map<DeviceId, wire::Hash>> accepted_content;
   struct Kept {
     wire::Hash content{};
@@ -64,6 +65,11 @@ Status read_tables(store::Store& store, Tables& out) {
   COVEY_TRY(store.scan("sums", {}, [&](ByteSpan key, ByteSpan value) -> Status {
     COVEY_ASSIGN(const auto id, store::number_in_key(key));
     out.sums[id] = Bytes(value.begin(), value.end());
+    return {};
+  }));
+  COVEY_TRY(store.scan(kSecureTable, {}, [&](ByteSpan key, ByteSpan) -> Status {
+    COVEY_ASSIGN(const auto id, store::number_in_key(key));
+    if (as_text(key.subspan(8)) == kMaskedSum) out.masked_sums.insert(id);
     return {};
   }));
   COVEY_TRY(store.scan("updates", {}, [&](ByteSpan key, ByteSpan value) -> Status {
@@ -114,8 +120,7 @@ std::string rounds_are_in_order(const Tables& tables) {
   std::uint64_t wanted = 1;
   for (const auto& [id, round] : tables.rounds) {
     if (id != wanted++) return "round " + number(wanted - 1) + " is missing";
-    const bool ended = round.state == RoundState::published || round.state == RoundState::aborted;
-    if (!ended && id != tables.rounds.rbegin()->first) return "round " + number(id) + " was left open";
+    if (!has_ended(round.state) && id != tables.rounds.rbegin()->first) return "round " + number(id) + " was left open";
   }
   return {};
 }
@@ -136,6 +141,7 @@ std::string contributors_are_receipts(const Tables& tables) {
     const std::set<DeviceId> devices(row.devices.begin(), row.devices.end());
     if (devices.size() != row.devices.size()) return "round " + number(id) + " counts a device twice";
     const auto accepted = tables.accepted.find(id);
+    if (accepted == tables.accepted.end() && devices.empty()) continue;  // aborted before the first update was in
     if (accepted == tables.accepted.end() || accepted->second != devices) {
       return "the contributors of round " + number(id) + " differ from its acknowledged receipts";
     }
@@ -198,7 +204,7 @@ std::string running_sums(const Tables& tables) {
   for (const auto& [id, stored] : tables.sums) {
     const auto round = tables.rounds.find(id);
     if (round == tables.rounds.end()) return "there is a sum of round " + number(id) + ", but no such round";
-    if (round->second.state == RoundState::published || round->second.state == RoundState::aborted) {
+    if (has_ended(round->second.state)) {
       return "the sum of round " + number(id) + " outlived the round";
     }
     const auto contributors = tables.contributors.find(id);
@@ -207,11 +213,10 @@ std::string running_sums(const Tables& tables) {
     if (!problem.empty()) return "the sum of round " + number(id) + ": " + problem;
   }
   for (const auto& [id, round] : tables.rounds) {
-    const bool in_progress = round.state == RoundState::open || round.state == RoundState::closed;
     const auto contributors = tables.contributors.find(id);
     const bool some = contributors != tables.contributors.end() && !contributors->second.devices.empty();
-    const bool kept = tables.sums.contains(id) || tables.updates.contains(id);
-    if (in_progress && some && !kept) return "the sum of round " + number(id) + " is missing";
+    const bool kept = tables.sums.contains(id) || tables.updates.contains(id) || tables.masked_sums.contains(id);
+    if (!has_ended(round.state) && some && !kept) return "the sum of round " + number(id) + " is missing";
   }
   return {};
 }
@@ -220,8 +225,7 @@ std::string running_sums(const Tables& tables) {
 std::string kept_updates(const Tables& tables) {
   for (const auto& [id, updates] : tables.updates) {
     const auto round = tables.rounds.find(id);
-    if (round == tables.rounds.end() || round->second.state == RoundState::published ||
-        round->second.state == RoundState::aborted) {
+    if (round == tables.rounds.end() || has_ended(round->second.state)) {
       return "updates of round " + number(id) + " outlived the round";
     }
     const auto receipts = tables.accepted_content.find(id);

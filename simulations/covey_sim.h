@@ -38,4 +38,16 @@ Status poison_command(const PoisonOptions& options);
 /// @errors internal: M > 0.
 Status attack_command();
 
+struct FaultsOptions {
+  std::uint64_t seeds = 200;
+  std::uint64_t first = 1;
+  std::optional<int> threads;           ///< as many as there are processors
+  std::optional<std::uint64_t> replay;  ///< this seed alone, with its faults listed
+  bool minimize = false;                ///< of a replay that fails: with as few faults as will do
+};
+
+/// Runs tortured worlds; a line for each that failed, counters, and "N passed, M failed".
+/// @errors internal: M > 0.
+Status faults_command(const FaultsOptions& options);
+
 }  // namespace covey::simulations

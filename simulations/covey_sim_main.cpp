@@ -32,8 +32,23 @@ int main(int argc, char** argv) {
   poisoning->add_option("--rules", poison.rules, "some rules only")->delimiter(',');
   poisoning->add_option("--threads", poison.threads, "devices trained at the same time")->check(CLI::Range(1, 1024));
   poisoning->add_flag("--all-attacks", poison.all_attacks, "sign flip, scaled noise, label flip and backdoor in turn");
+  simulations::FaultsOptions faults;
+  CLI::App* torture = app.add_subcommand(
+      "faults",
+      "Run whole worlds under random faults, each twice: coordinator, devices, network, SQLite on bad disks.");
+  torture->add_option("--seeds", faults.seeds, "how many worlds")
+      ->check(CLI::Range(1, 1'000'000'000))
+      ->capture_default_str();
+  torture->add_option("--first", faults.first, "seed of the first one")->capture_default_str();
+  torture->add_option("--threads", faults.threads, "worlds at the same time")->check(CLI::Range(1, 1024));
+  CLI::Option* replay = torture->add_option("--replay", faults.replay, "this seed alone, with its list of faults");
+  torture->add_flag("--minimize", faults.minimize, "leave out faults as long as it still fails")->needs(replay);
   if (const auto code = parse_command_line(app, argc, argv)) return *code;
   set_log_level(LogLevel::warning);  // the coordinator's line per round is in metrics.jsonl
   if (poisoning->parsed()) return report_outcome(app, simulations::poison_command(poison));
+  if (torture->parsed()) {
+    set_log_level(LogLevel::off);  // coordinators that die say so, thousands of times
+    return report_outcome(app, simulations::faults_command(faults));
+  }
   return report_outcome(app, attack->parsed() ? simulations::attack_command() : simulations::run_command(run));
 }

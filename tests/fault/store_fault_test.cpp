@@ -4,14 +4,14 @@
 
 #include "core/base/rng.h"
 #include "core/store/sqlite_store.h"
-#include "fault/faulty_vfs.h"
+#include "simulations/faulty_disk.h"
 #include "support/support.h"
 
 using namespace covey;
 using namespace covey::store;
-using covey::test::Fault;
-using covey::test::FaultyDisk;
-using covey::test::Survival;
+using covey::simulations::Fault;
+using covey::simulations::FaultyDisk;
+using covey::simulations::Survival;
 
 namespace {
 

@@ -18,7 +18,7 @@
 
 #include "core/base/bytes.h"
 
-namespace covey::test {
+namespace covey::simulations {
 
 enum class Fault {
   none,
@@ -46,9 +46,13 @@ class FaultyDisk {
   /// The fault strikes at the `nth` operation from now (1 = the next); operations() begins at 0 again.
   void arm(Fault fault, std::uint64_t nth);
   [[nodiscard]] std::uint64_t operations() const;
+  /// Operations that an armed fault has failed, over the disk's whole life.
+  [[nodiscard]] std::uint64_t struck() const;
   [[nodiscard]] bool crashed() const;
   /// Ends what is open, applies the survival, and works again without a fault.
   void power_cycle(Survival survival, std::uint64_t seed);
+  /// Empty again.
+  void wipe();
   /// A disk that says "synced" and is not: the fault that no store survives, to show that the checks can fail.
   void set_lying_sync(bool lying);
   /// Flips one bit of a file; false where the file is not that long.
@@ -62,4 +66,4 @@ class FaultyDisk {
   std::unique_ptr<State> state_;
 };
 
-}  // namespace covey::test
+}  // namespace covey::simulations

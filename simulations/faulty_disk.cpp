@@ -1,4 +1,4 @@
-#include "fault/faulty_vfs.h"
+#include "simulations/faulty_disk.h"
 
 #include <sqlite3.h>
 
@@ -10,7 +10,7 @@
 
 #include "core/base/rng.h"
 
-namespace covey::test {
+namespace covey::simulations {
 namespace {
 
 constexpr std::size_t kTearBytes = 512;  ///< a torn write keeps whole sectors of this size
@@ -52,6 +52,17 @@ struct File {
     durable = content;
     unsynced.clear();
   }
+  /// harden(), at the cost of what is not synced instead of the whole file.
+  void sync() {
+    for (const Operation& op : unsynced) {
+      if (op.kind != Operation::Kind::write) return harden();
+    }
+    for (const Operation& op : unsynced) {
+      if (durable.size() < op.offset + op.data.size()) durable.resize(op.offset + op.data.size());
+      std::ranges::copy(op.data, durable.begin() + static_cast<std::ptrdiff_t>(op.offset));
+    }
+    unsynced.clear();
+  }
 };
 
 }  // namespace
@@ -63,6 +74,7 @@ struct FaultyDisk::State {
   Fault fault = Fault::none;
   std::uint64_t strikes_at = 0;
   std::uint64_t operations = 0;
+  std::uint64_t struck = 0;
   std::uint64_t power_cycles = 0;  ///< handles of an earlier life are dead
   bool crashed = false;
   bool lying_sync = false;
@@ -75,15 +87,20 @@ struct FaultyDisk::State {
     ++operations;
     const bool now = operations == strikes_at;
     if (fault == Fault::crash && now) {
+      ++struck;
       crashed = true;
       half = true;
       return SQLITE_IOERR;
     }
     if (fault == Fault::io_error && now) {
+      ++struck;
       half = is_write;
       return SQLITE_IOERR;
     }
-    if (fault == Fault::full && operations >= strikes_at && is_write) return SQLITE_FULL;
+    if (fault == Fault::full && operations >= strikes_at && is_write) {
+      ++struck;
+      return SQLITE_FULL;
+    }
     return SQLITE_OK;
   }
 
@@ -167,7 +184,7 @@ int sync_file(sqlite3_file* file, int) {
   if (handle.dead()) return SQLITE_IOERR_FSYNC;
   bool half = false;
   if (handle.disk->count(false, half) != SQLITE_OK) return SQLITE_IOERR_FSYNC;
-  if (!handle.disk->lying_sync) handle.file->harden();
+  if (!handle.disk->lying_sync) handle.file->sync();
   return SQLITE_OK;
 }
 
@@ -348,6 +365,10 @@ std::uint64_t FaultyDisk::operations() const {
   return state_->operations;
 }
 
+std::uint64_t FaultyDisk::struck() const {
+  return state_->struck;
+}
+
 bool FaultyDisk::crashed() const {
   return state_->crashed;
 }
@@ -362,6 +383,11 @@ void FaultyDisk::power_cycle(Survival survival, std::uint64_t seed) {
   state_->crashed = false;
   ++state_->power_cycles;
   arm(Fault::none, 0);
+}
+
+void FaultyDisk::wipe() {
+  state_->files.clear();
+  ++state_->power_cycles;
 }
 
 void FaultyDisk::set_lying_sync(bool lying) {
@@ -381,4 +407,4 @@ std::uint64_t FaultyDisk::file_bytes(const std::string& file) const {
   return found == state_->files.end() ? 0 : found->second->content.size();
 }
 
-}  // namespace covey::test
+}  // namespace covey::simulations
