@@ -228,6 +228,10 @@ PlanVerdict Session::Machine::judge(const wire::RoundPlan& plan, std::int64_t le
   const auto limit = config.policy.rounds_per_day_max;
   if (limit > 0 && ledger.day == now / kDay_ms && ledger.rounds_in_day >= limit)
     return {RefusalReason::budget, "rounds_per_day_max is reached"};
+  // It would be found out in the mask phase as well; by then a round would count on this device.
+  if (plan.mode != wire::PrivacyMode::robust && ledger.secagg.version == plan.base_version &&
+      ledger.secagg.masked >= config.policy.masked_per_version_max)
+    return {RefusalReason::policy, "a masked update for this version has left this device before"};
   return {};
 }
 

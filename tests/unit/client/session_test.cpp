@@ -1,5 +1,6 @@
 #include "client/session.h"
 #include <cmath>
+#include "client/session_rows.h"
 
 #include "session_world.h"
 
@@ -107,6 +108,21 @@ TEST_CASE("secure plans that promise less than the device's policy asks are refu
     CHECK(world.last_refusal() == wire::RefusalReason::mode);
     CHECK(world.training_runs == 0);
     CHECK(world.count<wire::SecureAdvertise>() == 0);
+  }
+}
+
+TEST_CASE("a device that masked an update for a version declines further rounds of it before it trains") {
+  for (const bool same : {true, false}) {
+    CAPTURE(same);
+    SessionWorld world;
+    world.plans = {secure_plan(2)};
+    Ledger before;
+    before.last_round = 1;
+    before.secagg = {1, ModelVersion{world.plans[0].base_version.value + (same ? 0 : 1)}, 1};
+    REQUIRE_OK(world.store.put(kSessionTable, ledger_key(), wire::encode(before)));
+    world.boot();
+    CHECK(world.training_runs == (same ? 0 : 1));
+    if (same) CHECK(world.last_refusal() == wire::RefusalReason::policy);
   }
 }
 
