@@ -46,6 +46,16 @@ struct FaultsOptions {
   bool minimize = false;                ///< of a replay that fails: with as few faults as will do
 };
 
+struct PartitionOptions {
+  std::string experiment;  ///< YAML file; its `data`, `devices` and `seed` count
+  std::string out;         ///< HTML file with the plot; empty: none
+  bool json = false;
+};
+
+/// Shows how an experiment's data is divided: a bar per device by label (or by amount), how uneven amounts and mixes are.
+/// @errors what load_experiment and partition_devices report; io_error.
+Status partition_command(const PartitionOptions& options);
+
 /// Runs tortured worlds; a line for each that failed, counters, and "N passed, M failed".
 /// @errors internal: M > 0.
 Status faults_command(const FaultsOptions& options);

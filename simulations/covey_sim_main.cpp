@@ -43,9 +43,16 @@ int main(int argc, char** argv) {
   torture->add_option("--threads", faults.threads, "worlds at the same time")->check(CLI::Range(1, 1024));
   CLI::Option* replay = torture->add_option("--replay", faults.replay, "this seed alone, with its list of faults");
   torture->add_flag("--minimize", faults.minimize, "leave out faults as long as it still fails")->needs(replay);
+  simulations::PartitionOptions partition;
+  CLI::App* dividing =
+      app.add_subcommand("partition", "Show how an experiment's data would be divided among its devices.");
+  dividing->add_option("EXPERIMENT", partition.experiment, "YAML file")->required();
+  dividing->add_option("--out", partition.out, "HTML file for a plot");
+  dividing->add_flag("--json", partition.json, "print figures as JSON");
   if (const auto code = parse_command_line(app, argc, argv)) return *code;
   set_log_level(LogLevel::warning);  // the coordinator's line per round is in metrics.jsonl
   if (poisoning->parsed()) return report_outcome(app, simulations::poison_command(poison));
+  if (dividing->parsed()) return report_outcome(app, simulations::partition_command(partition));
   if (torture->parsed()) {
     set_log_level(LogLevel::off);  // coordinators that die say so, thousands of times
     return report_outcome(app, simulations::faults_command(faults));

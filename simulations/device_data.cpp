@@ -8,7 +8,6 @@
 #include "core/base/rng.h"
 #include "core/data/examples.h"
 #include "core/data/household.h"
-#include "core/data/partition.h"
 
 namespace covey::simulations {
 namespace {
@@ -68,20 +67,26 @@ std::vector<train::TokenRow> rows_of(const text::Tokenizer& tokenizer, const std
 
 }  // namespace
 
+Result<std::vector<data::Part>> partition_devices(const DataConfig& config, std::size_t devices, std::uint64_t seed) {
+  COVEY_ASSIGN(const auto examples, read(config, devices, seed));
+  if (config.partition == "key") return largest(data::partition_by_key(examples), devices, config.file);
+  if (examples.size() < devices) {
+    return Error{ErrorCode::invalid_argument, config.file + ": has " + std::to_string(examples.size()) +
+                                                  " examples, fewer than the " + std::to_string(devices) +
+                                                  " devices; lower `devices`"};
+  }
+  const std::uint64_t drawn = derive_seed(seed, kPartitionStream);
+  const auto parts = config.partition == "label" ? data::partition_by_label(examples, devices, config.alpha, drawn)
+                     : config.partition == "quantity"
+                         ? data::partition_by_quantity(examples, devices, config.alpha, drawn)
+                         : data::partition_iid(examples, devices, drawn);
+  if (!parts.ok()) return Error{parts.error().code, config.file + ": " + parts.error().message};
+  return parts;
+}
+
 Result<SimulatedData> load_device_data(const DataConfig& config, std::size_t devices, int seq,
                                        const text::Tokenizer& tokenizer, std::uint64_t seed) {
-  COVEY_ASSIGN(const auto examples, read(config, devices, seed));
-  std::vector<data::Part> parts;
-  if (config.partition == "iid") {
-    if (examples.size() < devices) {
-      return Error{ErrorCode::invalid_argument, config.file + ": has " + std::to_string(examples.size()) +
-                                                    " examples, fewer than the " + std::to_string(devices) +
-                                                    " devices; lower `devices`"};
-    }
-    COVEY_ASSIGN(parts, data::partition_iid(examples, devices, derive_seed(seed, kPartitionStream)));
-  } else {
-    COVEY_ASSIGN(parts, largest(data::partition_by_key(examples), devices, config.file));
-  }
+  COVEY_ASSIGN(const auto parts, partition_devices(config, devices, seed));
   SimulatedData out;
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const std::uint64_t part_seed = derive_seed(derive_seed(seed, kHoldOutStream), i);

@@ -27,7 +27,10 @@ DataConfig read_data(config::Section section, const std::string& file) {
     }
   }
   if (generated) data.lines = section.int64("lines", data.lines, 1, 10'000);
-  data.partition = section.choice("partition", {"key", "iid"}, "key");
+  data.partition = section.choice("partition", {"key", "iid", "label", "quantity"}, "key");
+  if (data.partition == "label" || data.partition == "quantity") {
+    data.alpha = section.real("alpha", data.alpha, 1e-3, 1e6);
+  }
   data.held_out = section.real("held_out", 0.1, 0.0, 0.9);
   data.held_out_rows_max = section.int64("held_out_rows_max", 400, 0, 10'000'000);
   return data;

@@ -156,7 +156,7 @@ Status World::prepare() {
   COVEY_ASSIGN(bench_, adapters::open_workbench(experiment_.model, experiment_.tokenizer));
   COVEY_ASSIGN(data_,
                load_device_data(experiment_.data, experiment_.devices, static_cast<int>(experiment_.task.local.seq),
-                                *bench_.tokenizer, derive_seed(experiment_.task.seed, kData)));
+                                *bench_.tokenizer, data_seed(experiment_)));
   task_ = experiment_.task;
   COVEY_ASSIGN(const auto files, coordinator::model_files(experiment_.model, experiment_.tokenizer));
   COVEY_TRY(coordinator::serve_model(task_, files, blobs_));
@@ -500,6 +500,10 @@ Result<WorldResult> World::result() {
 }
 
 }  // namespace
+
+std::uint64_t data_seed(const Experiment& experiment) {
+  return derive_seed(experiment.task.seed, kData);
+}
 
 Result<WorldResult> run_world(const Experiment& experiment, const WorldObserver& observer) {
   World world(experiment, observer);

@@ -19,6 +19,9 @@ struct WorldResult {
   std::vector<float> adapter;  ///< (P) of the last version
 };
 
+/// What an experiment's data is cut by.
+std::uint64_t data_seed(const Experiment& experiment);
+
 struct WorldObserver {
   std::function<void(const formats::Json& round)> on_round;  ///< as soon as it has ended; may be empty
 };

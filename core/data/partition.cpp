@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
 #include <unordered_map>
 
@@ -11,6 +12,12 @@ namespace covey::data {
 namespace {
 
 constexpr std::size_t kNameBytesMax = 64;
+
+std::vector<Part> numbered(std::size_t parts) {
+  std::vector<Part> out(parts);
+  for (std::size_t p = 0; p < parts; ++p) out[p].key = std::to_string(p);
+  return out;
+}
 
 std::vector<std::size_t> shuffled(std::size_t n, std::uint64_t seed) {
   std::vector<std::size_t> order(n);
@@ -77,11 +84,108 @@ Result<std::vector<Part>> partition_iid(std::span<const Example> examples, std::
     return Error{ErrorCode::invalid_argument, "cannot divide " + std::to_string(examples.size()) + " examples into " +
                                                   std::to_string(parts) + " parts"};
   }
-  std::vector<Part> result(parts);
-  for (std::size_t p = 0; p < parts; ++p) result[p].key = std::to_string(p);
+  std::vector<Part> result = numbered(parts);
   const auto order = shuffled(examples.size(), seed);
   for (std::size_t i = 0; i < order.size(); ++i) result[i % parts].examples.push_back(examples[order[i]]);
   return result;
+}
+
+namespace {
+
+/// Gamma(shape, 1): Marsaglia and Tsang 2000; below 1 by their boost, Gamma(shape + 1) U^(1 / shape).
+double draw_gamma(Rng& rng, double shape) {
+  if (shape < 1) {
+    const double grown = draw_gamma(rng, shape + 1);
+    return grown * std::pow(1 - rng.uniform(), 1 / shape);
+  }
+  const double d = shape - 1.0 / 3;
+  const double c = 1 / std::sqrt(9 * d);
+  for (;;) {
+    const double x = rng.normal();
+    const double root = 1 + c * x;
+    if (root <= 0) continue;
+    const double v = root * root * root;
+    const double u = 1 - rng.uniform();  // in (0, 1]
+    if (std::log(u) < 0.5 * x * x + d - d * v + d * std::log(v)) return d * v;
+  }
+}
+
+/// Where each part's share of n things ends, by proportions from a symmetric Dirichlet distribution.
+std::vector<std::size_t> dirichlet_ends(Rng& rng, std::size_t parts, double alpha, std::size_t n) {
+  std::vector<double> mass(parts);
+  double total = 0;
+  for (double& m : mass) total += m = draw_gamma(rng, alpha);
+  if (!(total > 0)) {  // all underflowed: one part has everything
+    mass[rng.below(parts)] = total = 1;
+  }
+  std::vector<std::size_t> ends(parts);
+  double sum = 0;
+  for (std::size_t p = 0; p < parts; ++p) {
+    sum += mass[p];
+    ends[p] = std::min(n, static_cast<std::size_t>(std::llround(sum / total * static_cast<double>(n))));
+  }
+  ends.back() = n;
+  return ends;
+}
+
+Status check_uneven(std::size_t examples, std::size_t parts, double alpha) {
+  if (parts < 1 || parts > examples) {
+    return Error{ErrorCode::invalid_argument,
+                 "cannot divide " + std::to_string(examples) + " examples into " + std::to_string(parts) + " parts"};
+  }
+  if (!(alpha > 0)) return Error{ErrorCode::invalid_argument, "alpha must be above 0"};
+  return {};
+}
+
+/// Nobody is left without an example: the largest part gives one.
+void feed_the_empty(std::vector<Part>& parts) {
+  for (Part& part : parts) {
+    if (!part.examples.empty()) continue;
+    auto& largest = std::ranges::max_element(parts, {}, [](const Part& p) { return p.examples.size(); })->examples;
+    part.examples.push_back(std::move(largest.back()));
+    largest.pop_back();
+  }
+}
+
+/// Deals `order` out to the parts.
+void deal(std::span<const Example> examples, std::span<const std::size_t> order, std::span<const std::size_t> ends,
+          std::vector<Part>& parts) {
+  std::size_t at = 0;
+  for (std::size_t p = 0; p < parts.size(); ++p) {
+    for (; at < ends[p]; ++at) parts[p].examples.push_back(examples[order[at]]);
+  }
+}
+
+}  // namespace
+
+Result<std::vector<Part>> partition_by_label(std::span<const Example> examples, std::size_t parts, double alpha,
+                                             std::uint64_t seed) {
+  COVEY_TRY(check_uneven(examples.size(), parts, alpha));
+  std::map<std::string, std::vector<std::size_t>> by_label;
+  for (std::size_t i = 0; i < examples.size(); ++i) {
+    if (!examples[i].label) {
+      return Error{ErrorCode::invalid_argument, "example " + std::to_string(examples[i].line) + " has no label"};
+    }
+    by_label[*examples[i].label].push_back(i);
+  }
+  std::vector<Part> out = numbered(parts);
+  Rng rng(seed, 1);
+  for (auto& [label, members] : by_label) {
+    rng.shuffle(members);
+    deal(examples, members, dirichlet_ends(rng, parts, alpha, members.size()), out);
+  }
+  feed_the_empty(out);
+  return out;
+}
+
+Result<std::vector<Part>> partition_by_quantity(std::span<const Example> examples, std::size_t parts, double alpha,
+                                                std::uint64_t seed) {
+  COVEY_TRY(check_uneven(examples.size(), parts, alpha));
+  std::vector<Part> out = numbered(parts);
+  Rng rng(seed, 2);
+  deal(examples, shuffled(examples.size(), seed), dirichlet_ends(rng, parts, alpha, examples.size()), out);
+  feed_the_empty(out);
+  return out;
 }
 
 Result<Split> hold_out(std::size_t n, double fraction, std::uint64_t seed) {

@@ -1,4 +1,5 @@
-/// How a corpus is divided among devices, and what is held out. Counter-based randomness: the same on every machine.
+/// How a corpus is divided among devices, and what is held out. Counter-based randomness: the same on every machine
+/// (Dirichlet draws: as far as the C library's log and pow are).
 #pragma once
 
 #include <cstddef>
@@ -31,6 +32,18 @@ std::vector<Part> partition_by_key(std::span<const Example> examples);
 /// Shuffled and dealt out evenly: sizes differ by at most one. Keys are "0", "1", ... @errors invalid_argument: parts
 /// below 1 or above the number of examples.
 Result<std::vector<Part>> partition_iid(std::span<const Example> examples, std::size_t parts, std::uint64_t seed);
+
+/// Unequal label mixes: the examples of each label are divided among all parts by proportions drawn from a symmetric
+/// Dirichlet distribution (Yurochkin et al. 2019, section 4.1). alpha = 100 is nearly even; at 0.1 most parts have few
+/// labels. Keys are "0", "1", ...; each part has at least one example, taken from the largest part where need be.
+/// @errors invalid_argument: as partition_iid; alpha not positive; an example without a label (named by its line).
+Result<std::vector<Part>> partition_by_label(std::span<const Example> examples, std::size_t parts, double alpha,
+                                             std::uint64_t seed);
+
+/// Unequal amounts of the same mix: shuffled, and divided by proportions drawn from a symmetric Dirichlet distribution.
+/// @errors as partition_by_label, but for labels.
+Result<std::vector<Part>> partition_by_quantity(std::span<const Example> examples, std::size_t parts, double alpha,
+                                                std::uint64_t seed);
 
 struct Split {
   std::vector<std::size_t> train;     ///< indices, ascending

@@ -183,6 +183,73 @@ TEST_CASE("tinyshakespeare has its speakers") {
   CHECK(largest->key == "GLOUCESTER");
 }
 
+namespace {
+std::vector<Example> labelled(int labels, int each) {
+  std::vector<Example> out;
+  for (int i = 0; i < labels * each; ++i) {
+    Example example{"", std::to_string(i), ""};
+    example.label = std::to_string(i % labels);
+    out.push_back(std::move(example));
+  }
+  return out;
+}
+
+/// The mean over parts of the largest label's share.
+double purity(const std::vector<data::Part>& parts) {
+  double sum = 0;
+  for (const auto& part : parts) {
+    std::map<std::string, double> counts;
+    for (const auto& example : part.examples) counts[*example.label] += 1;
+    double most = 0;
+    for (const auto& [label, count] : counts) most = std::max(most, count);
+    sum += most / static_cast<double>(part.examples.size());
+  }
+  return sum / static_cast<double>(parts.size());
+}
+}  // namespace
+
+TEST_CASE("a partition by label gives every example away once, and purer parts for a smaller alpha") {
+  const auto examples = labelled(10, 200);
+  double before = 2;
+  for (const double alpha : {0.05, 0.5, 100.0}) {
+    CAPTURE(alpha);
+    const auto parts = data::partition_by_label(examples, 20, alpha, 7);
+    REQUIRE_OK(parts);
+    std::set<std::string> all;
+    for (const auto& part : *parts) {
+      CHECK(!part.examples.empty());
+      for (const auto& example : part.examples) CHECK(all.insert(example.text).second);
+    }
+    CHECK(all.size() == examples.size());
+    CHECK(purity(*parts) < before);
+    before = purity(*parts);
+  }
+  CHECK(before < 0.16);  // ten labels alike: 0.1, and what chance adds
+  CHECK(purity(*data::partition_by_label(examples, 20, 0.05, 7)) > 0.6);
+  CHECK_FALSE(data::partition_by_label(examples, 20, 0, 7).ok());
+  CHECK_FALSE(data::partition_by_label(std::vector<Example>(5), 2, 1, 7).ok());  // no labels
+}
+
+TEST_CASE("amounts drawn from a Dirichlet distribution have its variance") {
+  // Var of a part's share: (1/k)(1 - 1/k) / (k alpha + 1), k parts (Johnson, Kotz: Continuous multivariate
+  // distributions).
+  const auto examples = labelled(1, 4000);
+  for (const double alpha : {0.3, 2.0}) {
+    CAPTURE(alpha);
+    double square = 0;
+    for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+      const auto parts = data::partition_by_quantity(examples, 10, alpha, seed);
+      REQUIRE_OK(parts);
+      for (const auto& part : *parts) {
+        const double share = static_cast<double>(part.examples.size()) / 4000;
+        square += (share - 0.1) * (share - 0.1) / 400;
+      }
+    }
+    const double expected = 0.1 * 0.9 / (10 * alpha + 1);
+    CHECK(square == doctest::Approx(expected).epsilon(0.25));
+  }
+}
+
 TEST_CASE("an even partition and a held-out share are exact and repeat") {
   std::vector<Example> examples;
   for (int i = 0; i < 23; ++i) examples.push_back({"", std::to_string(i), ""});

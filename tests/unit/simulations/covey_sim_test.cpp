@@ -53,6 +53,30 @@ TEST_CASE("a run leaves its configuration, metrics, summary, report and adapter"
   check_refused("run " + experiment + " --out " + out.file("run"), "already holds a run");
 }
 
+TEST_CASE("partition shows who would have what, on the terminal, as JSON and as a picture") {
+  const test::TempDir dir;
+  std::string lines;
+  for (int i = 0; i < 300; ++i) {
+    lines += R"({"text": "row )" + std::to_string(i) + R"(", "label": "<b>)" + std::to_string(i % 3) + "\"}\n";
+  }
+  tiny::write(dir.file("lines.jsonl"), lines);
+  tiny::write(dir.file("e.yaml"), "model: base\ndevices: 6\ndata: {file: lines.jsonl, partition: label, alpha: 0.1}\n");
+  const std::string command = test::bin_dir() + "/covey-sim partition " + dir.file("e.yaml");
+  const auto shown = test::run_command(command + " --out " + dir.file("plot.html"));
+  REQUIRE_MESSAGE(shown.exit_code == 0, shown.err);
+  CHECK(shown.out.find("300 examples on 6 devices") != std::string::npos);
+  const auto page = read_text_file(dir.file("plot.html"));
+  REQUIRE_OK(page);
+  CHECK(page->find("<svg") != std::string::npos);
+  CHECK(page->find("<b>") == std::string::npos);  // labels are data, not markup
+  const auto json = formats::Json::parse(test::run_command(command + " --json").out);
+  REQUIRE_OK(json);
+  CHECK(*json->get_uint("examples") == 300);
+  CHECK(*json->get_uint("labels") == 3);
+  CHECK(*json->get_double("labels_in_effect") < 2.5);
+  check_refused("partition " + dir.file("none.yaml"), "none.yaml");
+}
+
 TEST_CASE("mistakes are one line and exit 2") {
   const test::TempDir dir;
   tiny::write(dir.file("bad.yaml"), "model: base\ndevices: 2\nrouns: 3\ndata: {format: households}\n");

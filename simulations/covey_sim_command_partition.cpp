@@ -1,0 +1,181 @@
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <map>
+#include <numeric>
+
+#include "core/base/file.h"
+#include "core/formats/json.h"
+#include "simulations/covey_sim.h"
+#include "simulations/device_data.h"
+#include "simulations/experiment.h"
+#include "simulations/world.h"
+
+namespace covey::simulations {
+namespace {
+
+using formats::Json;
+
+constexpr std::size_t kColours = 12;  ///< labels with a colour of their own; the others share grey
+constexpr std::size_t kBarsMax = 400;
+constexpr int kTerminalBars = 40;
+
+struct Mix {
+  std::vector<std::string> labels;               ///< most frequent first; one empty name where there are none
+  std::vector<std::vector<std::size_t>> counts;  ///< per device and label
+};
+
+Mix mix_of(const std::vector<data::Part>& parts) {
+  std::map<std::string, std::size_t> totals;
+  for (const auto& part : parts) {
+    for (const auto& example : part.examples) ++totals[example.label.value_or("")];
+  }
+  Mix out;
+  for (const auto& [label, count] : totals) out.labels.push_back(label);
+  std::ranges::stable_sort(out.labels, std::ranges::greater(), [&](const auto& label) { return totals[label]; });
+  std::map<std::string, std::size_t> place;
+  for (std::size_t i = 0; i < out.labels.size(); ++i) place[out.labels[i]] = i;
+  for (const auto& part : parts) {
+    auto& row = out.counts.emplace_back(out.labels.size());
+    for (const auto& example : part.examples) ++row[place[example.label.value_or("")]];
+  }
+  return out;
+}
+
+std::size_t size_of(const std::vector<std::size_t>& counts) {
+  return std::accumulate(counts.begin(), counts.end(), std::size_t{0});
+}
+
+/// How many labels a device's mix is worth: e to the power of its entropy.
+double labels_in_effect(const std::vector<std::size_t>& counts) {
+  const auto n = static_cast<double>(size_of(counts));
+  double entropy = 0;
+  for (const std::size_t count : counts) {
+    if (count > 0) entropy -= static_cast<double>(count) / n * std::log(static_cast<double>(count) / n);
+  }
+  return std::exp(entropy);
+}
+
+/// 0: all have the same; towards 1: one has everything (Gini coefficient).
+double inequality(std::vector<std::size_t> sizes) {
+  std::ranges::sort(sizes);
+  double weighted = 0;
+  double total = 0;
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    weighted += static_cast<double>(i + 1) * static_cast<double>(sizes[i]);
+    total += static_cast<double>(sizes[i]);
+  }
+  const auto n = static_cast<double>(sizes.size());
+  return 2 * weighted / (n * total) - (n + 1) / n;
+}
+
+std::string escaped(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '<')
+      out += "&lt;";
+    else if (c == '&')
+      out += "&amp;";
+    else
+      out += c;
+  }
+  return out;
+}
+
+std::string colour(std::size_t label) {
+  if (label >= kColours) return "#9aa0a6";
+  return "hsl(" + std::to_string(label * 360 / kColours) + " 60% 55%)";
+}
+
+/// One stacked bar per device, one colour per label; no script, nothing loaded from elsewhere.
+std::string plot(const std::string& name, const std::string& figures, const std::vector<data::Part>& parts,
+                 const Mix& mix) {
+  const std::size_t bars = std::min(parts.size(), kBarsMax);
+  std::size_t largest = 1;
+  for (std::size_t d = 0; d < bars; ++d) largest = std::max(largest, size_of(mix.counts[d]));
+  const double width = 900.0 / static_cast<double>(bars);
+  std::string svg;
+  std::array<char, 200> line{};
+  for (std::size_t d = 0; d < bars; ++d) {
+    double top = 300;
+    for (std::size_t label = 0; label < mix.labels.size(); ++label) {
+      const double height = 290.0 * static_cast<double>(mix.counts[d][label]) / static_cast<double>(largest);
+      if (height <= 0) continue;
+      top -= height;
+      std::snprintf(line.data(), line.size(), "<rect x='%.2f' y='%.2f' width='%.2f' height='%.2f' fill='%s'><title>",
+                    static_cast<double>(d) * width, top, width * 0.9, height, colour(label).c_str());
+      svg += line.data() + escaped(parts[d].key) + ": " + std::to_string(mix.counts[d][label]) + " " +
+             escaped(mix.labels[label]) + "</title></rect>\n";
+    }
+  }
+  std::string legend;
+  if (mix.labels.size() > 1) {
+    for (std::size_t label = 0; label < std::min(mix.labels.size(), kColours); ++label) {
+      legend += "<span><i style='background:" + colour(label) + "'></i>" + escaped(mix.labels[label]) + "</span> ";
+    }
+    if (mix.labels.size() > kColours) {
+      legend += "<span><i style='background:" + colour(kColours) + "'></i>" +
+                std::to_string(mix.labels.size() - kColours) + " others</span>";
+    }
+  }
+  const std::string cut = parts.size() > bars ? " (the first " + std::to_string(bars) + " are drawn)" : "";
+  return "<!doctype html><html lang=en><meta charset=utf-8><title>" + escaped(name) +
+         "</title><style>:root{color-scheme:light dark}body{font:15px system-ui;max-width:940px;margin:2em "
+         "auto;padding:0 1em}"
+         "svg{width:100%;height:auto}i{display:inline-block;width:.8em;height:.8em;margin-right:.3em}span{margin-right:"
+         "1em}"
+         "</style><h1>" +
+         escaped(name) + "</h1><p>" + figures + cut +
+         "</p><p>Examples per device; tallest bar: " + std::to_string(largest) +
+         ".</p><svg viewBox='0 0 900 305' role=img>" + svg + "</svg><p>" + legend + "</p></html>\n";
+}
+
+}  // namespace
+
+Status partition_command(const PartitionOptions& options) {
+  COVEY_ASSIGN(const auto experiment, load_experiment(options.experiment));
+  // The seed that a run of this experiment draws its data from.
+  COVEY_ASSIGN(const auto parts, partition_devices(experiment.data, experiment.devices, data_seed(experiment)));
+  const Mix mix = mix_of(parts);
+  std::vector<std::size_t> sizes;
+  double effective = 0;
+  for (const auto& row : mix.counts) {
+    sizes.push_back(size_of(row));
+    effective += labels_in_effect(row) / static_cast<double>(parts.size());
+  }
+  const auto [least, most] = std::ranges::minmax(sizes);
+  const std::size_t all = size_of(sizes);
+  if (options.json) {
+    Json devices = Json::array();
+    for (std::size_t d = 0; d < parts.size(); ++d) {
+      devices.push_back(Json::object(
+          {{"key", parts[d].key}, {"examples", sizes[d]}, {"labels_in_effect", labels_in_effect(mix.counts[d])}}));
+    }
+    const Json out = Json::object({{"devices", parts.size()},
+                                   {"examples", all},
+                                   {"least", least},
+                                   {"most", most},
+                                   {"gini", inequality(sizes)},
+                                   {"labels", mix.labels.size()},
+                                   {"labels_in_effect", effective},
+                                   {"per_device", devices}});
+    std::printf("%s\n", out.dump().c_str());
+  }
+  std::array<char, 200> figures{};
+  std::snprintf(figures.data(), figures.size(),
+                "%zu examples on %zu devices: %zu to %zu each (Gini %.2f); %zu labels, %.1f in effect on a device", all,
+                parts.size(), least, most, inequality(sizes), mix.labels.size(), effective);
+  if (!options.json) {
+    for (std::size_t d = 0; d < std::min<std::size_t>(parts.size(), 50); ++d) {
+      const auto length = std::max<std::size_t>(1, sizes[d] * kTerminalBars / std::max<std::size_t>(most, 1));
+      std::printf("%-20.20s %7zu  %s\n", parts[d].key.c_str(), sizes[d], std::string(length, '#').c_str());
+    }
+    if (parts.size() > 50) std::printf("... and %zu more devices\n", parts.size() - 50);
+    std::printf("%s\n", figures.data());
+  }
+  if (options.out.empty()) return {};
+  return write_file_durably(options.out, plot(experiment.name, figures.data(), parts, mix));
+}
+
+}  // namespace covey::simulations
