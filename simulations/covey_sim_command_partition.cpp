@@ -17,7 +17,7 @@ namespace {
 
 using formats::Json;
 
-constexpr std::size_t kColours = 12;  ///< labels with a colour of their own; the others share grey
+constexpr std::size_t kLegendMax = 16;  ///< labels that a reader can tell apart by colour; more have the bars' tooltips
 constexpr std::size_t kBarsMax = 400;
 constexpr int kTerminalBars = 40;
 
@@ -83,9 +83,8 @@ std::string escaped(const std::string& text) {
   return out;
 }
 
-std::string colour(std::size_t label) {
-  if (label >= kColours) return "#9aa0a6";
-  return "hsl(" + std::to_string(label * 360 / kColours) + " 60% 55%)";
+std::string colour(std::size_t label, std::size_t labels) {
+  return "hsl(" + std::to_string(label * 360 / labels) + " 60% 55%)";
 }
 
 /// One stacked bar per device, one colour per label; no script, nothing loaded from elsewhere.
@@ -104,20 +103,16 @@ std::string plot(const std::string& name, const std::string& figures, const std:
       if (height <= 0) continue;
       top -= height;
       std::snprintf(line.data(), line.size(), "<rect x='%.2f' y='%.2f' width='%.2f' height='%.2f' fill='%s'><title>",
-                    static_cast<double>(d) * width, top, width * 0.9, height, colour(label).c_str());
+                    static_cast<double>(d) * width, top, width * 0.9, height, colour(label, mix.labels.size()).c_str());
       svg += line.data() + escaped(parts[d].key) + ": " + std::to_string(mix.counts[d][label]) + " " +
              escaped(mix.labels[label]) + "</title></rect>\n";
     }
   }
   std::string legend;
-  if (mix.labels.size() > 1) {
-    for (std::size_t label = 0; label < std::min(mix.labels.size(), kColours); ++label) {
-      legend += "<span><i style='background:" + colour(label) + "'></i>" + escaped(mix.labels[label]) + "</span> ";
-    }
-    if (mix.labels.size() > kColours) {
-      legend += "<span><i style='background:" + colour(kColours) + "'></i>" +
-                std::to_string(mix.labels.size() - kColours) + " others</span>";
-    }
+  const bool named = mix.labels.size() > 1 && mix.labels.size() <= kLegendMax;
+  for (std::size_t label = 0; named && label < mix.labels.size(); ++label) {
+    legend += "<span><i style='background:" + colour(label, mix.labels.size()) + "'></i>" + escaped(mix.labels[label]) +
+              "</span> ";
   }
   const std::string cut = parts.size() > bars ? " (the first " + std::to_string(bars) + " are drawn)" : "";
   return "<!doctype html><html lang=en><meta charset=utf-8><title>" + escaped(name) +
