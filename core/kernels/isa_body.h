@@ -13,6 +13,7 @@ namespace covey::kernels::COVEY_ISA_NAMESPACE {
 namespace {
 // clang-format off
 #include "core/kernels/isa_vector.inl"
+#include "core/kernels/isa_activation.inl"
 #include "core/kernels/isa_gemm.inl"
 #include "core/kernels/isa_rows.inl"
 #include "core/kernels/isa_attention.inl"

@@ -24,6 +24,16 @@ static inline V16 load_part(const float* p, long n, float fill) {
 static inline void store_part(float* p, long n, V16 v) {
   for (long i = 0; i < n; ++i) p[i] = v[i];
 }
+static inline V16 load_up_to(const float* p, long n) {
+  return n >= 16 ? load(p) : load_part(p, n, 0);
+}
+static inline void store_up_to(float* p, long n, V16 v) {
+  if (n >= 16) {
+    store(p, v);
+  } else {
+    store_part(p, n, v);
+  }
+}
 static inline float sum_lanes(V16 v) {
   float s[16];
   __builtin_memcpy(s, &v, sizeof s);

@@ -134,13 +134,15 @@ TEST_CASE("The base variant holds no AVX register, and the others share no funct
   const std::string library = COVEY_KERNELS_LIBRARY;
   const auto extract = test::run_command("cd " + dir.path() + " && ar x " + library);
   REQUIRE(extract.exit_code == 0);
-  const auto base = test::run_command("objdump -d " + dir.file("isa_base.cpp.o") + " | grep -c '%[yz]mm'");
-  CHECK(base.out == "0\n");
+  for (const std::string kind : {"isa", "int8"}) {
+    const auto base = test::run_command("objdump -d " + dir.file(kind + "_base.cpp.o") + " | grep -c '%[yz]mm'");
+    CHECK(base.out == "0\n");
+  }
   const auto wide = test::run_command("objdump -d " + dir.file("isa_avx512.cpp.o") + " | grep -c '%zmm'");
   CHECK(wide.out != "0\n");  // or the check above looks at the wrong thing
-  for (const std::string isa : {"avx2", "avx512"}) {
-    const auto weak = test::run_command("nm -C " + dir.file("isa_" + isa + ".cpp.o") +
-                                        " | grep ' [WVuB] ' | grep -v Eigen_" + isa + " | grep -v DW.ref");
+  for (const std::string isa : {"isa_avx2", "isa_avx512", "int8_avx2", "int8_avxvnni", "int8_avx512vnni"}) {
+    const auto weak = test::run_command("nm -C " + dir.file(isa + ".cpp.o") + " | grep ' [WVuB] ' | grep -v Eigen_" +
+                                        isa.substr(4) + " | grep -v DW.ref");
     CHECK(weak.out == "");
   }
 }

@@ -1,0 +1,231 @@
+#include "core/kernels/int8.h"
+
+#include <sys/mman.h>
+
+#include <cmath>
+#include <cstring>
+#include <new>
+
+#include "core/base/assert.h"
+#include "core/kernels/int8_isa.h"
+#include "core/kernels/tiles.h"
+
+namespace covey::kernels {
+namespace {
+
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+/// Quantized rows that stay in a core's L2 while strips of weights pass by.
+constexpr long kRowBytes = 1 << 20;
+/// Multiplications below which another thread is not woken.
+constexpr double kThreadWork = 1 << 21;
+
+std::int8_t* aligned_zeros(std::size_t bytes) {
+  const bool huge = bytes >= 2 * kHugePage;
+  const std::size_t alignment = huge ? kHugePage : 64;
+  const std::size_t size = (bytes + alignment - 1) / alignment * alignment;
+  void* p = std::aligned_alloc(alignment, size);
+  if (p == nullptr) throw std::bad_alloc();
+  if (huge) madvise(p, size, MADV_HUGEPAGE);
+  std::memset(p, 0, size);
+  return static_cast<std::int8_t*>(p);
+}
+
+/// Bytes from one quantized row to the next: an odd number of cache lines, so that rows do not share cache sets.
+long row_stride(const Int8Table& isa, int width) {
+  const long lines = (isa.element_bytes * Int8Weights::padded(width) + 63) / 64;
+  return 64 * (lines + (lines % 2 == 0 ? 1 : 0));
+}
+
+/// One thread's transposed strip of weights.
+std::int8_t* turned_strip(std::size_t bytes) {
+  thread_local std::unique_ptr<std::int8_t, void (*)(std::int8_t*)> buffer(nullptr,
+                                                                           [](std::int8_t* p) { std::free(p); });
+  thread_local std::size_t size = 0;
+  if (size < bytes) {
+    buffer.reset(aligned_zeros(bytes));
+    size = bytes;
+  }
+  return buffer.get();
+}
+
+struct Product {
+  const Int8Weights* w = nullptr;
+  bool backward = false;
+  int M = 0;
+  [[nodiscard]] int terms() const { return backward ? w->out() : w->in(); }
+  [[nodiscard]] int results() const { return backward ? w->in() : w->out(); }
+};
+
+/// Blocks [first, first + count) of results, for the rows of `piece`.
+void multiply_forward(const Int8Table& isa, const Int8Weights& w, long first, long count, Int8Piece piece) {
+  piece.b = w.blocks() + first * w.block_bytes();
+  piece.b_block = w.block_bytes();
+  piece.sums = w.out_sums().data() + first * 16;
+  piece.blocks = count;
+  isa.products(piece);
+}
+
+void multiply_backward(const Int8Table& isa, const Int8Weights& w, long first, long count, Int8Piece piece) {
+  const long rows = Int8Weights::padded(w.out()) / 16;
+  const long strip = isa.strip(piece.rows);
+  piece.b_block = rows * 256;
+  std::int8_t* turned = turned_strip(static_cast<std::size_t>(strip * piece.b_block));
+  piece.b = turned;
+  piece.sums = w.in_sums().data() + first * 16;
+  for (long done = 0; done < count; done += strip) {
+    piece.blocks = count - done < strip ? count - done : strip;
+    isa.turn(rows, piece.blocks, w.blocks() + (first + done) * 256, w.block_bytes(), turned, piece.b_block);
+    isa.products(piece);
+    piece.sums += strip * 16;
+    piece.columns -= strip * 16;
+    if (piece.raw != nullptr) piece.raw += strip * 16;
+    if (piece.y != nullptr) piece.y += strip * 16;
+    if (piece.bias != nullptr) piece.bias += strip * 16;
+  }
+}
+
+/// @param all  the whole result: rows, results and their scales; a, b and blocks are filled in here.
+void multiply(ThreadPool& pool, const Int8Table& isa, const Product& product, const Int8Piece& all) {
+  const Int8Weights& w = *product.w;
+  const long blocks = Int8Weights::padded(product.results()) / 16;
+  long rows = kRowBytes / all.a_row / 48 * 48;
+  rows = rows < 48 ? 48 : rows;
+  const long down = (product.M + rows - 1) / rows;
+  rows = (product.M + down - 1) / down;
+  // As many pieces as any small machine has threads, several times over; none less than four blocks wide.
+  long wide = blocks * down / 32 / 4 * 4;
+  wide = wide < 4 ? 4 : wide;
+  const double work = static_cast<double>(product.M) * product.terms() * product.results();
+  if (pool.threads() == 1 || work < kThreadWork) wide = blocks;
+  const long across = (blocks + wide - 1) / wide;
+  const auto run = [&](std::size_t tile) {
+    const long m = static_cast<long>(tile) / across * rows;
+    const long first = static_cast<long>(tile) % across * wide;
+    Int8Piece piece = all;
+    piece.rows = product.M - m < rows ? product.M - m : rows;
+    piece.columns = product.results() - first * 16;
+    piece.groups = Int8Weights::padded(product.terms()) / 4;
+    piece.a += m * all.a_row;
+    piece.row_scales += m;
+    if (piece.column_scales != nullptr) piece.column_scales += first * 16;
+    if (piece.bias != nullptr) piece.bias += first * 16;
+    if (piece.raw != nullptr) piece.raw += m * all.y_row + first * 16;
+    if (piece.y != nullptr) piece.y += m * all.y_row + first * 16;
+    const long count = blocks - first < wide ? blocks - first : wide;
+    if (piece.columns > count * 16) piece.columns = count * 16;
+    (product.backward ? multiply_backward : multiply_forward)(isa, w, first, count, piece);
+  };
+  const auto tiles = static_cast<std::size_t>(down * across);
+  if (work < kThreadWork) {
+    for (std::size_t tile = 0; tile < tiles; ++tile) run(tile);
+  } else {
+    pool.parallel_for(tiles, run);
+  }
+}
+
+void linear(ThreadPool& pool, const Product& product, const float* x, float* y, Int8Scratch& scratch,
+            const Int8Options& options) {
+  if (product.M == 0) return;
+  const Int8Table& isa = int8_table();
+  const int width = product.terms();
+  scratch.reserve(product.M, width);
+  Int8Quantize q;
+  q.width = width;
+  q.x = x;
+  q.x_row = options.x_row > 0 ? options.x_row : width;
+  q.fold = product.backward ? product.w->scales().data() : nullptr;
+  q.q = scratch.rows.data();
+  q.q_row = row_stride(isa, width);
+  q.scales = scratch.scales.data();
+  q.stochastic = options.stochastic;
+  q.seed = options.seed;
+  for_rows(pool, product.M, width, [&](int begin, int end) { isa.quantize(begin, end, q); });
+  Int8Piece piece;
+  piece.a = q.q;
+  piece.a_row = q.q_row;
+  piece.row_scales = q.scales;
+  piece.column_scales = product.backward ? nullptr : product.w->scales().data();
+  piece.bias = options.bias;
+  piece.y = y;
+  piece.y_row = options.y_row > 0 ? options.y_row : product.results();
+  piece.accumulate = options.accumulate;
+  piece.activation = options.activation;
+  piece.limit = options.limit;
+  multiply(pool, isa, product, piece);
+}
+
+}  // namespace
+
+Int8Weights::Int8Weights(int out, int in)
+    : out_(out),
+      in_(in),
+      blocks_(aligned_zeros(static_cast<std::size_t>(padded(out)) * static_cast<std::size_t>(padded(in)))),
+      scales_(static_cast<std::size_t>(out), 1.0F),
+      out_sums_(static_cast<std::size_t>(padded(out))),
+      in_sums_(static_cast<std::size_t>(padded(in))) {
+  COVEY_ASSERT(out > 0 && in > 0 && out <= kInt8TermsMax && in <= kInt8TermsMax);
+}
+
+void Int8Weights::set_rows(int first, int count, const std::int8_t* rows, const float* scales) {
+  COVEY_ASSERT(first >= 0 && count >= 0 && first + count <= out_);
+  for (int i = 0; i < count; ++i) {
+    const int n = first + i;
+    const std::int8_t* row = rows + static_cast<long>(i) * in_;
+    std::int8_t* block = blocks_.get() + n / 16 * block_bytes() + n % 16 * 4;
+    std::int32_t sum = 0;
+    for (int k = 0; k < in_; ++k) {
+      block[k / 4 * 64 + k % 4] = row[k];
+      sum += row[k];
+      in_sums_[static_cast<std::size_t>(k)] += row[k];
+    }
+    out_sums_[static_cast<std::size_t>(n)] = sum;
+    scales_[static_cast<std::size_t>(n)] = scales[i];
+  }
+}
+
+void Int8Weights::get_row(int channel, std::int8_t* row) const {
+  const std::int8_t* block = blocks_.get() + channel / 16 * block_bytes() + channel % 16 * 4;
+  for (int k = 0; k < in_; ++k) row[k] = block[k / 4 * 64 + k % 4];
+}
+
+void quantize_channel(int in, const float* w, std::int8_t* q, float* scale) {
+  float top = 0;
+  for (int k = 0; k < in; ++k) top = std::fmax(top, std::fabs(w[k]));
+  *scale = top / 127;
+  const float inverse = top < 1e-30F ? 0.0F : 127 / top;
+  for (int k = 0; k < in; ++k) q[k] = static_cast<std::int8_t>(std::lrint(w[k] * inverse));
+}
+
+void Int8Scratch::reserve(int M, int width) {
+  const auto bytes = static_cast<std::size_t>(M) * static_cast<std::size_t>(row_stride(int8_table(), width));
+  if (rows.size() < bytes) rows.resize(bytes);
+  if (scales.size() < static_cast<std::size_t>(M)) scales.resize(static_cast<std::size_t>(M));
+}
+
+void int8_forward(ThreadPool& pool, int M, const Int8Weights& w, const float* x, float* y, Int8Scratch& scratch,
+                  const Int8Options& options) {
+  linear(pool, {&w, false, M}, x, y, scratch, options);
+}
+
+void int8_backward(ThreadPool& pool, int M, const Int8Weights& w, const float* dy, float* dx, Int8Scratch& scratch,
+                   const Int8Options& options) {
+  linear(pool, {&w, true, M}, dy, dx, scratch, options);
+}
+
+void int8_products(ThreadPool& pool, const Int8Table& isa, int M, const Int8Weights& w, bool backward,
+                   const std::int8_t* x, std::int32_t* y) {
+  const Product product{&w, backward, M};
+  const long stride = row_stride(isa, product.terms());
+  std::vector<std::uint8_t> rows(static_cast<std::size_t>(M * stride));
+  std::vector<float> scales(static_cast<std::size_t>(M), 1.0F);
+  for (long m = 0; m < M; ++m) isa.take(product.terms(), x + m * product.terms(), rows.data() + m * stride);
+  Int8Piece piece;
+  piece.a = rows.data();
+  piece.a_row = stride;
+  piece.row_scales = scales.data();
+  piece.raw = y;
+  piece.y_row = product.results();
+  multiply(pool, isa, product, piece);
+}
+
+}  // namespace covey::kernels
