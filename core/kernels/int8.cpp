@@ -106,7 +106,7 @@ void multiply(ThreadPool& pool, const Int8Table& isa, const Product& product, co
     piece.columns = product.results() - first * 16;
     piece.groups = Int8Weights::padded(product.terms()) / 4;
     piece.a += m * all.a_row;
-    piece.row_scales += m;
+    if (piece.row_scales != nullptr) piece.row_scales += m;
     if (piece.column_scales != nullptr) piece.column_scales += first * 16;
     if (piece.bias != nullptr) piece.bias += first * 16;
     if (piece.raw != nullptr) piece.raw += m * all.y_row + first * 16;
@@ -214,15 +214,20 @@ void int8_backward(ThreadPool& pool, int M, const Int8Weights& w, const float* d
 
 void int8_products(ThreadPool& pool, const Int8Table& isa, int M, const Int8Weights& w, bool backward,
                    const std::int8_t* x, std::int32_t* y) {
+  const int terms = backward ? w.out() : w.in();
+  const long stride = row_stride(isa, terms);
+  Int8Scratch scratch;
+  scratch.rows.resize(static_cast<std::size_t>(M * stride));
+  for (long m = 0; m < M; ++m) isa.take(terms, x + m * terms, scratch.rows.data() + m * stride);
+  int8_products(pool, isa, M, w, scratch, y, backward);
+}
+
+void int8_products(ThreadPool& pool, const Int8Table& isa, int M, const Int8Weights& w, const Int8Scratch& scratch,
+                   std::int32_t* y, bool backward) {
   const Product product{&w, backward, M};
-  const long stride = row_stride(isa, product.terms());
-  std::vector<std::uint8_t> rows(static_cast<std::size_t>(M * stride));
-  std::vector<float> scales(static_cast<std::size_t>(M), 1.0F);
-  for (long m = 0; m < M; ++m) isa.take(product.terms(), x + m * product.terms(), rows.data() + m * stride);
   Int8Piece piece;
-  piece.a = rows.data();
-  piece.a_row = stride;
-  piece.row_scales = scales.data();
+  piece.a = scratch.rows.data();
+  piece.a_row = row_stride(isa, product.terms());
   piece.raw = y;
   piece.y_row = product.results();
   multiply(pool, isa, product, piece);

@@ -59,10 +59,15 @@ struct Int8Table {
 };
 
 class Int8Weights;
+struct Int8Scratch;
 
 /// The integer products alone: y (M,out) = x (M,in) W^T; `backward`: y (M,in) = x (M,out) W. For tests and benchmarks.
 void int8_products(ThreadPool& pool, const Int8Table& isa, int M, const Int8Weights& w, bool backward,
                    const std::int8_t* x, std::int32_t* y);
+
+/// The same from rows that are quantized already.
+void int8_products(ThreadPool& pool, const Int8Table& isa, int M, const Int8Weights& w, const Int8Scratch& scratch,
+                   std::int32_t* y, bool backward = false);
 
 /// The best variant of this machine, or what COVEY_ISA asks for.
 const Int8Table& int8_table();

@@ -127,7 +127,7 @@ static void column_of_tiles(const Int8Piece& piece, long block) {
     p.a += begin * piece.a_row;
     p.b += block * piece.b_block;
     p.sums += block * 16;
-    p.row_scales += begin;
+    if (p.row_scales != nullptr) p.row_scales += begin;
     if (p.column_scales != nullptr) p.column_scales += block * 16;
     if (p.bias != nullptr) p.bias += block * 16;
     p.columns -= block * 16;
