@@ -47,6 +47,19 @@ double DistributedConfig::share_variance(double sensitivity) const {
   return sigma * sigma / honest_min();
 }
 
+DistributedConfig distributed_of(const wire::RoundPlan& plan) {
+  return {plan.noise.kind == wire::NoiseKind::skellam ? Distributed::skellam : Distributed::discrete_gaussian,
+          plan.noise.multiplier, plan.secure.corrupt_fraction, plan.secure.survivors_min};
+}
+
+double distributed_sensitivity(const UpdateSpec& spec) {
+  return rounded_sensitivity(spec.clip_norm * spec.scale(), spec.values, rounding_beta());
+}
+
+std::vector<double> plan_charge(const wire::RoundPlan& plan, std::size_t values) {
+  return distributed_charge(distributed_of(plan), distributed_sensitivity(UpdateSpec::of(plan, values)), values);
+}
+
 Status DistributedConfig::check(double sensitivity) const {
   const auto bad = [](const std::string& what) { return Error{ErrorCode::invalid_argument, "privacy.dp: " + what}; };
   if (!(gamma >= 0 && gamma < 1)) return bad("gamma: write a share from 0 to below 1");

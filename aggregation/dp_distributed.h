@@ -43,6 +43,13 @@ struct DistributedConfig {
   [[nodiscard]] Status check(double sensitivity) const;
 };
 
+/// What a plan says of noise; its kind is not `none`. What of it cannot be, check() refuses.
+DistributedConfig distributed_of(const wire::RoundPlan& plan);
+/// The L2 norm, in quantized units, of what one device adds to a sum apart from noise: rounded conditionally.
+double distributed_sensitivity(const UpdateSpec& spec);
+/// distributed_charge() of one round of this plan. @param values  update_values().
+std::vector<double> plan_charge(const wire::RoundPlan& plan, std::size_t values);
+
 /// Adds one device's share to q, shape (P). The caller has run check(). @cost about a microsecond per element.
 void add_noise_share(const DistributedConfig& config, double sensitivity, std::span<std::int32_t> q, NoiseBits& bits);
 

@@ -53,8 +53,13 @@ Status RunningSum::merge(const RunningSum& other) {
 }
 
 Result<std::vector<float>> RunningSum::mean() const {
+  return over(static_cast<double>(weight_));
+}
+
+Result<std::vector<float>> RunningSum::over(double count) const {
   if (weight_ == 0) return Error{ErrorCode::invalid_argument, "sum: nobody contributed, so there is no mean"};
-  const double divisor = static_cast<double>(weight_) * spec_.scale();
+  COVEY_ASSERT(count > 0);
+  const double divisor = count * spec_.scale();
   std::vector<float> out(words_.size());
   for (std::size_t i = 0; i < out.size(); ++i) out[i] = static_cast<float>(static_cast<double>(words_[i]) / divisor);
   return out;
@@ -114,7 +119,8 @@ const char* RunningSum::implausible() const {
   if (contributors_ > spec_.contributors_max || weight_ < contributors_ || weight_ > weight_max) {
     return "has more contributors or weight than the plan allows";
   }
-  const std::int64_t bound = static_cast<std::int64_t>(weight_) * spec_.magnitude_max();
+  const std::int64_t bound = static_cast<std::int64_t>(weight_) * spec_.magnitude_max() +
+                             static_cast<std::int64_t>(std::ceil(spec_.noise_room));
   for (const std::int64_t word : words_) {
     if (word > bound || word < -bound) return "a word is larger than its contributors can make it";
   }

@@ -29,6 +29,8 @@ class RunningSum {
 
   /// shape (P): sum of w x / sum of w, in units of the delta. @errors invalid_argument: nobody contributed.
   [[nodiscard]] Result<std::vector<float>> mean() const;
+  /// The same with a divisor > 0 that does not depend on who came: what differential privacy asks for.
+  [[nodiscard]] Result<std::vector<float>> over(double count) const;
 
   /// For the store: 36 + 8 x P bytes.
   [[nodiscard]] Bytes serialize() const;

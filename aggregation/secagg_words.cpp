@@ -1,5 +1,7 @@
 #include "aggregation/secagg_words.h"
 
+#include <string.h>  // explicit_bzero
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -44,14 +46,11 @@ void for_each_word(ByteSpan packed, std::size_t count, std::uint32_t bits, Each&
 
 }  // namespace
 
-Result<std::uint32_t> modulus_bits(const UpdateSpec& spec, double noise_stddev) {
+Result<std::uint32_t> modulus_bits(const UpdateSpec& spec) {
   COVEY_TRY(spec.check());
-  if (!std::isfinite(noise_stddev) || noise_stddev < 0 || noise_stddev > 1e12) {
-    return Error{ErrorCode::invalid_argument, "plan: the noise's standard deviation is no number from 0 to 1e12"};
-  }
   const double values = static_cast<double>(spec.contributors_max) * static_cast<double>(spec.weight_max) *
                         static_cast<double>(spec.magnitude_max());
-  const double largest = values + std::ceil(12 * noise_stddev);
+  const double largest = values + std::ceil(spec.noise_room);
   // Two's complement: [-2^(b-1), 2^(b-1)). Word 0, the sum of weights, is read unsigned and is no larger.
   std::uint32_t bits = 2;
   while (bits <= kModulusBitsMax && std::ldexp(1.0, static_cast<int>(bits) - 1) <= largest) ++bits;
@@ -75,6 +74,26 @@ Result<std::vector<std::uint32_t>> secagg_contribution(const UpdateSpec& spec, s
   std::vector<std::uint32_t> out(1 + q.size());
   out[0] = w & mask;
   for (std::size_t i = 0; i < q.size(); ++i) out[1 + i] = (static_cast<std::uint32_t>(q[i]) * w) & mask;
+  return out;
+}
+
+Result<std::vector<std::uint32_t>> secagg_noised_contribution(const UpdateSpec& spec,
+                                                              const dp::DistributedConfig& noise,
+                                                              std::span<const float> delta, const RandomBits& random,
+                                                              dp::NoiseBits& bits_of_noise, std::uint32_t bits) {
+  COVEY_TRY(spec.check());
+  if (delta.size() != spec.values || spec.weight_max != 1) {
+    return Error{ErrorCode::invalid_argument,
+                 "update: noise is made for the plan's number of values, each device once"};
+  }
+  COVEY_ASSIGN(const double clip, clip_factor(delta, spec.clip_norm));
+  COVEY_ASSIGN(auto q, dp::round_conditionally(delta, clip * spec.scale(), spec.clip_norm * spec.scale(),
+                                               spec.magnitude_max(), random));
+  dp::add_noise_share(noise, dp::distributed_sensitivity(spec), q, bits_of_noise);
+  const std::uint32_t mask = low_bits(bits);
+  std::vector<std::uint32_t> out(1 + q.size(), 1);
+  for (std::size_t i = 0; i < q.size(); ++i) out[1 + i] = static_cast<std::uint32_t>(q[i]) & mask;
+  explicit_bzero(q.data(), q.size() * sizeof q[0]);
   return out;
 }
 

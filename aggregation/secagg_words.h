@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "aggregation/dp_distributed.h"
 #include "aggregation/running_sum.h"
 #include "aggregation/update.h"
 #include "core/base/bytes.h"
@@ -20,10 +21,9 @@ namespace covey::aggregation {
 
 inline constexpr std::uint32_t kModulusBitsMax = 32;
 
-/// b for this plan.
-/// @param noise_stddev  of the noise in the whole sum, in quantized units: 12 of them fit beside the largest sum.
-/// @errors those of UpdateSpec::check(); invalid_argument: b would pass kModulusBitsMax, or the noise is no number.
-Result<std::uint32_t> modulus_bits(const UpdateSpec& spec, double noise_stddev = 0);
+/// b for this plan: the largest sum and the room for noise beside it fit.
+/// @errors those of UpdateSpec::check(); invalid_argument: b would pass kModulusBitsMax.
+Result<std::uint32_t> modulus_bits(const UpdateSpec& spec);
 
 /// A device's contribution, shape (1 + P), each word in [0, 2^bits): clip, scale, round, times the weight.
 /// @param weight  counts as min(weight, w_max), at least 1.
@@ -31,6 +31,14 @@ Result<std::uint32_t> modulus_bits(const UpdateSpec& spec, double noise_stddev =
 Result<std::vector<std::uint32_t>> secagg_contribution(const UpdateSpec& spec, std::span<const float> delta,
                                                        std::uint64_t weight, const RandomBits& random,
                                                        std::uint32_t bits);
+
+/// The same with the device's share of the plan's noise: rounded conditionally, noise added before the modulus.
+/// @param noise  from the plan, whose check() has passed.   @param bits_of_noise  secret, fresh for each call.
+/// @errors as secagg_contribution(); invalid_argument: w_max is not 1.
+Result<std::vector<std::uint32_t>> secagg_noised_contribution(const UpdateSpec& spec,
+                                                              const dp::DistributedConfig& noise,
+                                                              std::span<const float> delta, const RandomBits& random,
+                                                              dp::NoiseBits& bits_of_noise, std::uint32_t bits);
 
 /// What the unmasked sum of `contributors` contributions says, as the sum that clear updates would have given: equal to
 /// it bit for bit. @param words  shape (1 + P), modulo 2^bits.

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "aggregation/clip.h"
+#include "aggregation/dp_distributed.h"
 #include "aggregation/quantize.h"
 #include "core/base/rng.h"
 
@@ -24,7 +25,13 @@ std::uint64_t little_endian(std::span<const std::uint8_t> bytes) {
 }  // namespace
 
 UpdateSpec UpdateSpec::of(const wire::RoundPlan& plan, std::size_t values) {
-  return {values, plan.clip_norm, plan.value_bits, plan.weight_max, plan.cohort_invited};
+  UpdateSpec out{values, plan.clip_norm, plan.value_bits, plan.weight_max, plan.cohort_invited};
+  if (plan.noise.kind == wire::NoiseKind::none || !out.check().ok()) return out;
+  const dp::DistributedConfig noise = dp::distributed_of(plan);
+  const double sensitivity = dp::distributed_sensitivity(out);
+  // Noise that cannot be is room that check() refuses.
+  out.noise_room = noise.check(sensitivity).ok() ? dp::noise_room(noise, sensitivity, plan.cohort_invited) : -1;
+  return out;
 }
 
 std::size_t update_values(const wire::RoundPlan& plan, std::size_t adapter_values) {
@@ -40,6 +47,9 @@ Status UpdateSpec::check() const {
     return impossible("value_bits is " + std::to_string(value_bits) + "; it must be from 2 to 24");
   }
   if (weight_max < 1 || contributors_max < 1) return impossible("weight_max and the cohort must be at least 1");
+  if (!(noise_room >= 0 && noise_room <= 1e12)) {
+    return impossible("noise: its multiplier, gamma, survivors_min and value_bits do not go together");
+  }
   // Bits of the largest sum: every factor rounded up to a power of two.
   const int bits = static_cast<int>(value_bits) - 1 + std::bit_width(weight_max) + std::bit_width(contributors_max);
   if (bits <= 62) return {};

@@ -24,10 +24,12 @@ struct UpdateSpec {
   std::uint32_t value_bits = 0;        ///< m, sign included
   std::uint32_t weight_max = 1;        ///< w_max
   std::uint32_t contributors_max = 0;  ///< n
+  double noise_room = 0;               ///< quantized units: how far devices' noise may bring a sum beyond its largest
 
   /// @param values  P: update_values().
   static UpdateSpec of(const wire::RoundPlan& plan, std::size_t values);
-  /// @errors invalid_argument: a field is out of range, or the largest sum n w_max (2^(m-1) - 1) passes 62 bits.
+  /// @errors invalid_argument: a field is out of range (the plan's noise, too), or the largest sum n w_max (2^(m-1) -
+  /// 1) passes 62 bits.
   [[nodiscard]] Status check() const;
   /// The largest quantized magnitude: 2^(m-1) - 1.
   [[nodiscard]] std::int32_t magnitude_max() const;

@@ -109,6 +109,7 @@ void Agent::poll_trainer() {
     if (auto* done = std::get_if<TrainingDone>(&*event)) {
       seams_.random(done->seed);
       seams_.random(done->session_seed);
+      seams_.random(done->noise_seed);
     }
     events_.push_back(*std::move(event));
   }

@@ -56,6 +56,8 @@ Result<DeviceConfig> load_device_config(const std::string& path) {
   out.policy.corrupt_fraction_min = policy.real("corrupt_fraction_min", out.policy.corrupt_fraction_min, 0, 0.9);
   out.policy.masked_per_version_max =
       static_cast<std::uint32_t>(policy.int64("masked_per_version_max", out.policy.masked_per_version_max, 1, 1'000));
+  out.policy.epsilon_max = policy.real("epsilon_max", 0, 0, 1e6);
+  out.policy.delta = policy.real("delta", out.policy.delta, 1e-300, 0.5);
   out.eligibility.only_on_ac = policy.boolean("only_on_ac", true);
   out.eligibility.allow_metered = policy.boolean("allow_metered", false);
   out.eligibility.state_file = policy.text("state_file", "");
@@ -94,6 +96,10 @@ std::string device_config_template(wire::PrivacyMode weakest_mode, std::uint32_t
          "\n"
          "  corrupt_fraction_min: 0.05  # share of a round's devices that may collude without learning anything\n"
          "  masked_per_version_max: 1  # more: a coordinator that repeats a round can single out this device's update\n"
+         "  epsilon_max: 0  # secure mode: what all rounds with noise may tell of this device; rounds without noise "
+         "are\n"
+         "                  # refused then. 0: no bound\n"
+         "  delta: 1.0e-6  # at which epsilon is counted\n"
          "  only_on_ac: true\n"
          "  allow_metered: false\n"
          "  rounds_per_day_max: 0  # 0: any number\n"

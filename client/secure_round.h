@@ -26,11 +26,13 @@ class SecureRound {
     const TrainingOutcome* outcome = nullptr;  ///< borrowed for the call
     std::array<std::uint8_t, 32> rounding_seed{};
     std::array<std::uint8_t, 32> session_seed{};    ///< fresh entropy for keys, used for nothing else
+    std::array<std::uint8_t, 32> noise_seed{};      ///< likewise, for its share of the plan's noise
     const crypto::IdentityKey* identity = nullptr;  ///< borrowed; outlives this
     aggregation::SecAggRoster roster;
     std::uint32_t masked_per_version_max = 1;
   };
-  /// Clips, quantizes, and makes the keys of the session. `ledger` must be durable before last() is sent.
+  /// Clips, quantizes, adds the plan's noise where it has some, and makes the keys of the session. `ledger` must be
+  /// durable before last() is sent.
   /// @errors those of SecAggSetup::of, secagg_contribution and SecAggClient::advertise.
   static Result<SecureRound> begin(Inputs inputs, aggregation::SecAggLedger& ledger);
 
@@ -56,6 +58,8 @@ class SecureRound {
  private:
   SecureRound(aggregation::SecAggClient client, wire::RoundPlan plan)
       : client_(std::move(client)), plan_(std::move(plan)) {}
+  static Result<std::vector<std::uint32_t>> contribution_of(const Inputs& inputs,
+                                                            const aggregation::SecAggSetup& setup);
   Result<wire::Message> said(wire::Message message) {
     last_ = std::move(message);
     return last_;

@@ -175,6 +175,7 @@ Status Session::Machine::restore(store::Store& store) {
   COVEY_ASSIGN(const auto ledger_row, store.get(kSessionTable, ledger_key()));
   if (ledger_row) {
     COVEY_ASSIGN(ledger, wire::decode<Ledger>(*ledger_row));
+    COVEY_TRY(privacy_account());
   }
   COVEY_ASSIGN(const auto head_row, store.get(kSessionTable, roster_key()));
   if (head_row) {
@@ -254,6 +255,9 @@ std::uint64_t Session::receipts_accepted() const {
 }
 std::uint64_t Session::bytes_submitted() const {
   return machine_->ledger.bytes_submitted;
+}
+double Session::epsilon() const {
+  return machine_->epsilon();
 }
 const std::string& Session::last_problem() const {
   return machine_->problem;

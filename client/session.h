@@ -88,6 +88,7 @@ struct TrainingDone {
   TrainingOutcome outcome;
   std::array<std::uint8_t, 32> seed{};          ///< fresh randomness from the driver: what rounding draws from
   std::array<std::uint8_t, 32> session_seed{};  ///< likewise: keys of a secure aggregation, and nothing else
+  std::array<std::uint8_t, 32> noise_seed{};    ///< likewise: this device's share of a plan's noise, and nothing else
 };
 struct TrainingFailed {
   RoundId round;
@@ -144,6 +145,10 @@ struct SessionPolicy {
   double corrupt_fraction_min = 0.05;  ///< gamma: protection from fewer colluding devices
   std::uint32_t masked_per_version_max =
       1;  ///< more than 1 lets a coordinator learn an update by running a round again
+  /// What all noised rounds together may tell of this device, by its own account: a plan that would pass it, or one
+  /// without noise, is refused. 0: any plan.
+  double epsilon_max = 0;
+  double delta = 1e-6;
   std::uint64_t upload_bytes_max = std::uint64_t{256} << 20;  ///< of one round
   std::uint64_t model_bytes_max = std::uint64_t{8} << 30;     ///< all files of one base model
   std::uint32_t steps_max = 100'000;                          ///< of one round
@@ -216,6 +221,7 @@ class Session {
   [[nodiscard]] bool finished() const;                    ///< the coordinator said that the task is done
   [[nodiscard]] std::uint64_t receipts_accepted() const;  ///< over all processes
   [[nodiscard]] std::uint64_t bytes_submitted() const;    ///< of accepted updates, over all processes
+  [[nodiscard]] double epsilon() const;                   ///< spent in noised rounds, at the policy's delta
   [[nodiscard]] const std::string& last_problem() const;  ///< one line for `status`; empty: none
 
  private:

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "aggregation/dp_distributed.h"
+#include "aggregation/dp_ledger.h"
 #include "client/roster.h"
 #include "client/secure_round.h"
 #include "client/session.h"
@@ -125,6 +127,11 @@ struct Session::Machine {
   /// This device goes no further: it says why, and no share, mask or signature after that.
   void end_secure(wire::SecureReason reason, const std::string& why);
   void begin_secure(const TrainingDone& e);
+  void charge_privacy();
+  [[nodiscard]] std::string privacy_words() const;
+  [[nodiscard]] Result<aggregation::dp::Ledger> privacy_account() const;
+  [[nodiscard]] double epsilon() const;
+  [[nodiscard]] PlanVerdict judge_privacy(const wire::RoundPlan& plan) const;
 
   // ---- the roster (session_secure.cpp)
   /// Asks until `target` is verified; then goes on. Whatever is wrong on the way ends the connection.

@@ -95,7 +95,9 @@ PlanVerdict check_update(const wire::RoundPlan& plan, const SessionPolicy& polic
 
 /// What the plan promises of secure aggregation; the rest is checked against it message by message.
 PlanVerdict check_secure(const wire::RoundPlan& plan, const SessionPolicy& policy) {
-  if (plan.mode != wire::PrivacyMode::secure) return {};
+  if (plan.mode != wire::PrivacyMode::secure)
+    return plan.noise.kind == wire::NoiseKind::none ? PlanVerdict{} : bad("noise: only in mode secure");
+  if (plan.noise.kind != wire::NoiseKind::none && plan.weight_max != 1) return bad("noise: weight_max must be 1");
   const auto layout = adapters::AdapterLayout::parse(plan.adapter_layout);  // check_update has read it
   const auto setup =
       aggregation::SecAggSetup::of(plan, {}, aggregation::update_values(plan, static_cast<std::size_t>(layout->size)));

@@ -40,10 +40,11 @@ struct Ledger {
   std::uint64_t journal_next = 0;
   std::uint64_t plan_epoch = 0;  ///< newest roster epoch that a plan was based on: later plans go not below it
   aggregation::SecAggLedger secagg;
+  Bytes privacy;  ///< aggregation::dp::Ledger: what noised rounds have told of this device; empty: nothing yet
 
   template <class Archive>
   void serialize(Archive& a) {
-    a(last_round, accepted, bytes_submitted, day, rounds_in_day, journal_next, plan_epoch, secagg);
+    a(last_round, accepted, bytes_submitted, day, rounds_in_day, journal_next, plan_epoch, secagg, privacy);
   }
 };
 

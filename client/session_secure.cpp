@@ -1,5 +1,9 @@
 // Secure aggregation within a round (security.md section 4): the client half (client/secure_round.h) driven by the
 // session's events and commits; and the roster that its lists are checked against.
+#include <cmath>
+#include <cstdio>
+
+#include "adapters/layout.h"
 #include "client/session_machine.h"
 #include "core/wire/signing.h"
 
@@ -27,9 +31,10 @@ void Session::Machine::answer_secure(const Question& m) {
   if (!answer.ok()) return end_secure(secure->reason(), answer.error().message);
   const bool masked = before != secure->phase() && secure->phase() == SessionPhase::secure_mask;
   if (masked) {
+    charge_privacy();
     persist({}, round_text(m.round) + " masked: " + std::to_string(secure->update().size()) +
                     " bytes, one of at least " + std::to_string(open->plan.secure.survivors_min) +
-                    " that only a sum of can be read");
+                    " that only a sum of can be read" + privacy_words());
   }
   say_secure(*answer);
 }
@@ -72,6 +77,54 @@ void Session::Machine::end_secure(wire::SecureReason reason, const std::string& 
   emit(SetTimer{SessionTimer::reply, now + kParting_ms});
 }
 
+/// The plan's charge against this device's own account. It was allowed when the round was accepted, and no other round
+/// was open since.
+void Session::Machine::charge_privacy() {
+  if (open->plan.noise.kind == wire::NoiseKind::none) return;
+  auto account = privacy_account();
+  if (!account.ok()) return;  // restore() has read it
+  const auto layout = adapters::AdapterLayout::parse(open->plan.adapter_layout);
+  const std::size_t values = aggregation::update_values(open->plan, static_cast<std::size_t>(layout->size));
+  (void)account->charge(aggregation::dp::plan_charge(open->plan, values));
+  ledger.privacy = account->serialize();
+}
+
+std::string Session::Machine::privacy_words() const {
+  if (open->plan.noise.kind == wire::NoiseKind::none) return {};
+  char text[96];
+  std::snprintf(text, sizeof text, ", with its share of noise (epsilon %.3g at delta %.1g spent)", epsilon(),
+                config.policy.delta);
+  return text;
+}
+
+/// Without a bound of the owner's it only counts.
+Result<aggregation::dp::Ledger> Session::Machine::privacy_account() const {
+  const double most = config.policy.epsilon_max > 0 ? config.policy.epsilon_max : HUGE_VAL;
+  const aggregation::dp::Budget budget{most, config.policy.delta};
+  if (ledger.privacy.empty()) return aggregation::dp::Ledger(budget);
+  return aggregation::dp::Ledger::restore(budget, ledger.privacy);
+}
+
+double Session::Machine::epsilon() const {
+  const auto account = privacy_account();
+  return account.ok() ? account->epsilon() : HUGE_VAL;
+}
+
+/// Whether the owner's bound bears another round of this plan.
+PlanVerdict Session::Machine::judge_privacy(const wire::RoundPlan& plan) const {
+  if (config.policy.epsilon_max <= 0) return {};
+  if (plan.noise.kind == wire::NoiseKind::none)
+    return {wire::RefusalReason::mode, "no noise; this device's policy asks for differential privacy (epsilon_max)"};
+  const auto layout = adapters::AdapterLayout::parse(plan.adapter_layout);  // check_plan() has read it
+  const std::size_t values = aggregation::update_values(plan, static_cast<std::size_t>(layout->size));
+  const auto account = privacy_account();
+  if (account.ok() && account->allows(aggregation::dp::plan_charge(plan, values))) return {};
+  char text[160];
+  std::snprintf(text, sizeof text, "this round would bring epsilon from %.3g over the owner's epsilon_max of %.3g",
+                epsilon(), config.policy.epsilon_max);
+  return {wire::RefusalReason::budget, text};
+}
+
 void Session::Machine::begin_secure(const TrainingDone& e) {
   auto& round = *open;
   auto begun = SecureRound::begin({.plan = &round.plan,
@@ -79,6 +132,7 @@ void Session::Machine::begin_secure(const TrainingDone& e) {
                                    .outcome = &e.outcome,
                                    .rounding_seed = e.seed,
                                    .session_seed = e.session_seed,
+                                   .noise_seed = e.noise_seed,
                                    .identity = config.identity_key,
                                    .roster = [this](const wire::Key& key) { return roster.active(key); },
                                    .masked_per_version_max = config.policy.masked_per_version_max},

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 
+#include "aggregation/dp_distributed.h"
 #include "coordinator/rows.h"
 #include "core/wire/codec.h"
 
@@ -15,13 +16,9 @@ std::string PrivacyReport::words() const {
          "; assumes " + assumptions;
 }
 
-Result<std::optional<PrivacyReport>> read_privacy_report(const TaskConfig& task, store::Store& store) {
-  const auto& dp = task.privacy.dp;
-  if (!dp.on()) return std::optional<PrivacyReport>();
-  PrivacyReport out;
-  out.delta = dp.budget.delta;
-  out.epsilon_max = dp.budget.epsilon_max;
-  out.clip_norm = task.privacy.clip_norm;
+namespace {
+
+void describe_central(const aggregation::dp::CentralConfig& dp, PrivacyReport& out) {
   char mechanism[128];
   std::snprintf(mechanism, sizeof mechanism, "central discrete Gaussian noise, multiplier %.4g%s", dp.noise_multiplier,
                 dp.adaptive_clip ? ", adaptive clipping" : "");
@@ -33,6 +30,44 @@ Result<std::optional<PrivacyReport>> read_privacy_report(const TaskConfig& task,
   out.assumptions =
       "that one device sends at most one update a round and one person has one device; nothing about which devices "
       "take part, and no gain from sampling is counted";
+}
+
+void describe_distributed(const Privacy& privacy, PrivacyReport& out) {
+  const bool skellam = privacy.noise.kind == wire::NoiseKind::skellam;
+  const aggregation::dp::DistributedConfig shares{
+      skellam ? aggregation::dp::Distributed::skellam : aggregation::dp::Distributed::discrete_gaussian,
+      privacy.noise.multiplier, privacy.corrupt_fraction, privacy.survivors_min};
+  char text[256];
+  std::snprintf(text, sizeof text, "distributed %s noise under secure aggregation, multiplier %.4g",
+                skellam ? "Skellam" : "discrete Gaussian", privacy.noise.multiplier);
+  out.mechanism = text;
+  out.unit = "the values of all updates of one device, added or removed; that it takes part, and when, is not hidden";
+  out.protects_from =
+      "the coordinator and whoever sees the published adapters, as far as the claim of secure mode goes; not from "
+      "devices that leave out the noise of their own updates";
+  std::snprintf(text, sizeof text,
+                "that at least %u devices of each sum add their share of the noise honestly, which %s; one person has "
+                "one device; no gain from sampling is counted",
+                shares.honest_min(),
+                privacy.survivors_min < 100 ? "makes this a demonstration (fewer than 100 devices in a sum)"
+                                            : "nobody can check");
+  out.assumptions = text;
+}
+
+}  // namespace
+
+Result<std::optional<PrivacyReport>> read_privacy_report(const TaskConfig& task, store::Store& store) {
+  const auto& dp = task.privacy.dp;
+  if (!dp.on() && !task.privacy.distributed()) return std::optional<PrivacyReport>();
+  PrivacyReport out;
+  out.delta = dp.budget.delta;
+  out.epsilon_max = dp.budget.epsilon_max;
+  out.clip_norm = task.privacy.clip_norm;
+  if (task.privacy.distributed()) {
+    describe_distributed(task.privacy, out);
+  } else {
+    describe_central(dp, out);
+  }
   COVEY_ASSIGN(const auto stored, store.get("privacy", store::key_of("state")));
   if (stored) {
     COVEY_ASSIGN(const auto row, wire::decode<PrivacyRow>(*stored));

@@ -45,7 +45,7 @@ RoundMachine::Impl::Impl(TaskConfig task, adapters::AdapterLayout adapter_layout
       layout(std::move(adapter_layout)),
       values(config.initial),
       optimizer(std::move(server_optimizer)) {
-  if (!noised()) return;
+  if (!accounted()) return;
   ledger.emplace(config.privacy.dp.budget);
   privacy.clip_norm = config.privacy.clip_norm;
 }

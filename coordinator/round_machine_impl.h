@@ -115,7 +115,12 @@ struct RoundMachine::Impl {
   void serve_version();
 
   // -- round_privacy.cpp
+  /// The coordinator adds the noise.
   [[nodiscard]] bool noised() const { return config.privacy.dp.on(); }
+  /// There is a ledger: noise of the coordinator's or of the devices'.
+  [[nodiscard]] bool accounted() const { return noised() || config.privacy.distributed(); }
+  [[nodiscard]] std::vector<double> round_charge() const;
+  Status charge_round();
   Status restore_privacy(store::Store& store);
   [[nodiscard]] bool waits_for_noise() const { return noised() && privacy.charged != round.round; }
   void on_noise(const NoiseDrawn& event);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "aggregation/dp_distributed.h"
 #include "aggregation/robust_set.h"
 #include "aggregation/secagg_session.h"
 #include "aggregation/strategy.h"
@@ -88,6 +89,13 @@ Status TaskConfig::check() const {
   const auto spec = aggregation::UpdateSpec::of(plan, initial.size());
   COVEY_TRY(spec.check());
   COVEY_TRY(privacy.dp.check(spec));
+  if (privacy.distributed()) {
+    COVEY_TRY(privacy.dp.budget.check());
+    if (!secure) return bad("privacy.dp: noise of the devices' own needs `privacy.mode: secure`, which adds it up");
+    if (privacy.weight_max != 1)
+      return bad("privacy.dp: every device must count the same; set privacy.weight_max to 1");
+    COVEY_TRY(aggregation::dp::distributed_of(plan).check(aggregation::dp::distributed_sensitivity(spec)));
+  }
   if (privacy.dp.on() && privacy.mode != wire::PrivacyMode::robust) {
     return bad("privacy.dp: central noise needs `privacy.mode: robust`, where each update's norm is checked");
   }
@@ -167,6 +175,7 @@ wire::RoundPlan plan_round(const TaskConfig& config, const VersionRow& base, Rou
   if (plan.mode == wire::PrivacyMode::secure) {
     plan.secure = {config.privacy.corrupt_fraction, config.privacy.dropout_fraction, config.privacy.survivors_min,
                    config.privacy.phase_ms};
+    plan.noise = config.privacy.noise;
   }
   return plan;
 }
@@ -187,6 +196,7 @@ wire::Hash task_identity(const TaskConfig& config) {
     hasher.update(std::string_view(aggregation::traits(config.aggregation.rule).name));
   }
   if (config.privacy.dp.on()) hasher.update(std::string_view("central differential privacy"));
+  if (config.privacy.distributed()) hasher.update(std::string_view("distributed differential privacy"));
   if (config.local.candidates > 0) hasher.update(std::string_view("seeded")).update_u64(config.local.candidates);
   return hasher.update(encode_values(config.initial)).finish().bytes;
 }

@@ -190,6 +190,7 @@ void RoundMachine::Impl::close_secure_phase() {
       break;
     case Half::Phase::agree:
       closed = secure->close_agree();
+      if (closed.ok()) closed = charge_round();  // before the request for shares leaves, and never given back
       break;
     case Half::Phase::unmask:
       return finish_secure();

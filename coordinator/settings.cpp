@@ -49,10 +49,14 @@ void read_server_optimizer(config::Section section, aggregation::ServerOptimizer
   out.tau = section.real("tau", out.tau, 1e-12, 1'000);
 }
 
-void read_dp(config::Section section, aggregation::dp::CentralConfig& out) {
-  const std::string mechanism = section.choice("mechanism", {"none", "central_gaussian"}, "none");
+void read_dp(config::Section section, Privacy& privacy) {
+  aggregation::dp::CentralConfig& out = privacy.dp;
+  const std::string mechanism =
+      section.choice("mechanism", {"none", "central_gaussian", "distributed_gaussian", "distributed_skellam"}, "none");
   const double noise = section.real("noise_multiplier", 1.0, 1e-3, 1e3);
-  out.noise_multiplier = mechanism == "none" ? 0 : noise;
+  out.noise_multiplier = mechanism == "central_gaussian" ? noise : 0;
+  if (mechanism == "distributed_gaussian") privacy.noise = {wire::NoiseKind::discrete_gaussian, noise};
+  if (mechanism == "distributed_skellam") privacy.noise = {wire::NoiseKind::skellam, noise};
   out.budget.delta = section.real("delta", 1e-6, 1e-300, 0.5);
   out.budget.epsilon_max = section.real("epsilon_max", 8, 1e-6, 1e6);
   out.adaptive_clip = section.boolean("adaptive_clip", false);
@@ -68,12 +72,14 @@ void read_privacy(config::Section section, Privacy& out) {
   out.mode = mode == "robust" ? wire::PrivacyMode::robust : wire::PrivacyMode::secure;
   out.corrupt_fraction = section.real("corrupt_fraction", out.corrupt_fraction, 0, 0.9);
   out.dropout_fraction = section.real("dropout_fraction", out.dropout_fraction, 0, 0.9);
-  out.survivors_min = count(section, "survivors_min", out.survivors_min, 2, 1'280);
+  read_dp(section.section("dp"), out);
+  // Fewer than that make a claim of differential privacy a demonstration; whoever wants it writes so.
+  constexpr std::uint32_t kPrivateMin = 100;
+  out.survivors_min = count(section, "survivors_min", out.distributed() ? kPrivateMin : out.survivors_min, 2, 1'280);
   out.phase_ms = section.duration_ms("phase", out.phase_ms, 100, kDay_ms);
   out.clip_norm = section.real("clip_norm", out.clip_norm, 1e-9, 1e9);
   out.value_bits = count(section, "value_bits", out.value_bits, 4, 24);
   out.weight_max = count(section, "weight_max", out.weight_max, 1, 1'000'000);
-  read_dp(section.section("dp"), out.dp);
 }
 
 void read_aggregation(config::Section section, TaskConfig& task) {
@@ -297,7 +303,9 @@ privacy:
   value_bits: 16
   weight_max: 1
 
-# privacy.dp (robust mode) adds noise to each round's sum, so that the published adapters tell little of any one device; the
+# privacy.dp adds noise. distributed_gaussian, distributed_skellam (secure mode): each device adds a share before it masks, so
+# that the coordinator too sees noised sums only; as many survivors_min as there are (default 100), less corrupt_fraction of
+# them, are counted on for it. central_gaussian (robust mode) adds noise to each round's sum, so that the published adapters tell little of any one device; the
 # coordinator still sees updates. noise_multiplier = deviation / clip_norm; the task ends before epsilon passes
 # epsilon_max (at delta); needs weight_max 1 and rule mean. adaptive_clip moves clip_norm to the median norm.
 #   dp: {mechanism: central_gaussian, noise_multiplier: 1.0, delta: 1e-6, epsilon_max: 8, adaptive_clip: false}

@@ -33,10 +33,12 @@ struct LocalTraining {
 
 struct Privacy {
   wire::PrivacyMode mode = wire::PrivacyMode::secure;
-  double clip_norm = 10;          ///< L2 bound of a delta
-  std::uint32_t value_bits = 16;  ///< of one quantized value
-  std::uint32_t weight_max = 1;   ///< 1 = every device counts the same
-  aggregation::dp::CentralConfig dp;
+  double clip_norm = 10;              ///< L2 bound of a delta
+  std::uint32_t value_bits = 16;      ///< of one quantized value
+  std::uint32_t weight_max = 1;       ///< 1 = every device counts the same
+  aggregation::dp::CentralConfig dp;  ///< noise of the coordinator's; its budget is that of `noise`, too
+  wire::NoisePlan noise;              ///< noise of the devices', in `secure` mode
+  [[nodiscard]] bool distributed() const { return noise.kind != wire::NoiseKind::none; }
   // secure aggregation (security.md section 4)
   double corrupt_fraction = 0.1;     ///< gamma
   double dropout_fraction = 0.2;     ///< delta

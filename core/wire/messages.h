@@ -146,6 +146,14 @@ struct SeededPlan {
   std::uint64_t seed = 0;        ///< of the whole task: the adapter's first values and the candidates follow from it
 };
 
+enum class NoiseKind : std::uint8_t { none = 0, discrete_gaussian = 1, skellam = 2 };
+
+/// Distributed differential privacy, in `secure` mode: each device adds its share of the noise before it masks.
+struct NoisePlan {
+  NoiseKind kind = NoiseKind::none;
+  double multiplier = 0;  ///< deviation of the noise in a sum over the sensitivity; (0, 1000]
+};
+
 /// Everything a device must know to take part in one round. Stored before it is sent, signed by the coordinator.
 struct RoundPlan {
   std::string task;
@@ -180,6 +188,7 @@ struct RoundPlan {
   std::uint64_t roster_epoch = 0;
   SecurePlan secure;  ///< in `secure` and `grouped` mode
   SeededPlan seeded;
+  NoisePlan noise;
 };
 
 struct CheckIn {

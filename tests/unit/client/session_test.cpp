@@ -126,6 +126,54 @@ TEST_CASE("a device that masked an update for a version declines further rounds 
   }
 }
 
+namespace {
+wire::RoundPlan noised_plan(std::uint64_t round = 1, double multiplier = 4) {
+  auto plan = secure_plan(round);
+  plan.weight_max = 1;
+  plan.noise = {wire::NoiseKind::discrete_gaussian, multiplier};
+  return plan;
+}
+}  // namespace
+
+TEST_CASE("a device with a bound on epsilon takes no plan without noise, and none that would pass the bound") {
+  const auto answer_to = [](const wire::RoundPlan& plan, double epsilon_max) {
+    SessionWorld world;
+    world.config.policy.epsilon_max = epsilon_max;
+    world.plans = {plan};
+    world.boot();
+    CHECK(world.session->epsilon() == 0);
+    const bool advertised = world.count<wire::SecureAdvertise>() == 1;
+    CHECK(advertised == (world.last_refusal() == wire::RefusalReason::none));
+    return world.last_refusal();
+  };
+  CHECK(answer_to(noised_plan(), 4) == wire::RefusalReason::none);
+  CHECK(answer_to(noised_plan(), 0) == wire::RefusalReason::none);
+  CHECK(answer_to(secure_plan(), 0) == wire::RefusalReason::none);
+  CHECK(answer_to(secure_plan(), 4) == wire::RefusalReason::mode);
+  CHECK(answer_to(noised_plan(1, 1), 4) == wire::RefusalReason::budget);  // a quarter of the noise: 16 times rho
+  CHECK(answer_to(noised_plan(1, 4), 0.5) == wire::RefusalReason::budget);
+}
+
+TEST_CASE("plans whose noise cannot be are refused as bad") {
+  using Change = void (*)(wire::RoundPlan&);
+  const std::vector<Change> bad = {
+      [](wire::RoundPlan& p) { p.mode = wire::PrivacyMode::robust; },
+      [](wire::RoundPlan& p) { p.weight_max = 2; },
+      [](wire::RoundPlan& p) { p.noise.multiplier = 0; },
+      [](wire::RoundPlan& p) { p.noise.multiplier = std::nan(""); },
+      [](wire::RoundPlan& p) { p.noise.multiplier = 1e9; },
+      [](wire::RoundPlan& p) { p.secure.survivors_min = 0; },
+      [](wire::RoundPlan& p) { p.secure.corrupt_fraction = std::nan(""); },
+      [](wire::RoundPlan& p) { p.value_bits = 24; },  // words of more than 32 bits
+  };
+  for (std::size_t i = 0; i < bad.size(); ++i) {
+    CAPTURE(i);
+    auto plan = noised_plan();
+    bad[i](plan);
+    CHECK(check_plan(plan, test::session_config().policy).reason == wire::RefusalReason::bad_plan);
+  }
+}
+
 TEST_CASE("secure plans that cannot be are refused as bad") {
   using Change = void (*)(wire::RoundPlan&);
   const std::vector<Change> bad = {

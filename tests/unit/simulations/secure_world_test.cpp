@@ -83,6 +83,24 @@ TEST_CASE("seeded rounds learn, in secure mode too, and send scalars whatever th
   CHECK(run(choices).adapter == secure.adapter);
 }
 
+TEST_CASE("devices' noise reaches the version, is paid for round by round, and is said in words") {
+  auto choices = secure_choices();
+  choices.weight_max = 1;
+  choices.rounds = 2;
+  const auto plain = run(choices);
+  choices.privacy +=
+      ", dp: {mechanism: distributed_skellam, noise_multiplier: 2, delta: 1.0e-6, epsilon_max: 40, adaptive_clip: "
+      "false}";
+  const auto noised = run(choices);
+  CHECK(noised.adapter != plain.adapter);
+  CHECK(*noised.summary.get_double("epsilon") > 1);
+  CHECK(*noised.summary.get_double("epsilon") < 20);
+  const std::string claim = *noised.summary.get_string("privacy_claim");
+  CHECK(claim.find("after 2 rounds; distributed Skellam noise") != std::string::npos);
+  CHECK(claim.find("protects from the coordinator") != std::string::npos);
+  CHECK(run(choices).adapter == noised.adapter);
+}
+
 TEST_CASE("secure rounds go on from version to version, and a world of them repeats bit for bit") {
   const auto first = run(secure_choices());
   REQUIRE(first.rounds.size() >= 3);
