@@ -1,15 +1,17 @@
 #include "simulations/attacks_session.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "adapters/layout.h"
+#include "aggregation/secagg_words.h"
 #include "client/roster.h"
 #include "client/session.h"
 #include "core/wire/codec.h"
-#include "core/wire/message.h"
 #include "core/wire/signing.h"
 #include "simulations/attack_stage.h"
+#include "simulations/attack_victim.h"
 
 namespace covey::simulations {
 namespace {
@@ -26,21 +28,49 @@ constexpr std::uint8_t kCoordinatorKey = 211;
 constexpr std::uint8_t kVictimKey = 212;
 constexpr std::uint8_t kMallory = 220;  ///< and the two after it: devices whose keys the coordinator has
 
-/// An epoch about the three devices of the coordinator's.
+/// An epoch about the three devices of the coordinator's; the victim is active in each.
 wire::SignedRosterEpoch epoch(std::uint64_t number, const wire::Hash& previous, wire::DeviceStatus status,
                               std::uint8_t signer = kRosterKey, std::int64_t issued_ms = 0) {
   wire::RosterEpoch out{number, previous, issued_ms, {}};
+  out.changes.push_back({key_of(kVictimKey).public_key().bytes, {}, wire::DeviceStatus::active});
   for (std::uint8_t i = 0; i < 3; ++i) {
     out.changes.push_back({key_of(static_cast<std::uint8_t>(kMallory + i)).public_key().bytes, {}, status});
   }
   return wire::sign_epoch(out, key_of(signer));
 }
 
-/// What the victim makes of an epoch that comes in a frame.
-Status offer(RosterChain& chain, const wire::SignedRosterEpoch& document) {
-  COVEY_ASSIGN(const auto frame, wire::encode_frame(wire::RosterReply{{document}, 9}));
-  COVEY_ASSIGN(const auto back, wire::decode_frame(frame));
-  for (const auto& each : std::get<wire::RosterReply>(back.message).epochs) COVEY_TRY(chain.extend(each));
+const std::vector<float> kVictimDelta = {.1F, -.2F, .3F, 0, .05F, -.05F, .2F, .1F};
+
+client::SessionConfig victim_config(const client::SessionPolicy& policy = {}) {
+  static const crypto::IdentityKey identity = key_of(kVictimKey);
+  client::SessionConfig config;
+  config.task = "task";
+  config.coordinator = key_of(kCoordinatorKey).public_key().bytes;
+  config.roster = key_of(kRosterKey).public_key().bytes;
+  config.identity = identity.public_key().bytes;
+  config.identity_key = &identity;
+  config.policy = policy;
+  return config;
+}
+
+/// A coordinator that shows these epochs to whoever asks, and answers everything else through `more`.
+AttackVictim::Coordinator showing(std::vector<wire::SignedRosterEpoch> epochs, AttackVictim::Coordinator more = {}) {
+  return [epochs = std::move(epochs), more = std::move(more)](const wire::Message& said) -> std::vector<wire::Message> {
+    if (std::holds_alternative<wire::RosterRequest>(said)) return {wire::RosterReply{epochs, epochs.size()}};
+    return more ? more(said) : std::vector<wire::Message>();
+  };
+}
+
+template <class M>
+const M* first_of(const std::vector<wire::Message>& said) {
+  for (const auto& message : said) {
+    if (const auto* found = std::get_if<M>(&message)) return found;
+  }
+  return nullptr;
+}
+
+Status extend(RosterChain& chain, const wire::SignedRosterEpoch& document) {
+  COVEY_TRY(chain.extend(document));
   return {};
 }
 
@@ -67,38 +97,48 @@ AttackOutcome surround(const RosterChain& chain) {
                                  {}});
 }
 
-AttackVerdict verdict(const SessionAttack& attack, bool refused, const std::string& why, bool control) {
+AttackVerdict verdict(const SessionAttack& attack, bool refused, const std::string& why, bool control,
+                      const char* goal = "the victim's vector is recovered") {
   AttackVerdict out;
   out.passed = refused && control;
   out.line = std::string(attack.number) + " " + attack.name + (refused ? ": refused (" : ": NOT refused (") + why +
-             ")" +
-             (control ? "; without the check the victim's vector is recovered" : "; WITHOUT the check it fails too");
+             ")" + (control ? "; without the check " + std::string(goal) : "; WITHOUT the check it fails too");
   return out;
-}
-
-/// `chain` is the victim's; `forgetful` the same device without what stops the attack.
-AttackVerdict judge_roster(const SessionAttack& attack, RosterChain chain, RosterChain forgetful,
-                           const wire::SignedRosterEpoch& bad) {
-  const Status refusal = offer(chain, bad);
-  const AttackOutcome with = surround(chain);
-  const bool refused = !refusal.ok() && with.refused == wire::SecureReason::unknown_device && with.silent;
-  const Status accepted = offer(forgetful, bad);
-  const AttackOutcome control = surround(forgetful);
-  return verdict(attack, refused, refusal.ok() ? "the epoch was taken" : refusal.error().message,
-                 accepted.ok() && control.succeeded);
 }
 
 RosterChain chain_of(const std::vector<wire::SignedRosterEpoch>& epochs, std::uint8_t signer = kRosterKey) {
   RosterChain out(key_of(signer).public_key().bytes, key_of(kVictimKey).public_key().bytes);
-  for (const auto& document : epochs) (void)offer(out, document);
+  for (const auto& document : epochs) (void)extend(out, document);
   return out;
+}
+
+/// A whole session that has followed `known` meets a coordinator at epoch `number`, with `bad` to show for it. The
+/// control is a device whose belief about the roster, `forgetful`, lacks what stops the attack.
+AttackVerdict judge_roster(const SessionAttack& attack, const std::vector<wire::SignedRosterEpoch>& known,
+                           RosterChain forgetful, std::uint64_t number, const wire::SignedRosterEpoch& bad) {
+  AttackVictim victim(victim_config(), kVictimDelta);
+  if (!known.empty()) {
+    const auto honest = victim.meet(known.size(), showing(known));
+    if (first_of<wire::CheckIn>(honest) == nullptr) {
+      return verdict(attack, false, "the honest epochs were not taken: " + victim.session().last_problem(), false);
+    }
+  }
+  const auto said = victim.meet(number, showing({bad}));
+  const bool silent = std::ranges::all_of(
+      said, [](const auto& message) { return std::holds_alternative<wire::RosterRequest>(message); });
+  const AttackOutcome with = surround(chain_of(known));
+  const bool refused = victim.left() && silent && victim.session().roster_epoch() == known.size() &&
+                       with.refused == wire::SecureReason::unknown_device && with.silent;
+  const Status accepted = extend(forgetful, bad);
+  const AttackOutcome control = surround(forgetful);
+  return verdict(attack, refused, victim.session().last_problem(), accepted.ok() && control.succeeded);
 }
 
 /// Epoch 2 revoked the three; the coordinator goes on with epoch 1, where they are active.
 AttackVerdict stale_epoch(const SessionAttack& attack) {
   const auto first = epoch(1, {}, wire::DeviceStatus::active);
   const auto second = epoch(2, wire::hash_of(first), wire::DeviceStatus::revoked);
-  return judge_roster(attack, chain_of({first, second}), chain_of({}), first);
+  return judge_roster(attack, {first, second}, chain_of({}), 1, first);
 }
 
 /// Another epoch 2 was signed once, and a chain goes on from there. The control believes that it was on that branch.
@@ -107,14 +147,14 @@ AttackVerdict forked_roster(const SessionAttack& attack) {
   const auto second = epoch(2, wire::hash_of(first), wire::DeviceStatus::revoked);
   const auto branch = epoch(2, wire::hash_of(first), wire::DeviceStatus::revoked, kRosterKey, 1);
   const auto third = epoch(3, wire::hash_of(branch), wire::DeviceStatus::active);
-  return judge_roster(attack, chain_of({first, second}), chain_of({first, branch}), third);
+  return judge_roster(attack, {first, second}, chain_of({first, branch}), 3, third);
 }
 
 /// The coordinator lists devices of its own invention. The control has one key for both, as in a quickstart: there the
 /// claim is "curious coordinator".
 AttackVerdict invented_devices(const SessionAttack& attack) {
   const auto forged = epoch(1, {}, wire::DeviceStatus::active, kCoordinatorKey);
-  return judge_roster(attack, chain_of({}), chain_of({}, kCoordinatorKey), forged);
+  return judge_roster(attack, {}, chain_of({}, kCoordinatorKey), 1, forged);
 }
 
 wire::RoundPlan clear_plan() {
@@ -144,33 +184,93 @@ wire::RoundPlan clear_plan() {
   return plan;
 }
 
-/// The same device is asked for a clear update in a signed plan. The control's owner has allowed it.
-AttackVerdict downgraded_mode(const SessionAttack& attack) {
-  const auto coordinator = key_of(kCoordinatorKey);
-  const auto signed_offer = wire::sign_plan(wire::encode(clear_plan()), coordinator);
-  const auto frame = wire::encode_frame(signed_offer);
-  const auto back = frame.ok() ? wire::decode_frame(*frame) : Result<wire::Envelope>(frame.error());
-  if (!back.ok()) return verdict(attack, false, back.error().message, false);
-  const auto plan = wire::open_plan(std::get<wire::TaskOffer>(back->message), coordinator.public_key().bytes);
-  if (!plan.ok()) return verdict(attack, false, plan.error().message, false);
+/// The victim, enrolled in epoch 1, is offered a signed plan; `more` answers what it says then.
+std::vector<wire::Message> offered(AttackVictim& victim, const wire::RoundPlan& plan,
+                                   const AttackVictim::Coordinator& more = {}) {
+  auto offer = wire::sign_plan(wire::encode(plan), key_of(kCoordinatorKey));
+  offer.left_ms = plan.deadline_ms;
+  return victim.meet(1, showing({epoch(1, {}, wire::DeviceStatus::active)},
+                                [&](const wire::Message& said) -> std::vector<wire::Message> {
+                                  if (std::holds_alternative<wire::CheckIn>(said)) return {offer};
+                                  return more ? more(said) : std::vector<wire::Message>();
+                                }));
+}
 
-  const auto strict = client::check_plan(*plan, client::SessionPolicy{});
+/// Refused for `reason`, and nothing of an update or of secure aggregation said.
+bool refused_for(const std::vector<wire::Message>& said, wire::RefusalReason reason) {
+  const auto* answer = first_of<wire::TaskAnswer>(said);
+  return answer != nullptr && !answer->accepted && answer->reason == reason &&
+         first_of<wire::SubmitBegin>(said) == nullptr && first_of<wire::SecureAdvertise>(said) == nullptr;
+}
+
+/// A device is asked for a clear update in a signed plan. The control's owner has allowed it: the coordinator takes the
+/// upload and reads it.
+AttackVerdict downgraded_mode(const SessionAttack& attack) {
+  const auto plan = clear_plan();
+  AttackVictim strict(victim_config(), kVictimDelta);
+  const bool refused = refused_for(offered(strict, plan), wire::RefusalReason::mode);
+
   client::SessionPolicy lax;
   lax.weakest_mode = wire::PrivacyMode::robust;
+  AttackVictim trusting(victim_config(lax), kVictimDelta);
+  const auto said = offered(trusting, plan, [](const wire::Message& message) -> std::vector<wire::Message> {
+    const auto* begin = std::get_if<wire::SubmitBegin>(&message);
+    return begin == nullptr ? std::vector<wire::Message>()
+                            : std::vector<wire::Message>{wire::SubmitNext{begin->round, 0}};
+  });
   bool seen = false;
-  if (client::check_plan(*plan, lax).reason == wire::RefusalReason::none) {
-    const std::vector<float> delta = {.1F, -.2F, .3F, 0, .05F, -.05F, .2F, .1F};
-    const auto hash = wire::plan_hash(signed_offer.plan);
-    const auto update = protect(*plan, hash, delta, 1, seeded_bits({1}));
-    const auto spec = UpdateSpec::of(*plan, delta.size());
+  if (const auto* chunk = first_of<wire::SubmitChunk>(said); chunk != nullptr) {
+    const auto spec = UpdateSpec::of(plan, kVictimDelta.size());
+    const auto update = wire::decode<wire::ClearUpdate>(chunk->bytes);
     const auto opened = update.ok() ? open_update(spec, *update) : Result<std::vector<std::int32_t>>(update.error());
     seen = opened.ok();
-    for (std::size_t i = 0; seen && i < delta.size(); ++i) {
+    for (std::size_t i = 0; seen && i < kVictimDelta.size(); ++i) {
       const double value = static_cast<double>((*opened)[i]) / spec.scale();
-      seen = std::abs(value - static_cast<double>(delta[i])) < 2 / spec.scale();
+      seen = std::abs(value - static_cast<double>(kVictimDelta[i])) < 2 / spec.scale();
     }
   }
-  return verdict(attack, strict.reason == wire::RefusalReason::mode, strict.detail, seen);
+  return verdict(attack, refused, strict.session().last_problem(), seen);
+}
+
+/// What the plan's noise leaves visible of a device's update to those who know all others': the largest error.
+double hidden_by(const wire::RoundPlan& plan) {
+  const auto setup = SecAggSetup::of(plan, {}, kVictimDelta.size());
+  if (!setup.ok()) return 0;
+  const std::array<std::uint8_t, 32> seed = {7};
+  dp::NoiseBits bits(seed);
+  const auto words = secagg_noised_contribution(setup->spec, dp::distributed_of(plan), kVictimDelta, seeded_bits(seed),
+                                                bits, setup->bits);
+  const auto alone = words.ok() ? secagg_sum(setup->spec, *words, 1, setup->bits) : Result<RunningSum>(words.error());
+  const auto values = alone.ok() ? alone->mean() : Result<std::vector<float>>(alone.error());
+  double worst = 0;
+  for (std::size_t i = 0; values.ok() && i < kVictimDelta.size(); ++i) {
+    worst = std::max(worst, std::abs(static_cast<double>((*values)[i]) - static_cast<double>(kVictimDelta[i])));
+  }
+  return worst;
+}
+
+/// The owner allows an epsilon of 8 in all; a signed plan asks for a two-hundredth of the noise. The control's owner
+/// has set no bound.
+AttackVerdict raised_epsilon(const SessionAttack& attack) {
+  auto honest = clear_plan();
+  honest.mode = wire::PrivacyMode::secure;
+  honest.secure = {.corrupt_fraction = 0.1, .dropout_fraction = 0.2, .survivors_min = 3, .phase_ms = 10'000};
+  honest.noise = {wire::NoiseKind::discrete_gaussian, 4};
+  auto weak = honest;
+  weak.noise.multiplier = 0.02;
+  client::SessionPolicy policy;
+  policy.survivors_min = 3;
+  policy.epsilon_max = 8;
+  AttackVictim content(victim_config(policy), kVictimDelta);
+  const bool fair = first_of<wire::SecureAdvertise>(offered(content, honest)) != nullptr;
+  AttackVictim bounded(victim_config(policy), kVictimDelta);
+  const bool refused = refused_for(offered(bounded, weak), wire::RefusalReason::budget);
+  policy.epsilon_max = 0;
+  AttackVictim careless(victim_config(policy), kVictimDelta);
+  const bool goes_on = first_of<wire::SecureAdvertise>(offered(careless, weak)) != nullptr;
+  return verdict(attack, fair && refused, bounded.session().last_problem(),
+                 goes_on && hidden_by(weak) < 0.1 && hidden_by(honest) > 1,
+                 "it takes part, and those who know the others' updates read its own within a tenth of the clip norm");
 }
 
 }  // namespace
@@ -181,6 +281,7 @@ const std::vector<SessionAttack>& session_attacks() {
       {"6", "forked roster", forked_roster},
       {"21", "invented devices around a victim, roster key apart", invented_devices},
       {"30", "downgraded privacy mode", downgraded_mode},
+      {"31", "raised local epsilon: a plan with less noise", raised_epsilon},
   };
   return all;
 }
