@@ -105,11 +105,13 @@ int memory(int threads) {
 int sparse(int threads) {
   struct Shape {
     const char* name;
-    const char* upper;  ///< the upper quarter of its layers
+    const char* upper;  ///< its topmost layers
+    const char* which;  ///< in words
   };
   std::printf("%-11s %-5s  %-22s %9s %12s %9s %12s\n", "shape", "what", "trains", "step s", "peak MiB", "time",
               "memory");
-  for (const Shape shape : {Shape{"stories15m", "4,5"}, Shape{"smollm135m", "23,24,25,26,27,28,29"}}) {
+  for (const Shape shape : {Shape{"stories15m", "4,5", "upper 2 of 6 layers"},
+                            Shape{"smollm135m", "23,24,25,26,27,28,29", "upper 7 of 30 layers"}}) {
     for (const bool full : {false, true}) {
       const std::string common = std::string("--shape ") + shape.name + " --seq 128 --batch 4 --steps 4 --threads " +
                                  std::to_string(threads) + (full ? " --full " : " ");
@@ -122,7 +124,7 @@ int sparse(int threads) {
                     m.seconds, m.peak_mib, m.seconds / all.seconds, m.peak_mib / all.peak_mib);
       };
       print("all", all);
-      print("upper quarter", upper);
+      print(shape.which, upper);
       print("of it v and down_proj", values);
       std::fflush(stdout);
     }

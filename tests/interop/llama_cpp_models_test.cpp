@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <set>
 #include <sstream>
 
 #include "adapters/convert.h"
@@ -240,6 +241,22 @@ TEST_CASE("greedy continuations of 50 prompts are llama.cpp's, and logits agree 
   const double largest = largest_difference(ours.logits(prompts.front()), answer);
   std::cout << "50 prompts x 40 tokens: " << equal << " equal; logits differ by " << largest << " at most\n";
   CHECK(largest < 2e-4);  // logits of about 10, sums of 172 products in another order
+}
+
+TEST_CASE("200 greedy tokens of stories260K and babyllama are llama.cpp's") {
+  if (!interop::is_installed()) return;
+  const test::TempDir dir;
+  for (const auto& path : {stories(dir), babyllama(dir)}) {
+    if (!path) return;
+    Ours ours(*path);
+    const std::vector<Ids> prompt = {{1}};
+    const auto theirs = lists_of(ask({{.model = *path, .prompts = prompt, .tokens = 200}}, dir).front(), "greedy");
+    REQUIRE(theirs.size() == 1);
+    REQUIRE(theirs.front().size() == 200);
+    CHECK(ours.greedy(prompt.front(), 200) == theirs.front());
+    std::cout << "200 greedy tokens, " << std::set<std::int32_t>(theirs[0].begin(), theirs[0].end()).size()
+              << " different ones\n";
+  }
 }
 
 namespace {
