@@ -66,12 +66,12 @@ Result<Workbench> open_workbench(const std::string& path, const std::string& tok
 
 Result<text::ChatFormat> open_chat_format(const ChatChoice& choice, const text::Tokenizer& tokenizer) {
   std::error_code ignored;
-  const std::string& folder = choice.tokenizer_path.empty() ? choice.model_path : choice.tokenizer_path;
-  if (choice.name.empty() && !fs::is_directory(folder, ignored)) {
-    return Error{ErrorCode::not_found, folder + ": says no chat template; name one with --chat-template"};
+  const std::string& source = choice.tokenizer_path.empty() ? choice.model_path : choice.tokenizer_path;
+  if (choice.name.empty() && !fs::is_directory(source, ignored) && !source.ends_with(".gguf")) {
+    return Error{ErrorCode::not_found, source + ": says no chat template; name one with --chat-template"};
   }
   COVEY_ASSIGN(text::ChatTemplate chat,
-               choice.name.empty() ? text::chat_template_of(folder) : text::ChatTemplate::named(choice.name));
+               choice.name.empty() ? text::chat_template_of(source) : text::ChatTemplate::named(choice.name));
   return text::ChatFormat::create(std::move(chat), tokenizer);
 }
 

@@ -109,6 +109,13 @@ TEST_CASE("an adapter trained on conversations answers when it is asked") {
   const auto stated =
       json_of(covey_model("eval --json " + w.model + " --data " + w.chats + " --adapter " + w.dir.file("chat")));
   CHECK(stated == result);
+  // Nor does a GGUF file made of it.
+  const std::string gguf = w.dir.file("base.gguf");
+  REQUIRE(covey_model("convert " + w.model + " " + gguf).exit_code == 0);
+  const auto from_gguf = json_of(covey_model("eval --json " + gguf + " --data " + w.chats));
+  const auto from_folder = json_of(covey_model("eval --json " + w.model + " --data " + w.chats));
+  CHECK(number(from_gguf, "tokens") == number(from_folder, "tokens"));
+  CHECK(number(from_gguf, "loss") == doctest::Approx(number(from_folder, "loss")).epsilon(1e-4));
   config->set("chat_template", "{{ messages }}");
   REQUIRE_OK(config->save(config_path));
   check_refused(covey_model("eval " + w.model + " --data " + w.chats), "tokenizer_config.json: chat_template");
