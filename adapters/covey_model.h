@@ -145,6 +145,7 @@ struct GoldenOptions {
 };
 struct BenchOptions {
   CommonOptions common;
+  std::string dtype = "f32";  ///< or w8a8
   std::string shape = "stories15m";
   int rank = 8;
   int steps = 8;

@@ -160,6 +160,7 @@ Status attach(const BenchOptions& options, train::TrainConfig config, Bench& b) 
 Status prepare(const BenchOptions& options, ThreadPool& pool, Bench& b) {
   const StepFlags& step = options.step;
   COVEY_ASSIGN(b.model, model::Model::create(config_of(shapes().at(options.shape), step.seq), 0));
+  if (options.dtype == "w8a8") COVEY_TRY(b.model->use_int8());
   const bool gradient = train::method_named(step.method).has_value();
   StepFlags planned = step;
   if (!gradient) planned.method = to_string(train::Method::zeroth_order);  // the memory of inference

@@ -272,8 +272,9 @@ class Program {
     bench.app->add_option("--rank", bench.options->rank, "LoRA rank on all linear layers")
         ->check(CLI::Range(1, 1024))
         ->capture_default_str();
-    bench.app->add_option("--dtype", dtype_, "of the frozen weights")
-        ->check(CLI::IsMember({"f32"}))
+    bench.app
+        ->add_option("--dtype", bench.options->dtype, "of the frozen weights; w8a8: the blocks' linear layers in int8")
+        ->check(CLI::IsMember({"f32", "w8a8"}))
         ->capture_default_str();
     step_options(bench.app, bench.options->step, {"backprop", "forward-gradient", "zeroth-order", "forward"});
     bench.app->add_option("--steps", bench.options->steps, "steps to time")
@@ -284,7 +285,6 @@ class Program {
 
   CLI::App app_;
   bool json_ = false;
-  std::string dtype_ = "f32";
   Command chosen_;
 };
 

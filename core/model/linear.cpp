@@ -31,6 +31,12 @@ void multiply(ThreadPool& pool, const Linear& l, const float* w, int N, const fl
   }
 }
 
+/// y = W x with the layer's own weights.
+void multiply_own(Pass& pass, const Linear& l, int N, const float* x, float* y, LinearOptions o) {
+  if (l.int8 == nullptr || pass.own_head(l)) return multiply(*pass.pool, l, values_of(pass, l).w, N, x, y, o);
+  kernels::int8_forward(*pass.pool, N, *l.int8, x, y, pass.int8, {.accumulate = o.accumulate, .x_row = o.x_row});
+}
+
 void weight_gradient(ThreadPool& pool, const Linear& l, int N, const float* x, const float* dy, float* dw, float* db,
                      long x_row) {
   if (dw != nullptr && l.in_out) {
@@ -57,7 +63,7 @@ void add_rest(Pass& pass, const Linear& linear, int N, const float* x, float* y,
 
 /// W x + b with LoRA. @sa linear_forward
 void plain_forward(Pass& pass, const Linear& linear, int N, const float* x, float* y, LinearOptions options) {
-  multiply(*pass.pool, linear, values_of(pass, linear).w, N, x, y, options);
+  multiply_own(pass, linear, N, x, y, options);
   add_rest(pass, linear, N, x, y, options.x_row);
 }
 
@@ -65,7 +71,10 @@ void plain_backward(Pass& pass, const Linear& linear, int N, const float* x, con
                     LinearOptions options) {
   ThreadPool& pool = *pass.pool;
   const long x_row = options.x_row;
-  if (dx != nullptr) {
+  if (dx != nullptr && linear.int8 != nullptr && !pass.own_head(linear)) {
+    kernels::int8_backward(pool, N, *linear.int8, dy, dx, pass.int8,
+                           {.accumulate = options.accumulate, .y_row = x_row});
+  } else if (dx != nullptr) {
     const kernels::GemmOptions to{.alpha = 1, .accumulate = options.accumulate, .y_row = x_row};
     const float* w = values_of(pass, linear).w;
     if (linear.in_out) {
@@ -113,7 +122,7 @@ void plain_backward(Pass& pass, const Linear& linear, int N, const float* x, con
 void plain_jvp(Pass& pass, const Linear& linear, int N, const float* x, const float* x_t, float* y_t,
                LinearOptions options) {
   ThreadPool& pool = *pass.pool;
-  multiply(pool, linear, values_of(pass, linear).w, N, x_t, y_t, options);
+  multiply_own(pass, linear, N, x_t, y_t, options);
   if (pass.own_head(linear)) {
     const float* head = pass.direction->head.data();
     LinearOptions more = options;
@@ -162,7 +171,7 @@ class PartedLinear {
     // y first gets what it would get without parts, in the same order: so parts that are nothing change no bit.
     ThreadPool& pool = *pass_.pool;
     float* own = wide(1);
-    multiply(pool, l_, values_of(pass_, l_).w, N_, x_, own, {false, options_.x_row});
+    multiply_own(pass_, l_, N_, x_, own, {false, options_.x_row});
     kernels::add(pool, floats(l_.out), own, y);
     for (float* to : {y, own}) add_rest(pass_, l_, N_, x_, to, options_.x_row);
     if (parts_.scale_out >= 0) {

@@ -58,6 +58,14 @@ class Model {
   Model& operator=(const Model&) = delete;
   ~Model();
 
+  /// W8A8: from now on the linear layers of the blocks work with int8 weights (a scale per output channel) and with
+  /// activations quantized per token, forward and backward. The head, embeddings and what is small stay f32, and so do
+  /// the values that parameters() shows. Before any engine is made. @errors unsupported: a layer too wide for int32
+  /// sums; resource_exhausted.
+  [[nodiscard]] Status use_int8();
+  /// Bytes of those weights; 0 without.
+  [[nodiscard]] std::uint64_t int8_bytes() const;
+
   [[nodiscard]] const ModelConfig& config() const;
   /// Every linear layer an adapter may attach to, in order of the forward pass.
   [[nodiscard]] const std::vector<LinearSite>& linear_sites() const;

@@ -6,6 +6,7 @@
 
 #include "core/base/thread_pool.h"
 #include "core/kernels/attention.h"
+#include "core/kernels/int8.h"
 #include "core/model/engine.h"
 #include "core/model/weights.h"
 
@@ -74,6 +75,7 @@ struct Pass {
 
   std::vector<float> u;                         ///< LoRA: x A^T, (N, R)
   std::vector<float> du;                        ///< its gradient
+  kernels::Int8Scratch int8;                    ///< activations of the W8A8 layer at hand
   std::vector<float> relative_gradient;         ///< full gradient of T5's biases, part by part
   std::vector<std::uint8_t> need, ready, made;  ///< per slot of the segment at hand
   const Buffers* buffers = nullptr;

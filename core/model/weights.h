@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/base/file.h"
+#include "core/kernels/int8.h"
 #include "core/model/model.h"
 #include "core/model/program.h"
 
@@ -13,8 +14,9 @@ namespace covey::model {
 
 /// One linear layer: y = W x + b. Borrowed from the model's storage; `*_at` are offsets in the flat parameter order.
 struct Linear {
-  const float* w = nullptr;  ///< (out, in), or (in, out) where `in_out`
-  const float* b = nullptr;  ///< (out), or nullptr
+  const float* w = nullptr;                    ///< (out, in), or (in, out) where `in_out`
+  const float* b = nullptr;                    ///< (out), or nullptr
+  const kernels::Int8Weights* int8 = nullptr;  ///< used instead of w, where it is there
   std::int64_t w_at = -1;
   std::int64_t b_at = -1;
   int in = 0;
@@ -74,7 +76,8 @@ struct Model::Impl {
   std::vector<Table> tables;
   int token_table = -1;  ///< index into tables
 
-  std::unique_ptr<float[]> memory;              ///< all parameters in order, or only those that could not be mapped
+  std::unique_ptr<float[]> memory;  ///< all parameters in order, or only those that could not be mapped
+  std::vector<std::unique_ptr<kernels::Int8Weights>> int8;  ///< of linear layers; see Model::use_int8
   std::vector<std::vector<float>> gathered;     ///< tensors that the file keeps apart and a kernel wants together
   std::vector<std::shared_ptr<void>> borrowed;  ///< mapped files
 };

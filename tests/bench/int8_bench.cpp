@@ -33,11 +33,11 @@ double seconds_of(const std::function<void()>& run) {
 }
 
 /// Best time of each, measured in turns.
-std::vector<double> best_of(const std::vector<std::function<void()>>& sides, double seconds) {
+std::vector<double> best_of(const std::vector<std::function<void()>>& sides, int threads, double seconds) {
   std::vector<double> best(sides.size(), 1e9);
   for (int round = 0; round < 6; ++round) {
     for (std::size_t i = 0; i < sides.size(); ++i) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(3));  // let the other side's threads fall asleep
+      std::this_thread::sleep_for(std::chrono::milliseconds(threads > 1 ? 30 : 0));  // OpenMP's threads spin for 20
       sides[i]();
       double spent = 0;
       while (spent < seconds / 6) {
@@ -112,7 +112,8 @@ Data make(const Shape& s) {
 /// One of oneDNN's ways; throws dnnl::error where this version has it not.
 class Peer {
  public:
-  Peer(const Shape& s, Data& d, bool u8, bool integers) : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {
+  Peer(const Shape& s, Data& d, bool u8, bool integers, bool row_scales)
+      : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {
     using dt = dnnl::memory::data_type;
     using tag = dnnl::memory::format_tag;
     const dnnl::memory::desc src({s.M, s.K}, u8 ? dt::u8 : dt::s8, tag::ab);
@@ -125,10 +126,11 @@ class Peer {
       attr.set_output_scales(2, std::vector<float>(static_cast<std::size_t>(s.N), 0.01F));
       dnnl::post_ops ops;
       ops.append_binary(dnnl::algorithm::binary_mul, per_row);
-      attr.set_post_ops(ops);
+      if (row_scales) attr.set_post_ops(ops);
     }
     const dnnl::matmul::primitive_desc pd({src, any, dst}, attr, engine_);
-    name = pd.impl_info_str();
+    name = std::string(pd.impl_info_str()) + (u8 ? " u8" : " s8") + (row_scales ? ", own row scales" : "");
+    slow = name.starts_with("ref") || name.starts_with("gemm:ref");
     dnnl::memory plain({{s.K, s.N}, dt::s8, tag::ba}, engine_, d.plain.data());
     dnnl::memory packed(pd.weights_desc(), engine_);
     dnnl::reorder(plain, packed).execute(stream_, plain, packed);
@@ -138,7 +140,7 @@ class Peer {
     args_ = {{DNNL_ARG_SRC, dnnl::memory(src, engine_, d.q.data())},
              {DNNL_ARG_WEIGHTS, packed},
              {DNNL_ARG_DST, dnnl::memory(dst, engine_, result)}};
-    if (!integers) {
+    if (row_scales) {
       args_.insert(
           {DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, dnnl::memory(per_row, engine_, d.scales.data())});
     }
@@ -148,6 +150,7 @@ class Peer {
     stream_.wait();
   }
   std::string name;
+  bool slow = false;  ///< the reference implementation
 
  private:
   dnnl::engine engine_;
@@ -159,10 +162,13 @@ class Peer {
 std::vector<std::shared_ptr<Peer>> ways(const Shape& s, Data& d, bool integers) {
   std::vector<std::shared_ptr<Peer>> all;
   for (const bool u8 : {false, true}) {
-    try {
-      all.push_back(std::make_shared<Peer>(s, d, u8, integers));
-    } catch (const dnnl::error& e) {
-      std::fprintf(stderr, "oneDNN has no %s way: %s\n", u8 ? "u8" : "s8", e.what());
+    for (const bool row_scales : {false, true}) {
+      if (integers && row_scales) continue;
+      try {
+        auto peer = std::make_shared<Peer>(s, d, u8, integers, row_scales);
+        if (!peer->slow) all.push_back(std::move(peer));
+      } catch (const dnnl::error&) {  // this version has it not
+      }
     }
   }
   return all;
@@ -192,16 +198,27 @@ void compare(const Shape& s, int threads, double peak, double seconds) {
 #pragma omp parallel for if (pieces > 2)
       for (long i = 0; i < pieces; ++i) isa.quantize(i * grain, std::min<long>(s.M, (i + 1) * grain), q);
       way->run();
+      if (way->name.ends_with("scales")) return;
+#pragma omp parallel for if (s.M > 8)
+      for (int m = 0; m < s.M; ++m) {
+        float* y = d.y.data() + static_cast<long>(m) * s.N;
+        for (int n = 0; n < s.N; ++n) y[n] *= d.scales[static_cast<std::size_t>(m)];
+      }
     });
   }
   for (const auto& way : raw) sides.emplace_back([&, way] { way->run(); });
-  const auto times = best_of(sides, seconds);
+  const auto times = best_of(sides, threads, seconds);
+  if (whole.empty() || raw.empty()) return;
   const double ops = 2.0 * s.M * s.N * s.K / 1e9;
   const double peer = *std::min_element(times.begin() + 2, times.begin() + 2 + static_cast<long>(whole.size()));
   const double peer_raw = *std::min_element(times.begin() + 2 + static_cast<long>(whole.size()), times.end());
   std::printf("%4dx%5dx%5d %2d %9.0f %9.0f %7.2fx %9.0f %9.0f %7.2fx %6.0f%%  %s\n", s.M, s.N, s.K, threads,
               ops / times[0], ops / peer, peer / times[0], ops / times[1], ops / peer_raw, peer_raw / times[1],
-              100 * ops / times[1] / peak / threads, whole.empty() ? "" : whole[0]->name.c_str());
+              100 * ops / times[1] / peak / threads,
+              whole[static_cast<std::size_t>(
+                        std::min_element(times.begin() + 2, times.begin() + 2 + static_cast<long>(whole.size())) -
+                        times.begin() - 2)]
+                  ->name.c_str());
   std::fflush(stdout);
 }
 
@@ -210,6 +227,7 @@ void compare(const Shape& s, int threads, double peak, double seconds) {
 int main(int argc, char** argv) {
   const double seconds = argc > 1 ? std::atof(argv[1]) : 0.5;
   const double peak = vnni_peak();
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   std::printf("vpdpbusd peak of a core: %.0f GOPS; int8 variant: %s\n", peak, to_string(chosen_int8_isa()));
   std::printf("%4s %5s %5s %2s %9s %9s %8s %9s %9s %8s %7s\n", "M", "N", "K", "T", "ours", "oneDNN", "ratio", "raw",
               "oneDNN", "ratio", "of peak");
