@@ -168,6 +168,7 @@ Status prepare(const BenchOptions& options, ThreadPool& pool, Bench& b) {
   config.optimizer.weight_decay = config.gradient.method == train::Method::backprop ? 0.01 : 0;
   if (config.gradient.method != train::Method::backprop) config.gradient.directions = 1;
   COVEY_TRY(attach(options, config, b));
+  b.plan.weights_bytes += b.model->int8_bytes();
   const int rows = step.micro_batch > 0 ? step.micro_batch : step.batch;
   if (!gradient) {
     COVEY_ASSIGN(b.engine, model::Engine::create(*b.model, {.batch_max = rows, .seq_max = step.seq}, pool));
