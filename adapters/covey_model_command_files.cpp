@@ -30,6 +30,18 @@ Status run_convert(const ConvertOptions& options, Console& console) {
 }
 
 Status run_quantize(const QuantizeOptions& options, Console& console) {
+  if (options.scheme == "w8a8") {
+    COVEY_ASSIGN(const auto model, model::Model::load(options.common.model));
+    COVEY_TRY(model->use_int8());
+    COVEY_TRY(model->save_int8(options.out));
+    Conversion done;
+    done.tensors = static_cast<std::int64_t>(model->tensors().size());
+    done.parameters = model->parameter_count();
+    COVEY_TRY(tokenizer_to_directory(options.common.model, options.common.tokenizer, model->config().vocab_size,
+                                     options.out, done.not_held));
+    print(options.out, done, console);
+    return {};
+  }
   const auto type = options.scheme == "q8_0" ? formats::GgmlType::q8_0 : formats::GgmlType::q4_0;
   COVEY_ASSIGN(const Conversion done,
                quantize_model(options.common.model, options.out, type, options.common.tokenizer));

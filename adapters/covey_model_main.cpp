@@ -224,12 +224,13 @@ class Program {
     convert.app->add_option("IN", convert.options->in, "directory, .gguf or .bin")->required();
     convert.app->add_option("OUT", convert.options->out, "another of the three")->required();
     tokenizer_option(convert.app, convert.options->common);
-    const auto quantize = add<QuantizeOptions>(app_, "quantize", "A model as GGUF in blocks of few bits", run_quantize);
+    const auto quantize = add<QuantizeOptions>(app_, "quantize", "A model in int8 or fewer bits", run_quantize);
     model_argument(quantize.app, quantize.options->common);
-    quantize.app->add_option("--scheme", quantize.options->scheme, "q8_0 or q4_0")
+    quantize.app
+        ->add_option("--scheme", quantize.options->scheme, "w8a8: int8 as compressed-tensors; q8_0 or q4_0: GGUF")
         ->required()
-        ->check(CLI::IsMember({"q8_0", "q4_0"}));
-    quantize.app->add_option("--out", quantize.options->out, ".gguf to write")->required();
+        ->check(CLI::IsMember({"w8a8", "q8_0", "q4_0"}));
+    quantize.app->add_option("--out", quantize.options->out, "directory (w8a8) or .gguf to write")->required();
     tokenizer_option(quantize.app, quantize.options->common);
     CLI::App* adapter = app_.add_subcommand("adapter", "Adapter files");
     adapter->require_subcommand(1);

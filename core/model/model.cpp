@@ -91,6 +91,28 @@ void start_parameter(const Parameter& p, std::span<float> values) {
   if (p.shape.size() > 1) CounterRng(kNewHead, static_cast<std::uint64_t>(p.at)).add_normal(values, 0.02F);
 }
 
+/// Widens an int8 matrix into `room`, and remembers where it lies.
+Status read_int8(Model::Impl& impl, const Parameter& p, const formats::TensorView& tensor,
+                 const formats::TensorView& scales, std::span<float> room) {
+  const auto out = static_cast<std::size_t>(p.shape.front());
+  const bool fits = p.shape.size() == 2 && !scales.shape.empty() && scales.shape.front() == p.shape.front() &&
+                    (scales.shape.size() == 1 || (scales.shape.size() == 2 && scales.shape[1] == 1));
+  if (!fits) {
+    return Error{ErrorCode::corrupt_data, scales.name + " has shape " + scales.shape_text() +
+                                              "; a scale for each row of " + p.name + " is needed"};
+  }
+  Int8Source source{reinterpret_cast<const std::int8_t*>(tensor.bytes.data()), std::vector<float>(out)};
+  COVEY_TRY(formats::to_f32(scales, source.scales));
+  const std::size_t in = room.size() / out;
+  for (std::size_t i = 0; i < room.size(); ++i) {
+    const float scale = source.scales[i / in];
+    if (!std::isfinite(scale)) return Error{ErrorCode::corrupt_data, scales.name + " holds a scale that is no number"};
+    room[i] = scale * static_cast<float>(source.rows[i]);
+  }
+  impl.int8_sources.emplace(p.at, std::move(source));
+  return {};
+}
+
 Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path, int new_head_classes) {
   COVEY_ASSIGN(auto opened, formats::HfDirectory::open(path));
   auto directory = std::make_shared<formats::HfDirectory>(std::move(opened));
@@ -98,6 +120,11 @@ Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path, int
   formats::Json json = directory->config();
   if (new_head) {
     COVEY_ASSIGN(json, classifier_of(*directory, new_head_classes));
+  }
+  const bool quantized = json.contains("quantization_config") && !json.find("quantization_config")->is_null();
+  if (quantized) {
+    COVEY_TRY(check_quantization(json, directory->config_path()));
+    json.set("quantization_config", nullptr);
   }
   COVEY_ASSIGN(ModelConfig config, config_from_json(json, directory->config_path()));
   // The reference's default differs between versions; the weights know.
@@ -135,7 +162,12 @@ Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path, int
       p.values = mapped.value().data();
       continue;
     }
-    COVEY_TRY(formats::to_f32(tensor, room));
+    if (quantized && tensor.dtype == formats::DType::i8) {
+      COVEY_ASSIGN(const formats::TensorView* scales, directory->get(p.name + "_scale"));
+      COVEY_TRY(read_int8(*impl, p, tensor, *scales, room));
+    } else {
+      COVEY_TRY(formats::to_f32(tensor, room));
+    }
     p.values = next;
     next += p.count;
   }
@@ -226,7 +258,10 @@ Result<std::shared_ptr<Model>> Model::load(const std::string& path, LoadOptions 
                                     : load_llama2c(path));
   if (options.writable && !impl->writable) COVEY_TRY(own_all(*impl));
   bind_weights(*impl);
-  return std::shared_ptr<Model>(new Model(std::move(impl)));
+  const bool int8 = !options.writable && !impl->int8_sources.empty();
+  std::shared_ptr<Model> model(new Model(std::move(impl)));
+  if (int8) COVEY_TRY(model->use_int8());
+  return model;
 }
 
 Result<std::shared_ptr<Model>> Model::create(const ModelConfig& config, std::uint64_t seed) {

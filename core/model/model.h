@@ -63,6 +63,11 @@ class Model {
   /// the values that parameters() shows. Before any engine is made. @errors unsupported: a layer too wide for int32
   /// sums; resource_exhausted.
   [[nodiscard]] Status use_int8();
+  /// As save(), with int8 matrices as compressed-tensors keeps them: `weight` I8, `weight_scale` F32 (out, 1), and
+  /// quantization_config in config.json. load() takes such a directory and computes with its int8 weights, unless they
+  /// shall be writable: those are f32. Source: vllm-project/compressed-tensors, format "int-quantized".
+  /// @errors invalid_argument: before use_int8(); unsupported: a family whose matrices lie (in, out); io_error.
+  [[nodiscard]] Status save_int8(const std::string& directory) const;
   /// Bytes of those weights; 0 without.
   [[nodiscard]] std::uint64_t int8_bytes() const;
 

@@ -1,11 +1,13 @@
 /// Where a model's weights lie. Internal to core/model.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "core/base/file.h"
+#include "core/formats/json.h"
 #include "core/kernels/int8.h"
 #include "core/model/model.h"
 #include "core/model/program.h"
@@ -61,6 +63,12 @@ struct Parameter {
   const float* values = nullptr;  ///< writable where Impl::writable
 };
 
+/// A matrix that lies in the file as int8, with a scale per output channel.
+struct Int8Source {
+  const std::int8_t* rows = nullptr;  ///< (out, in), mapped
+  std::vector<float> scales;          ///< (out)
+};
+
 struct Model::Impl {
   ModelConfig config;
   std::vector<LinearSite> sites;
@@ -78,12 +86,17 @@ struct Model::Impl {
 
   std::unique_ptr<float[]> memory;  ///< all parameters in order, or only those that could not be mapped
   std::vector<std::unique_ptr<kernels::Int8Weights>> int8;  ///< of linear layers; see Model::use_int8
+  std::map<std::int64_t, Int8Source> int8_sources;          ///< by Parameter::at
   std::vector<std::vector<float>> gathered;     ///< tensors that the file keeps apart and a kernel wants together
   std::vector<std::shared_ptr<void>> borrowed;  ///< mapped files
 };
 
 /// Program, sites and parameters (names, shapes, places) that the configuration implies; values are still null.
 void list_parameters(Model::Impl& model);
+/// compressed-tensors: what config.json's quantization_config must say for us to compute it (8 bits, symmetric, a scale
+/// per channel, activations per token). @errors unsupported, naming the member.
+[[nodiscard]] Status check_quantization(const formats::Json& config, const std::string& where);
+
 /// After every Parameter::values is set: the pointers of linears, norms and tables.
 void bind_weights(Model::Impl& model);
 

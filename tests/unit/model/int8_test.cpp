@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/base/file.h"
+#include "core/formats/safetensors.h"
 #include "tests/unit/model/tiny.h"
 
 namespace covey::model {
@@ -104,6 +106,75 @@ TEST_CASE("W8A8 gives the LoRA gradient of random blocks as wide as smollm135m's
   REQUIRE_OK(model);
   const auto batch = tiny::batch(2, 48, 512);
   compare(**model, batch.view());
+}
+
+TEST_CASE("A W8A8 directory has compressed-tensors' layout, and loads to the same int8 model") {
+  const auto path = test::data_path("stories260K/stories260K.bin");
+  if (!path) return;
+  const auto f32 = Model::load(*path);
+  REQUIRE_OK(f32);
+  Model& model = **f32;
+  const test::TempDir dir;
+  CHECK_FALSE(model.save_int8(dir.file("m")).ok());
+  REQUIRE_OK(model.use_int8());
+  REQUIRE_OK(model.save_int8(dir.file("m")));
+  const auto file = formats::SafetensorsFile::open(dir.file("m/model.safetensors"));
+  REQUIRE_OK(file);
+  const std::string name = "model.layers.1.mlp.down_proj.weight";
+  const formats::TensorView* weight = file->find(name);
+  const formats::TensorView* scale = file->find(name + "_scale");
+  REQUIRE((weight != nullptr && scale != nullptr));
+  CHECK(weight->dtype == formats::DType::i8);
+  CHECK(weight->shape == std::vector<std::int64_t>{64, 172});
+  CHECK(scale->dtype == formats::DType::f32);
+  CHECK(scale->shape == std::vector<std::int64_t>{64, 1});
+  const auto source = Model::load(*path, {.writable = true});
+  REQUIRE_OK(source);
+  for (const auto& tensor : (*source)->parameters()) {
+    if (tensor.name != name) continue;
+    const auto scales = formats::as_f32(*scale);
+    REQUIRE_OK(scales);
+    for (std::size_t i = 0; i < tensor.values.size(); ++i) {  // row-major, value = scale of its row * int8
+      const auto q = static_cast<std::int8_t>(weight->bytes[i]);
+      const float s = (*scales)[i / 172];
+      CHECK(std::abs(tensor.values[i] - s * static_cast<float>(q)) <= 0.501F * s);
+    }
+  }
+  const auto again = Model::load(dir.file("m"));
+  REQUIRE_OK(again);
+  CHECK((*again)->int8_bytes() == model.int8_bytes());
+  const auto batch = tiny::batch(2, 30, 512);
+  CHECK(measure(**again, batch.view()).gradient == measure(model, batch.view()).gradient);
+  const auto writable = Model::load(dir.file("m"), {.writable = true});
+  REQUIRE_OK(writable);
+  CHECK((*writable)->int8_bytes() == 0);
+}
+
+TEST_CASE("A quantization that we do not compute is refused by the name of its member") {
+  const auto path = test::data_path("stories260K/stories260K.bin");
+  if (!path) return;
+  const auto model = Model::load(*path);
+  REQUIRE_OK(model);
+  const test::TempDir dir;
+  REQUIRE_OK((*model)->use_int8());
+  REQUIRE_OK((*model)->save_int8(dir.path()));
+  const auto text = read_file(dir.file("config.json"));
+  REQUIRE_OK(text);
+  const std::string config(text->begin(), text->end());
+  const auto refuses = [&](const std::string& from, const std::string& to, const std::string& named) {
+    std::string changed = config;
+    REQUIRE(changed.find(from) != std::string::npos);
+    changed.replace(changed.find(from), from.size(), to);
+    REQUIRE_OK(write_file_durably(dir.file("config.json"), changed));
+    const auto loaded = Model::load(dir.path());
+    REQUIRE_FALSE(loaded.ok());
+    CHECK(loaded.error().code == ErrorCode::unsupported);
+    CHECK(loaded.error().message.find(named) != std::string::npos);
+  };
+  refuses("\"int-quantized\"", "\"pack-quantized\"", "quantization_config.format");
+  refuses("\"channel\"", "\"group\"", "weights.strategy");
+  refuses("\"token\"", "\"tensor\"", "input_activations.strategy");
+  refuses("\"num_bits\": 8", "\"num_bits\": 4", "num_bits");
 }
 
 }  // namespace covey::model
