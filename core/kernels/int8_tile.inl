@@ -178,7 +178,7 @@ static void turn(long rows, long count, const std::int8_t* from, long from_row, 
         for (int group = 0; group < 4; ++group) {
           B16 v;
           __builtin_memcpy(&v, source + column * 64 + group * 16, sizeof v);
-          v = __builtin_shuffle(v, B16{0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15});
+          v = __builtin_shufflevector(v, v, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
           __builtin_memcpy(target + group * 64 + column * 16, &v, sizeof v);
         }
       }
