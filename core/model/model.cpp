@@ -91,7 +91,7 @@ void start_parameter(const Parameter& p, std::span<float> values) {
   if (p.shape.size() > 1) CounterRng(kNewHead, static_cast<std::uint64_t>(p.at)).add_normal(values, 0.02F);
 }
 
-/// Widens an int8 matrix into `room`, and remembers where it lies.
+/// @param room  where it is widened to; empty: nowhere, the int8 values are used where they lie.
 Status read_int8(Model::Impl& impl, const Parameter& p, const formats::TensorView& tensor,
                  const formats::TensorView& scales, std::span<float> room) {
   const auto out = static_cast<std::size_t>(p.shape.front());
@@ -103,17 +103,19 @@ Status read_int8(Model::Impl& impl, const Parameter& p, const formats::TensorVie
   }
   Int8Source source{reinterpret_cast<const std::int8_t*>(tensor.bytes.data()), std::vector<float>(out)};
   COVEY_TRY(formats::to_f32(scales, source.scales));
-  const std::size_t in = room.size() / out;
-  for (std::size_t i = 0; i < room.size(); ++i) {
-    const float scale = source.scales[i / in];
+  for (const float scale : source.scales) {
     if (!std::isfinite(scale)) return Error{ErrorCode::corrupt_data, scales.name + " holds a scale that is no number"};
-    room[i] = scale * static_cast<float>(source.rows[i]);
   }
-  impl.int8_sources.emplace(p.at, std::move(source));
+  const auto in = static_cast<std::size_t>(p.shape[1]);
+  for (std::size_t i = 0; i < room.size(); ++i) {
+    room[i] = source.scales[i / in] * static_cast<float>(source.rows[i]);
+  }
+  if (room.empty()) impl.int8_sources.emplace(p.at, std::move(source));
   return {};
 }
 
-Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path, int new_head_classes) {
+Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path, const LoadOptions& options) {
+  const int new_head_classes = options.new_head_classes;
   COVEY_ASSIGN(auto opened, formats::HfDirectory::open(path));
   auto directory = std::make_shared<formats::HfDirectory>(std::move(opened));
   const bool new_head = new_head_classes > 0 && !architecture_of(*directory).ends_with(kClassifier);
@@ -133,6 +135,12 @@ Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path, int
   }
   auto impl = listed(config);
   const std::set<std::int64_t> may_lack = new_head ? new_head_places(*impl) : std::set<std::int64_t>();
+  // Training the weights themselves, and merging into them, is done in f32.
+  const std::set<std::int64_t> as_int8 =
+      quantized && !options.writable ? block_matrices(*impl) : std::set<std::int64_t>();
+  const auto stays_int8 = [&](const Parameter& p, const formats::TensorView& tensor) {
+    return tensor.dtype == formats::DType::i8 && as_int8.contains(p.at);
+  };
   std::int64_t widened = 0;
   for (const Parameter& p : impl->parameters) {
     if (may_lack.contains(p.at) && directory->find(p.name) == nullptr) {
@@ -145,7 +153,7 @@ Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path, int
                                                 "; config.json asks for " +
                                                 formats::f32_view("", p.shape, {}).shape_text()};
     }
-    if (!formats::as_f32(*tensor).ok()) widened += p.count;
+    if (!formats::as_f32(*tensor).ok() && !stays_int8(p, *tensor)) widened += p.count;
   }
   COVEY_ASSIGN(impl->memory, allocate(widened));
   float* next = impl->memory.get();
@@ -164,7 +172,9 @@ Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path, int
     }
     if (quantized && tensor.dtype == formats::DType::i8) {
       COVEY_ASSIGN(const formats::TensorView* scales, directory->get(p.name + "_scale"));
-      COVEY_TRY(read_int8(*impl, p, tensor, *scales, room));
+      const bool stays = stays_int8(p, tensor);
+      COVEY_TRY(read_int8(*impl, p, tensor, *scales, stays ? std::span<float>() : room));
+      if (stays) continue;
     } else {
       COVEY_TRY(formats::to_f32(tensor, room));
     }
@@ -252,13 +262,13 @@ Result<std::shared_ptr<Model>> Model::load(const std::string& path, LoadOptions 
                  path + ": is no Hugging Face directory, no .gguf, and no .bin of llama2.c or rwkv.cpp"};
   }
   const bool rwkv = !directory && !gguf && formats::is_rwkv_cpp(path);
-  COVEY_ASSIGN(auto impl, directory ? load_directory(path, options.new_head_classes)
+  COVEY_ASSIGN(auto impl, directory ? load_directory(path, options)
                           : gguf    ? load_gguf(path)
                           : rwkv    ? load_rwkv_cpp(path)
                                     : load_llama2c(path));
   if (options.writable && !impl->writable) COVEY_TRY(own_all(*impl));
   bind_weights(*impl);
-  const bool int8 = !options.writable && !impl->int8_sources.empty();
+  const bool int8 = !impl->int8_sources.empty();
   std::shared_ptr<Model> model(new Model(std::move(impl)));
   if (int8) COVEY_TRY(model->use_int8());
   return model;
@@ -301,6 +311,7 @@ Result<std::shared_ptr<Model>> Model::create(const ModelConfig& config, std::uin
 }
 
 Status Model::save(const std::string& directory) const {
+  if (!impl_->int8_sources.empty()) return save_int8(directory);
   const std::string config_text = config_to_hf(impl_->config);
   if (config_text.empty()) {
     return Error{ErrorCode::unsupported,

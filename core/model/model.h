@@ -51,7 +51,8 @@ class Model {
   static Result<std::shared_ptr<Model>> load(const std::string& path, LoadOptions options = {});
   /// Random initialization for pre-training: normal(0, 0.02), residual projections scaled by 1/sqrt(2 L), norms one.
   static Result<std::shared_ptr<Model>> create(const ModelConfig& config, std::uint64_t seed);
-  /// Writes config.json and model.safetensors (f32) into the directory, which is made. @errors io_error.
+  /// Writes config.json and model.safetensors (f32) into the directory, which is made; what was loaded in int8 is saved
+  /// so. @errors io_error.
   [[nodiscard]] Status save(const std::string& directory) const;
 
   Model(const Model&) = delete;

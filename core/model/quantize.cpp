@@ -1,4 +1,7 @@
 // W8A8: the blocks' linear layers rounded and packed, or as a compressed-tensors directory keeps them.
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <new>
 #include <set>
 
@@ -25,10 +28,19 @@ std::set<std::size_t> block_linears(const Model::Impl& impl) {
   return out;
 }
 
+/// The file's pages need not stay in memory once they are packed; they are read again should anyone ask.
+void let_go(const Int8Source& source, std::size_t size) {
+  const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto begin = (reinterpret_cast<std::uintptr_t>(source.rows) + page - 1) / page * page;
+  const auto end = (reinterpret_cast<std::uintptr_t>(source.rows) + size) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);  // NOLINT: mapped, read-only
+}
+
 std::unique_ptr<kernels::Int8Weights> packed(const Model::Impl& impl, const Linear& linear) {
   auto weights = std::make_unique<kernels::Int8Weights>(linear.out, linear.in);
   if (const auto source = impl.int8_sources.find(linear.w_at); source != impl.int8_sources.end()) {
     weights->set_rows(0, linear.out, source->second.rows, source->second.scales.data());
+    let_go(source->second, static_cast<std::size_t>(linear.out) * static_cast<std::size_t>(linear.in));
     return weights;
   }
   const auto in = static_cast<std::size_t>(linear.in);
@@ -93,6 +105,14 @@ Json quantization_config(const Model::Impl& impl) {
 }
 
 }  // namespace
+
+std::set<std::int64_t> block_matrices(const Model::Impl& model) {
+  std::set<std::int64_t> out;
+  for (const std::size_t index : block_linears(model)) {
+    if (!model.linears[index].in_out) out.insert(model.linears[index].w_at);
+  }
+  return out;
+}
 
 Status check_quantization(const Json& config, const std::string& where) {
   const Json& all = *config.find("quantization_config");

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -60,7 +61,7 @@ struct Parameter {
   std::int64_t at = 0;
   std::int64_t count = 0;
   int layer = -1;
-  const float* values = nullptr;  ///< writable where Impl::writable
+  const float* values = nullptr;  ///< writable where Impl::writable; nullptr: only in int8
 };
 
 /// A matrix that lies in the file as int8, with a scale per output channel.
@@ -93,6 +94,8 @@ struct Model::Impl {
 
 /// Program, sites and parameters (names, shapes, places) that the configuration implies; values are still null.
 void list_parameters(Model::Impl& model);
+/// Parameter::at of the matrices that use_int8() would pack. quantize.cpp
+std::set<std::int64_t> block_matrices(const Model::Impl& model);
 /// compressed-tensors: what config.json's quantization_config must say for us to compute it (8 bits, symmetric, a scale
 /// per channel, activations per token). @errors unsupported, naming the member.
 [[nodiscard]] Status check_quantization(const formats::Json& config, const std::string& where);

@@ -145,6 +145,8 @@ TEST_CASE("A W8A8 directory has compressed-tensors' layout, and loads to the sam
   CHECK((*again)->int8_bytes() == model.int8_bytes());
   const auto batch = tiny::batch(2, 30, 512);
   CHECK(measure(**again, batch.view()).gradient == measure(model, batch.view()).gradient);
+  REQUIRE_OK((*again)->save(dir.file("n")));
+  CHECK(read_file(dir.file("n/model.safetensors")).value() == read_file(dir.file("m/model.safetensors")).value());
   const auto writable = Model::load(dir.file("m"), {.writable = true});
   REQUIRE_OK(writable);
   CHECK((*writable)->int8_bytes() == 0);
