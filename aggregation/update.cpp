@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "aggregation/clip.h"
+#include "aggregation/compress_rotate.h"
 #include "aggregation/dp_distributed.h"
 #include "aggregation/quantize.h"
 #include "core/base/rng.h"
@@ -34,8 +35,24 @@ UpdateSpec UpdateSpec::of(const wire::RoundPlan& plan, std::size_t values) {
   return out;
 }
 
-std::size_t update_values(const wire::RoundPlan& plan, std::size_t adapter_values) {
+std::size_t version_values(const wire::RoundPlan& plan, std::size_t adapter_values) {
   return plan.seeded.candidates > 0 ? plan.seeded.candidates : adapter_values;
+}
+
+std::size_t update_values(const wire::RoundPlan& plan, std::size_t adapter_values) {
+  const std::size_t values = version_values(plan, adapter_values);
+  return plan.rotate && values <= kValuesMax ? rotated_size(values) : values;
+}
+
+std::vector<float> update_of_delta(const wire::RoundPlan& plan, std::span<const float> delta) {
+  if (plan.rotate) return rotate(delta, plan.seed);
+  return {delta.begin(), delta.end()};
+}
+
+Result<std::vector<float>> delta_of_update(const wire::RoundPlan& plan, std::vector<float> mean,
+                                           std::size_t version_values) {
+  if (plan.rotate) return rotate_back(mean, version_values, plan.seed);
+  return mean;
 }
 
 Status UpdateSpec::check() const {
@@ -84,15 +101,16 @@ Result<wire::ClearUpdate> protect(const wire::RoundPlan& plan, const wire::Hash&
   if (plan.mode != wire::PrivacyMode::robust) {
     return Error{ErrorCode::unsupported, "plan: its privacy mode never sends a clear update; only `robust` does"};
   }
-  const UpdateSpec spec = UpdateSpec::of(plan, delta.size());
+  const std::vector<float> x = update_of_delta(plan, delta);
+  const UpdateSpec spec = UpdateSpec::of(plan, x.size());
   COVEY_TRY(spec.check());
-  COVEY_ASSIGN(const double clip, clip_factor(delta, spec.clip_norm));
-  const auto q = quantize(delta, clip * spec.scale(), spec.magnitude_max(), random);
+  COVEY_ASSIGN(const double clip, clip_factor(x, spec.clip_norm));
+  const auto q = quantize(x, clip * spec.scale(), spec.magnitude_max(), random);
   wire::ClearUpdate update;
   update.round = plan.round;
   update.plan = plan_hash;
   update.weight = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(weight, 1, spec.weight_max));
-  update.count = static_cast<std::uint32_t>(delta.size());
+  update.count = static_cast<std::uint32_t>(x.size());
   update.bits = spec.value_bits;
   update.words = pack_signed(q, spec.value_bits);
   return update;

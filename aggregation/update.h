@@ -1,7 +1,7 @@
 /// From a device's delta to what leaves the device, and the check of what arrives. Source: design.md section 2 (step
 /// "protect"), security.md section 4 (quantization). protect() is the only producer of what leaves a device.
 ///
-///   delta (P floats) -> clip to L2 norm C -> x S -> stochastic rounding -> P integers of m bits -> packed
+///   delta (P floats) -> (rotate) -> clip to L2 norm C -> x S -> stochastic rounding -> P integers of m bits -> packed
 ///   with S = (2^(m-1) - 1) / C, the same for all devices of a round, so that the coordinator may add integers.
 #pragma once
 
@@ -40,8 +40,15 @@ struct UpdateSpec {
   bool operator==(const UpdateSpec&) const = default;
 };
 
-/// How many values an update of this plan has: K of a seeded one, else the adapter's P.
+/// How many values a version has under this plan: K of a seeded task, else the adapter's P.
+std::size_t version_values(const wire::RoundPlan& plan, std::size_t adapter_values);
+/// How many an update has: as many, or where the plan rotates the next power of two.
 std::size_t update_values(const wire::RoundPlan& plan, std::size_t adapter_values);
+/// What of a delta is clipped and rounded, shape update_values(): itself, or rotated.
+std::vector<float> update_of_delta(const wire::RoundPlan& plan, std::span<const float> delta);
+/// The mean delta of a mean update, shape (version_values). @errors invalid_argument: another shape.
+Result<std::vector<float>> delta_of_update(const wire::RoundPlan& plan, std::vector<float> mean,
+                                           std::size_t version_values);
 
 inline constexpr std::size_t kValuesMax = std::size_t{1} << 28;
 inline constexpr std::uint32_t kValueBitsMin = 2;

@@ -50,7 +50,7 @@ Result<std::unique_ptr<LocalRound>> LocalRound::prepare(LocalRoundInputs inputs,
   const auto& model = *round->bench_.model;
   COVEY_ASSIGN(round->layout_, adapters::AdapterLayout::parse(plan.adapter_layout));
   COVEY_ASSIGN(round->spec_, round->layout_.bind(model));
-  const std::size_t expected = aggregation::update_values(plan, static_cast<std::size_t>(round->layout_.size));
+  const std::size_t expected = aggregation::version_values(plan, static_cast<std::size_t>(round->layout_.size));
   if (inputs.values.size() != expected)
     return Error{ErrorCode::corrupt_data, "adapter: " + std::to_string(inputs.values.size()) +
                                               " values where the plan has " + std::to_string(expected)};

@@ -30,20 +30,21 @@ wire::TrainingReport report_of(const wire::TrainingReport& full) {
 Result<std::vector<std::uint32_t>> SecureRound::contribution_of(const Inputs& inputs,
                                                                 const aggregation::SecAggSetup& setup) {
   const auto rounding = aggregation::seeded_bits(inputs.rounding_seed);
+  const std::vector<float> update = aggregation::update_of_delta(*inputs.plan, inputs.outcome->delta);
   if (inputs.plan->noise.kind == wire::NoiseKind::none) {
-    return aggregation::secagg_contribution(setup.spec, inputs.outcome->delta, inputs.outcome->weight, rounding,
-                                            setup.bits);
+    return aggregation::secagg_contribution(setup.spec, update, inputs.outcome->weight, rounding, setup.bits);
   }
   aggregation::dp::NoiseBits noise(inputs.noise_seed);
-  return aggregation::secagg_noised_contribution(setup.spec, aggregation::dp::distributed_of(*inputs.plan),
-                                                 inputs.outcome->delta, rounding, noise, setup.bits);
+  return aggregation::secagg_noised_contribution(setup.spec, aggregation::dp::distributed_of(*inputs.plan), update,
+                                                 rounding, noise, setup.bits);
 }
 
 Result<SecureRound> SecureRound::begin(Inputs inputs, aggregation::SecAggLedger& ledger) {
   const auto& plan = *inputs.plan;
   const auto& outcome = *inputs.outcome;
   aggregation::SecAggClientInputs client;
-  COVEY_ASSIGN(client.setup, aggregation::SecAggSetup::of(plan, inputs.plan_hash, outcome.delta.size()));
+  COVEY_ASSIGN(client.setup, aggregation::SecAggSetup::of(plan, inputs.plan_hash,
+                                                          aggregation::update_values(plan, outcome.delta.size())));
   COVEY_ASSIGN(auto contribution, contribution_of(inputs, client.setup));
   client.version = plan.base_version;
   client.identity = inputs.identity;

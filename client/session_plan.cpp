@@ -83,9 +83,10 @@ PlanVerdict check_update(const wire::RoundPlan& plan, const SessionPolicy& polic
   if (plan.min_count < 1 || plan.goal_count < plan.min_count) return bad("min_count and goal_count");
   const auto layout = adapters::AdapterLayout::parse(plan.adapter_layout);
   if (!layout.ok() || layout->size < 1) return bad("adapter_layout");
-  const std::size_t values = aggregation::update_values(plan, static_cast<std::size_t>(layout->size));
-  if (plan.adapter.bytes != values * 4) return bad("adapter: its size is not that of its layout");
-  const auto spec = aggregation::UpdateSpec::of(plan, values);
+  const auto adapter_values = static_cast<std::size_t>(layout->size);
+  if (plan.adapter.bytes != aggregation::version_values(plan, adapter_values) * 4)
+    return bad("adapter: its size is not that of its layout");
+  const auto spec = aggregation::UpdateSpec::of(plan, aggregation::update_values(plan, adapter_values));
   if (const auto fits = spec.check(); !fits.ok()) return bad(fits.error().message);
   const std::uint64_t bytes = spec.packed_bytes() + kUpdateHeadBytes;
   if (spec.packed_bytes() > plan.update_bytes_max) return bad("update_bytes_max: below the size of an update");

@@ -14,7 +14,7 @@ namespace covey::coordinator {
 Status RoundMachine::Impl::open_plan(wire::RoundPlan decoded) {
   plan = std::move(decoded);
   plan_hash = wire::plan_hash(round.plan);
-  const auto spec = aggregation::UpdateSpec::of(plan, values.size());
+  const auto spec = aggregation::UpdateSpec::of(plan, aggregation::update_values(plan, values.size()));
   if (keeps_singles()) {
     COVEY_ASSIGN(singles, aggregation::RobustSet::create(spec));
   } else {
@@ -132,7 +132,8 @@ void RoundMachine::Impl::evaluate_candidate() {
 
 /// From committed rows alone: after a restart the same candidate comes out, bit for bit.
 Status RoundMachine::Impl::make_candidate() {
-  COVEY_ASSIGN(const auto mean_contribution, aggregate_round());
+  COVEY_ASSIGN(auto mean_update, aggregate_round());
+  COVEY_ASSIGN(const auto mean_contribution, aggregation::delta_of_update(plan, std::move(mean_update), values.size()));
   const std::vector<double> wide(mean_contribution.begin(), mean_contribution.end());
   const bool seeded = plan.seeded.candidates > 0;  // scalars are no layers' values: nothing is to be recovered
   const std::vector<float> mean = seeded ? mean_contribution : adapters::recover(layout, wide, 1);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "aggregation/compress_rotate.h"
 #include "aggregation/dp_distributed.h"
 #include "aggregation/robust_set.h"
 #include "aggregation/secagg_session.h"
@@ -39,7 +40,8 @@ std::uint32_t TaskConfig::invited_max() const {
 std::uint64_t TaskConfig::update_bytes_max() const {
   // A masked word is as wide as the sum of all; 32 bits are the most it can be.
   const std::uint64_t bits = privacy.mode == wire::PrivacyMode::secure ? 32 : privacy.value_bits;
-  return ((values() + 1) * bits + 7) / 8 + kUpdateOverheadBytes;
+  const std::uint64_t sent = privacy.rotate ? aggregation::rotated_size(initial.size()) : values();
+  return ((sent + 1) * bits + 7) / 8 + kUpdateOverheadBytes;
 }
 
 Status TaskConfig::check() const {
@@ -85,8 +87,12 @@ Status TaskConfig::check() const {
   if (loss_growth_max != 0 && !(loss_growth_max >= 1 && loss_growth_max <= 1e6)) {
     return bad("canary.loss_growth_max: write a factor from 1, or 0 for none");
   }
+  if (privacy.rotate && aggregation.rule != aggregation::Strategy::mean) {
+    return bad(
+        "privacy.rotate: rules that look at single values need them as they are; write `aggregation: {rule: mean}`");
+  }
   const wire::RoundPlan plan = plan_round(*this, {}, RoundId{1}, 0);
-  const auto spec = aggregation::UpdateSpec::of(plan, initial.size());
+  const auto spec = aggregation::UpdateSpec::of(plan, aggregation::update_values(plan, initial.size()));
   COVEY_TRY(spec.check());
   COVEY_TRY(privacy.dp.check(spec));
   if (privacy.distributed()) {
@@ -116,7 +122,7 @@ Status TaskConfig::check() const {
                  "); raise goal, or lower survivors_min and say so to the devices");
     }
     if (privacy.phase_ms < 100 || privacy.phase_ms > kDay_ms) return bad("privacy.phase: write 0.1 s to 24 h");
-    COVEY_TRY(aggregation::SecAggSetup::of(plan, {}, initial.size()));
+    COVEY_TRY(aggregation::SecAggSetup::of(plan, {}, spec.values));
   }
   if (plan.update_bytes_max > assembly_bytes_max) {
     return bad("one update has " + std::to_string(plan.update_bytes_max) + " bytes, more than all uploads may hold (" +
@@ -165,6 +171,7 @@ wire::RoundPlan plan_round(const TaskConfig& config, const VersionRow& base, Rou
   plan.clip_norm = config.privacy.clip_norm;
   plan.value_bits = config.privacy.value_bits;
   plan.weight_max = config.privacy.weight_max;
+  plan.rotate = config.privacy.rotate;
   plan.cohort_invited = config.invited_max();
   plan.goal_count = config.goal_count;
   plan.min_count = config.min_count;

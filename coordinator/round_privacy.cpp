@@ -30,13 +30,14 @@ void RoundMachine::Impl::write_privacy() {
 
 std::vector<double> RoundMachine::Impl::round_charge() const {
   if (noised()) return aggregation::dp::central_charge(config.privacy.dp, config.goal_count);
-  return aggregation::dp::plan_charge(plan_round(config, version, RoundId{1}, 0), values.size());
+  const wire::RoundPlan next = plan_round(config, version, RoundId{1}, 0);
+  return aggregation::dp::plan_charge(next, aggregation::update_values(next, values.size()));
 }
 
 /// Once a round, whatever becomes of it; goes out with the next commit. @errors resource_exhausted: over the budget.
 Status RoundMachine::Impl::charge_round() {
   if (!config.privacy.distributed() || privacy.charged == round.round) return {};
-  COVEY_TRY(ledger->charge(aggregation::dp::plan_charge(plan, values.size())));
+  COVEY_TRY(ledger->charge(aggregation::dp::plan_charge(plan, aggregation::update_values(plan, values.size()))));
   privacy.charged = round.round;
   write_privacy();
   return {};

@@ -37,7 +37,8 @@ Bytes row_key(RoundId round, std::string_view name) {
 Status RoundMachine::Impl::open_secure(std::span<const aggregation::SecAggRow> rows) {
   secure.reset();
   if (plan.mode != wire::PrivacyMode::secure) return {};
-  COVEY_ASSIGN(auto setup, aggregation::SecAggSetup::of(plan, plan_hash, values.size()));
+  COVEY_ASSIGN(auto setup,
+               aggregation::SecAggSetup::of(plan, plan_hash, aggregation::update_values(plan, values.size())));
   const auto listed = [this](const wire::Key& identity) { return roster(DeviceId{identity}, plan.roster_epoch); };
   COVEY_ASSIGN(secure, Half::restore(std::move(setup), listed, rows));
   return {};
@@ -56,7 +57,8 @@ Status RoundMachine::Impl::restore_secure(store::Store& store) {
 
 void RoundMachine::Impl::write_secure_rows(bool with_sum) {
   if (!secure) return;
-  for (auto& row : secure->take_rows(with_sum)) write(kSecureTable, row_key(round.round, row.key), std::move(row.value));
+  for (auto& row : secure->take_rows(with_sum))
+    write(kSecureTable, row_key(round.round, row.key), std::move(row.value));
 }
 
 bool RoundMachine::Impl::may_be_invited(const DeviceId& device) const {

@@ -80,6 +80,7 @@ void read_privacy(config::Section section, Privacy& out) {
   out.clip_norm = section.real("clip_norm", out.clip_norm, 1e-9, 1e9);
   out.value_bits = count(section, "value_bits", out.value_bits, 4, 24);
   out.weight_max = count(section, "weight_max", out.weight_max, 1, 1'000'000);
+  out.rotate = section.boolean("rotate", false);
 }
 
 void read_aggregation(config::Section section, TaskConfig& task) {
@@ -302,6 +303,7 @@ privacy:
   clip_norm: 10
   value_bits: 16
   weight_max: 1
+  # rotate: true             # random rotation before rounding: lets value_bits be small; pads to a power of two
 
 # privacy.dp adds noise. distributed_gaussian, distributed_skellam (secure mode): each device adds a share before it masks, so
 # that the coordinator too sees noised sums only; as many survivors_min as there are (default 100), less corrupt_fraction of

@@ -36,6 +36,7 @@ struct Privacy {
   double clip_norm = 10;              ///< L2 bound of a delta
   std::uint32_t value_bits = 16;      ///< of one quantized value
   std::uint32_t weight_max = 1;       ///< 1 = every device counts the same
+  bool rotate = false;                ///< before rounding; pads an update to a power of two
   aggregation::dp::CentralConfig dp;  ///< noise of the coordinator's; its budget is that of `noise`, too
   wire::NoisePlan noise;              ///< noise of the devices', in `secure` mode
   [[nodiscard]] bool distributed() const { return noise.kind != wire::NoiseKind::none; }

@@ -189,6 +189,7 @@ struct RoundPlan {
   SecurePlan secure;  ///< in `secure` and `grouped` mode
   SeededPlan seeded;
   NoisePlan noise;
+  bool rotate = false;  ///< updates are rotated by `seed` before they are rounded (aggregation/compress_rotate.h)
 };
 
 struct CheckIn {

@@ -1,6 +1,7 @@
 // Whole small worlds in secure mode: the deployed state machines, every message through the real codec.
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 
 #include "simulations/world.h"
 #include "unit/simulations/tiny_world.h"
@@ -29,12 +30,12 @@ tiny::Choices secure_choices() {
 }  // namespace
 
 /// Everyone contributes, and a device throws the same dice in both worlds: they sum the same quantized words.
-void check_same_in_the_clear(tiny::Choices choices) {
+void check_same_in_the_clear(tiny::Choices choices, const std::string& more = "") {
   choices.rounds = 1;
   choices.devices = choices.goal = 6;
   choices.over_selection = 1;
   const auto clear = run(choices);
-  choices.privacy = kSecure;
+  choices.privacy = kSecure + more;
   const auto secure = run(choices);
   REQUIRE(secure.rounds.size() == 1);
   CHECK(*secure.rounds[0].get_uint("contributed") == 6);
@@ -53,6 +54,36 @@ tiny::Choices seeded_choices() {
 
 TEST_CASE("a secure round makes, bit for bit, the adapter that the same quantized updates make in the clear") {
   check_same_in_the_clear({});
+}
+
+TEST_CASE("so does a secure round of rotated updates") {
+  tiny::Choices choices;
+  choices.privacy = "mode: robust, rotate: true";
+  check_same_in_the_clear(choices, ", rotate: true");
+}
+
+TEST_CASE("a rotation is undone in the version, and rounding to few bits costs no more with it here") {
+  tiny::Choices choices;
+  choices.rounds = 1;
+  choices.value_bits = 24;
+  const auto exact = run(choices);
+  const auto apart = [&](const WorldResult& result) {
+    REQUIRE(result.adapter.size() == exact.adapter.size());
+    double squares = 0;
+    for (std::size_t i = 0; i < exact.adapter.size(); ++i) {
+      const double d = static_cast<double>(result.adapter[i]) - static_cast<double>(exact.adapter[i]);
+      squares += d * d;
+    }
+    return std::sqrt(squares);
+  };
+  choices.privacy = "mode: robust, rotate: true";
+  CHECK(apart(run(choices)) < 1e-4);  // 24 bits: the rotation is undone
+  choices.value_bits = 6;
+  const double rotated = apart(run(choices));
+  choices.privacy = "mode: robust";
+  const double plain = apart(run(choices));
+  std::printf("6 bits: version %.4f from the exact one, rotated %.4f\n", plain, rotated);
+  CHECK(rotated <= plain);
 }
 
 TEST_CASE("so does a secure round of seeded updates: the same scalars, the same adapter") {
