@@ -21,7 +21,7 @@ const std::map<std::string, std::vector<std::string>>& programs() {
         "export", "backup", "verify"}},
       {"covey-coordinator roster", {"sign"}},
       {"covey-device", {"enroll", "run", "import", "status", "pause", "resume", "journal", "forget"}},
-      {"covey-sim", {"run", "attack", "poison"}}};
+      {"covey-sim", {"run", "attack", "poison", "faults", "partition"}}};
   return known;
 }
 
@@ -106,7 +106,9 @@ TEST_CASE("a command line that cannot be is refused in one line that names the w
           {"temperature is no number", "covey-model generate {}/model --temperature hot", {"--temperature", "hot"}},
           {"rank 0", "covey-model plan {}/model --rank 0", {"--rank", "0"}},
           {"unknown shape", "covey-model bench --shape gpt9", {"--shape", "gpt9"}},
-          {"dtype not in this version", "covey-model bench --dtype w8a8", {"--dtype", "w8a8"}},
+          {"dtype not in this version", "covey-model bench --dtype q4_0", {"--dtype", "q4_0"}},
+          {"no seeds", "covey-sim faults --seeds 0", {"--seeds", "0"}},
+          {"minimize nothing", "covey-sim faults --minimize", {"--minimize", "--replay"}},
           {"seed is a word", "covey-sim run {}/experiment.yaml --out {}/o --seed lucky", {"--seed", "lucky"}},
           {"threads 0", "covey-sim run {}/experiment.yaml --out {}/o --threads 0", {"--threads", "0"}},
           {"unknown format", "covey-coordinator export --format onnx --out x", {"--format", "onnx"}},
