@@ -52,7 +52,8 @@ struct PartitionOptions {
   bool json = false;
 };
 
-/// Shows how an experiment's data is divided: a bar per device by label (or by amount), how uneven amounts and mixes are.
+/// Shows how an experiment's data is divided: a bar per device by label (or by amount), how uneven amounts and mixes
+/// are.
 /// @errors what load_experiment and partition_devices report; io_error.
 Status partition_command(const PartitionOptions& options);
 

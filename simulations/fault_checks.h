@@ -26,7 +26,7 @@ enum class Checker : std::uint8_t {
   ledger,     ///< a round's privacy charge is durable before its version is offered
   durable,    ///< a version that was offered is in the store ever after, with that content
   store,      ///< `covey-coordinator verify` is clean
-  progress,   ///< a round is published once the faults have ended
+  progress,   ///< all rounds are published once the faults have ended, unless too few devices may still mask
   replay,     ///< the same seed makes the same trace
 };
 inline constexpr std::size_t kCheckers = 9;
@@ -37,7 +37,8 @@ struct Violation {
   std::string what;
 };
 
-/// What a device's training gives in these worlds: small integers, which quantization leaves as they are.
+/// What a device's training gives in these worlds: small integers, which quantization leaves as they are. In units of
+/// one quantized step; the weight counts examples.
 struct TrueUpdate {
   std::vector<std::int32_t> delta;  ///< (P)
   std::uint32_t weight = 1;
@@ -58,7 +59,6 @@ class FaultChecks {
   void violated(Checker checker, std::string what);
 
   [[nodiscard]] const std::vector<Violation>& violations() const { return violations_; }
-  [[nodiscard]] std::uint64_t versions_audited() const { return audited_; }
 
  private:
   Status audit_version(store::Store& store, ModelVersion version);

@@ -224,14 +224,7 @@ void FaultWorld::pump(FaultDevice& device) {
   const Status done = device.agent->run_due();
   strike(device.armed, device.new_strikes());
   if (!done.ok() || device.disk.crashed()) return device_dies(device);
-  const auto next = device.agent->next_timer_ms();
-  if (!next || (device.wake_ms && *device.wake_ms <= *next)) return;
-  device.wake_ms = *next;
-  queue_.at(*next, [this, &device, at = *next] {
-    if (device.wake_ms != at) return;  // an earlier wake-up took its place
-    device.wake_ms.reset();
-    pump(device);
-  });
+  device.wake_up.set(queue_, device.agent->next_timer_ms(), [this, &device] { pump(device); });
 }
 
 void FaultWorld::pump_coordinator() {
@@ -242,14 +235,7 @@ void FaultWorld::pump_coordinator() {
   if (!done.ok() || server_.disk.crashed()) return coordinator_dies();
   const Status audited = checks_.audit(*store_);
   if (!audited.ok() || server_.disk.crashed()) return coordinator_dies();
-  const auto next = service_->next_timer_ms();
-  if (!next || (server_wake_ms_ && *server_wake_ms_ <= *next)) return;
-  server_wake_ms_ = *next;
-  queue_.at(*next, [this, at = *next] {
-    if (server_wake_ms_ != at) return;
-    server_wake_ms_.reset();
-    pump_coordinator();
-  });
+  server_wake_up_.set(queue_, service_->next_timer_ms(), [this] { pump_coordinator(); });
 }
 
 void FaultWorld::evaluate(coordinator::Evaluate request) {

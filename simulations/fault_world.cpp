@@ -162,7 +162,7 @@ void FaultWorld::coordinator_dies() {
   registration_.reset();
   blobs_.reset();
   store_.reset();
-  server_wake_ms_.reset();
+  server_wake_up_.cancel();
   power(server_);
   queue_.after(server_.back_ms, [this] { start_coordinator(); });
 }
@@ -234,7 +234,7 @@ void FaultWorld::device_dies(FaultDevice& device) {
   device.trainer.reset();
   device.downloads.reset();
   device.store.reset();
-  device.wake_ms.reset();
+  device.wake_up.cancel();
   power(device);
   queue_.after(device.back_ms, [this, &device, life = device.life] {
     if (device.life == life) start_device(device);

@@ -46,7 +46,7 @@ struct FaultDevice : Machine {
   std::int64_t latency_ms = 0;
   std::int64_t up_last_ms = 0;
   std::int64_t down_last_ms = 0;
-  std::optional<std::int64_t> wake_ms;
+  WakeUp wake_up;
 
   std::unique_ptr<store::SqliteStore> store;
   std::unique_ptr<MemoryDownloads> downloads;
@@ -118,7 +118,7 @@ class FaultWorld final : public coordinator::Evaluator {
   std::unique_ptr<net::BlobServer> blobs_;
   std::unique_ptr<coordinator::Service> service_;
   std::uint64_t service_life_ = 0;
-  std::optional<std::int64_t> server_wake_ms_;
+  WakeUp server_wake_up_;
   std::vector<std::unique_ptr<FaultDevice>> devices_;
   std::map<ModelVersion, std::set<DeviceId>> masked_;  ///< who sent a masked update for it
 };

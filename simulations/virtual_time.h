@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <queue>
+#include <utility>
 #include <vector>
 
 #include "core/base/clock.h"
@@ -48,6 +50,26 @@ class EventQueue {
   ManualClock clock_;
   std::uint64_t next_ = 0;
   std::priority_queue<Entry> events_;
+};
+
+/// The next call of somebody who is called at one time at most: an earlier one takes a later one's place. Outlives what
+/// it has posted on the queue.
+class WakeUp {
+ public:
+  /// Nothing where `time_ms` is empty, or not before what is set already.
+  void set(EventQueue& queue, std::optional<std::int64_t> time_ms, std::function<void()> action) {
+    if (!time_ms || (at_ms_ && *at_ms_ <= *time_ms)) return;
+    at_ms_ = time_ms;
+    queue.at(*time_ms, [this, at = *time_ms, act = std::move(action)] {
+      if (at_ms_ != at) return;
+      at_ms_.reset();
+      act();
+    });
+  }
+  void cancel() { at_ms_.reset(); }
+
+ private:
+  std::optional<std::int64_t> at_ms_;
 };
 
 }  // namespace covey::simulations

@@ -77,9 +77,9 @@ struct Device {
   std::unique_ptr<net::ClientTransport> transport;
   std::unique_ptr<client::Agent> agent;
 
-  std::optional<std::int64_t> wake_ms;  ///< when the queue calls it next
-  std::optional<RoundId> crashed_in;    ///< a device dies at most once per round
-  std::int64_t up_free_ms = 0;          ///< its links carry one frame after the other
+  WakeUp wake_up;
+  std::optional<RoundId> crashed_in;  ///< a device dies at most once per round
+  std::int64_t up_free_ms = 0;        ///< its links carry one frame after the other
   std::int64_t down_free_ms = 0;
   std::int64_t up_last_ms = 0;  ///< arrival of the newest frame: later ones come later
   std::int64_t down_last_ms = 0;
@@ -132,7 +132,7 @@ class World final : public coordinator::Evaluator {
   std::unique_ptr<coordinator::Registration> registration_;
   std::unique_ptr<net::MemoryNetwork> network_;
   std::unique_ptr<coordinator::Service> service_;
-  std::optional<std::int64_t> server_wake_ms_;
+  WakeUp server_wake_up_;
   TrainingPool training_;  // its jobs borrow data_; a device that goes while it trains still drops its job here
   std::vector<std::unique_ptr<Device>> devices_;
   std::optional<Error> failure_;
@@ -266,7 +266,7 @@ void World::crash(Device& device) {
   device.trained_ms += device.trainer->trained_ms();
   device.trainer.reset();
   device.downloads.reset();
-  device.wake_ms.reset();
+  device.wake_up.cancel();
   queue_.after(experiment_.away_ms, [this, &device] { start_life(device); });
 }
 
@@ -283,27 +283,13 @@ void World::pump(Device& device) {
   if (!device.agent) return;
   note(device.transport->poll(0));
   note(device.agent->run_due());
-  const auto next = device.agent->next_timer_ms();
-  if (!next || (device.wake_ms && *device.wake_ms <= *next)) return;
-  device.wake_ms = *next;
-  queue_.at(*next, [this, &device, at = *next] {
-    if (device.wake_ms != at) return;  // an earlier wake-up took its place
-    device.wake_ms.reset();
-    pump(device);
-  });
+  device.wake_up.set(queue_, device.agent->next_timer_ms(), [this, &device] { pump(device); });
 }
 
 void World::pump_server() {
   note(network_->server().poll(0));
   note(service_->run_due());
-  const auto next = service_->next_timer_ms();
-  if (!next || (server_wake_ms_ && *server_wake_ms_ <= *next)) return;
-  server_wake_ms_ = *next;
-  queue_.at(*next, [this, at = *next] {
-    if (server_wake_ms_ != at) return;
-    server_wake_ms_.reset();
-    pump_server();
-  });
+  server_wake_up_.set(queue_, service_->next_timer_ms(), [this] { pump_server(); });
 }
 
 void World::deliver(net::MemoryNetwork::Delivery delivery) {
