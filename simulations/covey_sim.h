@@ -15,12 +15,13 @@ struct RunOptions {
   std::string out;         ///< directory, made where it is missing
   std::optional<int> threads;
   std::optional<std::uint64_t> seed;
+  bool resume = false;       ///< go on with what `out` holds
   bool json = false;         ///< summary.json on stdout instead of a table
   std::string command_line;  ///< for the report
 };
 
-/// Runs an experiment and writes config.yaml, metrics.jsonl, summary.json, report.html and adapter/ (PEFT).
-/// @errors already_exists: `out` holds a run; what load_experiment and run_world report; io_error.
+/// Runs an experiment and writes what run_directory.h lists.
+/// @errors what load_experiment and run_into report.
 Status run_command(const RunOptions& options);
 
 struct PoisonOptions {

@@ -1,17 +1,10 @@
-#include <unistd.h>
-
 #include <chrono>
 #include <cstdio>
-#include <filesystem>
 
-#include "adapters/adapter_file.h"
-#include "adapters/workbench.h"
-#include "core/base/file.h"
-#include "core/base/folder.h"
 #include "simulations/covey_sim.h"
 #include "simulations/experiment.h"
-#include "simulations/report.h"
-#include "simulations/world.h"
+#include "simulations/progress.h"
+#include "simulations/run_directory.h"
 
 namespace covey::simulations {
 namespace {
@@ -26,21 +19,6 @@ std::string figure(const Json& from, const char* key, int digits = 4) {
   return text;
 }
 
-/// One line that is written over itself, where someone is looking.
-void show_progress(const Json& round, std::uint64_t rounds) {
-  if (::isatty(STDERR_FILENO) == 0) return;
-  std::fprintf(stderr, "\r\033[Kround %s of %llu: perplexity %s, %s contributed", figure(round, "round").c_str(),
-               static_cast<unsigned long long>(rounds), figure(round, "perplexity").c_str(),
-               figure(round, "contributed").c_str());
-}
-
-Status prepare_directory(const std::string& out) {
-  if (std::filesystem::exists(out + "/metrics.jsonl")) {
-    return Error{ErrorCode::already_exists, out + ": already holds a run; choose another --out or remove it"};
-  }
-  return make_folders(out);
-}
-
 /// What ran, with every default, and what the command line changed: `resolved` holds the file's own values.
 std::string config_of(const Experiment& experiment, const RunOptions& options) {
   std::string out =
@@ -50,13 +28,6 @@ std::string config_of(const Experiment& experiment, const RunOptions& options) {
   if (options.threads)
     out += "# This run: --threads " + std::to_string(experiment.threads) + " (no result depends on it).\n";
   return out + experiment.resolved;
-}
-
-Status save_adapter(const Experiment& experiment, const WorldResult& result, const std::string& out) {
-  COVEY_ASSIGN(const auto bench, adapters::open_workbench(experiment.model, experiment.tokenizer));
-  COVEY_ASSIGN(auto layout, adapters::AdapterLayout::parse(result.adapter_layout));
-  COVEY_ASSIGN(const auto adapter, adapters::Adapter::create(*bench.model, std::move(layout), result.adapter));
-  return adapters::save_adapter(out + "/adapter", adapter, experiment.model);
 }
 
 void print_table(const Json& summary, const std::string& out) {
@@ -83,30 +54,29 @@ Status run_command(const RunOptions& options) {
   COVEY_ASSIGN(Experiment experiment, load_experiment(options.experiment));
   if (options.threads) experiment.threads = *options.threads;
   if (options.seed) experiment.task.seed = *options.seed;
-  COVEY_TRY(prepare_directory(options.out));
-  COVEY_TRY(write_file_durably(options.out + "/config.yaml", config_of(experiment, options)));
 
+  Eta eta(experiment.task.rounds);
   const auto started = std::chrono::steady_clock::now();
-  WorldObserver observer;
-  observer.on_round = [&](const Json& round) { show_progress(round, experiment.task.rounds); };
-  COVEY_ASSIGN(WorldResult result, run_world(experiment, observer));
-  if (::isatty(STDERR_FILENO) != 0) std::fprintf(stderr, "\r\033[K");
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-
-  Json measured = *result.summary.find("measured");
-  measured.set("wall_s", seconds);
-  result.summary.set("measured", measured);
-  result.summary.set("command", options.command_line).set("config", config_of(experiment, options));
-  std::string lines;
-  for (const auto& round : result.rounds) lines += round.dump() + "\n";
-  COVEY_TRY(write_file_durably(options.out + "/metrics.jsonl", lines));
-  COVEY_TRY(result.summary.save(options.out + "/summary.json"));
-  COVEY_TRY(write_file_durably(options.out + "/report.html", render_report(result.summary, result.rounds)));
-  COVEY_TRY(save_adapter(experiment, result, options.out));
+  RunDirectory directory;
+  directory.out = options.out;
+  directory.config = config_of(experiment, options);
+  directory.command_line = options.command_line;
+  directory.resume = options.resume;
+  directory.on_round = [&](const Json& round) {
+    eta.update(*round.get_uint("version"),
+               std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
+    const auto left = eta.left_s();
+    show_progress_line("round " + figure(round, "round") + " of " + std::to_string(experiment.task.rounds) +
+                       ": perplexity " + figure(round, "perplexity") + ", " + figure(round, "contributed") +
+                       " contributed" + (left ? ", " + duration_words(*left) + " left" : ""));
+  };
+  const auto summary = run_into(experiment, directory);
+  clear_progress_line();
+  if (!summary.ok()) return summary.error();
   if (options.json) {
-    std::printf("%s\n", result.summary.dump().c_str());
+    std::printf("%s\n", summary->dump().c_str());
   } else {
-    print_table(result.summary, options.out);
+    print_table(*summary, options.out);
   }
   return {};
 }

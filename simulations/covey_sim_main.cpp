@@ -21,6 +21,7 @@ int main(int argc, char** argv) {
   command->add_option("--threads", run.threads, "devices trained at the same time (no result depends on it)")
       ->check(CLI::Range(1, 1024));
   command->add_option("--seed", run.seed, "in place of the file's seed");
+  command->add_flag("--resume", run.resume, "go on with the run in --out that was killed; the same bytes come out");
   command->add_flag("--json", run.json, "print summary.json on stdout");
   const CLI::App* attack = app.add_subcommand(
       "attack",

@@ -1,6 +1,7 @@
 #include "simulations/report.h"
 
 #include <string_view>
+#include <utility>
 
 extern "C" {
 extern const char covey_sim_chart_js[];
@@ -33,6 +34,32 @@ void replace_once(std::string& text, std::string_view mark, std::string_view wit
 }
 
 }  // namespace
+
+std::string metrics_csv(std::span<const formats::Json> rounds) {
+  if (rounds.empty()) return {};
+  std::string out;
+  for (const auto& [key, value] : rounds.front().members()) out += (out.empty() ? "" : ",") + key;
+  out += "\n";
+  for (const auto& round : rounds) {
+    std::string line;
+    bool first = true;
+    for (const auto& [key, value] : rounds.front().members()) {
+      if (!std::exchange(first, false)) line += ',';
+      const formats::Json* cell = round.find(key);
+      if (cell == nullptr || cell->is_null()) continue;
+      if (!cell->is_string()) {
+        line += cell->dump();
+        continue;
+      }
+      line += '"';
+      const std::string words = *cell->as_string();
+      for (const char c : words) line += c == '"' ? "\"\"" : std::string(1, c);
+      line += '"';
+    }
+    out += line + "\n";
+  }
+  return out;
+}
 
 std::string render_report(const formats::Json& summary, std::span<const formats::Json> rounds) {
   formats::Json lines = formats::Json::array();

@@ -13,4 +13,7 @@ namespace covey::simulations {
 /// @return the page; it loads nothing from elsewhere.
 std::string render_report(const formats::Json& summary, std::span<const formats::Json> rounds);
 
+/// The rounds as a table with a header line; keys of the first round give the columns, a missing value is empty.
+std::string metrics_csv(std::span<const formats::Json> rounds);
+
 }  // namespace covey::simulations

@@ -16,6 +16,7 @@
 #include "core/net/blob_fetch.h"
 #include "core/store/memory_store.h"
 #include "simulations/fleet.h"
+#include "simulations/journal.h"
 #include "simulations/training_pool.h"
 #include "simulations/virtual_time.h"
 
@@ -49,6 +50,7 @@ struct SharedWorld {
   EventQueue& queue;
   TrainingPool& pool;
   const adapters::Workbench& bench;
+  Journal* journal = nullptr;  ///< of what was trained before; may be nullptr
 };
 
 /// Trains for real on the pool; is done at a virtual time that the device's class gives.

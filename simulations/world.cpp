@@ -205,7 +205,8 @@ void World::start_life(Device& device) {
   for (const auto& file : task_.model) preinstalled.insert(file.blob);
   device.downloads = std::make_unique<MemoryDownloads>(std::move(preinstalled));
   device.trainer = std::make_unique<VirtualTrainer>(
-      SharedWorld{queue_, training_, bench_}, device.index, *device.kind, *device.rows, *device.downloads,
+      SharedWorld{queue_, training_, bench_, observer_.journal}, device.index, *device.kind, *device.rows,
+      *device.downloads,
       VirtualTrainer::Hooks{
           .on_start = [this, &device](const wire::RoundPlan& plan,
                                       std::int64_t ms) { training_begins(device, plan, ms); },
@@ -327,7 +328,8 @@ void World::evaluate(coordinator::Evaluate request) {
   coordinator::Evaluated answer;
   answer.version = request.version;
   if (!data_.held_out.empty()) {
-    const auto measured = measure(std::move(request.adapter), data_.held_out);
+    const auto now = [&] { return measure(std::move(request.adapter), data_.held_out); };
+    const auto measured = observer_.journal != nullptr ? observer_.journal->evaluation(request.version, now) : now();
     if (measured.ok()) {
       answer.loss = measured->loss;
       answer.accuracy = measured->accuracy;

@@ -9,6 +9,7 @@
 #include "core/base/result.h"
 #include "core/formats/json.h"
 #include "simulations/experiment.h"
+#include "simulations/journal.h"
 
 namespace covey::simulations {
 
@@ -24,6 +25,7 @@ std::uint64_t data_seed(const Experiment& experiment);
 
 struct WorldObserver {
   std::function<void(const formats::Json& round)> on_round;  ///< as soon as it has ended; may be empty
+  Journal* journal = nullptr;  ///< takes and gives back trained updates and evaluations; may be nullptr
 };
 
 /// Runs until the task's rounds are done. Same experiment and seed: same rounds and adapter, bit for bit, with any

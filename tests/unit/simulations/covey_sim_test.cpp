@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "core/formats/json.h"
+#include "support/process.h"
 #include "unit/simulations/speakers.h"
 
 using namespace covey;
@@ -51,6 +52,52 @@ TEST_CASE("a run leaves its configuration, metrics, summary, report and adapter"
   CHECK(printed->find("measured")->contains("wall_s"));
   CHECK(read_text_file(out.file("run/config.yaml"))->find("--seed 4") != std::string::npos);
   check_refused("run " + experiment + " --out " + out.file("run"), "already holds a run");
+}
+
+TEST_CASE("a run that is killed again and again is resumed to the same bytes") {
+  const test::TempDir out;
+  tiny::Choices choices;
+  choices.dropout = 0.2;
+  choices.rounds = 12;
+  const std::string experiment = tiny::World::shared().experiment(choices);
+  const std::string whole = metrics_of_run(experiment, out.file("whole"), "--threads 2");
+  const std::string killed = out.file("killed");
+  int kills = 0;
+  const auto start = [&](const std::string& more) {
+    return test::Process({"covey-sim", "run", experiment, "--out", killed, "--threads", "2", more}, out.file("log"));
+  };
+  // Each life ends a few records further than the last one began: in the first round, in later ones, at the end.
+  for (std::uintmax_t bytes = 40; kills < 6; bytes += 6000) {
+    test::Process life = start("--resume");
+    const std::string journal = killed + "/journal.bin";
+    std::error_code missing;
+    const bool far = test::eventually(20'000, [&] {
+      const auto size = std::filesystem::file_size(journal, missing);
+      return (!missing && size >= bytes) || !life.running();
+    });
+    REQUIRE_MESSAGE(far, life.output());
+    life.kill_now();
+    ++kills;
+  }
+  REQUIRE(std::filesystem::exists(killed + "/config.yaml"));
+  if (std::filesystem::exists(killed + "/journal.bin")) {
+    check_refused("run " + experiment + " --out " + killed, "--resume");
+    check_refused("run " + experiment + " --seed 7 --resume --out " + killed, "another experiment");
+  }
+  test::Process last = start("--resume");
+  REQUIRE_MESSAGE(last.wait(60'000) == 0, last.output());
+  for (const char* file : {"metrics.jsonl", "metrics.csv", "adapter/adapter_model.safetensors"}) {
+    CAPTURE(file);
+    CHECK(*read_text_file(killed + "/" + file) == *read_text_file(out.file("whole") + "/" + file));
+  }
+  CHECK(*read_text_file(killed + "/metrics.jsonl") == whole);
+  CHECK(!std::filesystem::exists(killed + "/journal.bin"));
+  // Complete: nothing is run again, and another seed is told so.
+  const std::string summary = *read_text_file(killed + "/summary.json");
+  test::Process again = start("--resume");
+  REQUIRE_MESSAGE(again.wait(20'000) == 0, again.output());
+  CHECK(*read_text_file(killed + "/summary.json") == summary);
+  check_refused("run " + experiment + " --seed 7 --resume --out " + killed, "complete run of another");
 }
 
 TEST_CASE("partition shows who would have what, on the terminal, as JSON and as a picture") {

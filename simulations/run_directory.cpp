@@ -1,0 +1,103 @@
+#include "simulations/run_directory.h"
+
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+
+#include "adapters/adapter_file.h"
+#include "adapters/workbench.h"
+#include "core/base/file.h"
+#include "core/base/folder.h"
+#include "simulations/journal.h"
+#include "simulations/report.h"
+#include "simulations/world.h"
+
+namespace covey::simulations {
+namespace {
+
+using formats::Json;
+
+/// The summary of a complete run; null where there is none yet.
+Result<Json> complete_run(const RunDirectory& directory, const std::string& identity) {
+  const std::string& out = directory.out;
+  const bool begun = std::filesystem::exists(out + "/" + kJournalName);
+  const bool ended = std::filesystem::exists(out + "/summary.json") && !begun;
+  if (!begun && !ended && !std::filesystem::exists(out + "/metrics.jsonl")) return Json();
+  if (!directory.resume) {
+    return Error{ErrorCode::already_exists,
+                 out + (ended ? ": already holds a run; choose another --out or remove it"
+                              : ": holds a run that did not come to its end; go on with --resume, or remove it")};
+  }
+  if (!ended) return Json();
+  COVEY_ASSIGN(const auto summary, Json::load(out + "/summary.json"));
+  const auto was = summary.get_string("identity");
+  if (!was.ok() || *was != identity) {
+    return Error{ErrorCode::invalid_argument,
+                 out +
+                     ": holds a complete run of another experiment, seed, model, data or version; choose another "
+                     "--out or remove it"};
+  }
+  return summary;
+}
+
+Status save_adapter_beside(const Experiment& experiment, const WorldResult& result, const std::string& out) {
+  COVEY_ASSIGN(const auto bench, adapters::open_workbench(experiment.model, experiment.tokenizer));
+  COVEY_ASSIGN(auto layout, adapters::AdapterLayout::parse(result.adapter_layout));
+  COVEY_ASSIGN(const auto adapter, adapters::Adapter::create(*bench.model, std::move(layout), result.adapter));
+  return adapters::save_adapter(out + "/adapter", adapter, experiment.model);
+}
+
+/// Lines as they come, for people who watch; the whole file is written durably at the end.
+class LiveMetrics {
+ public:
+  explicit LiveMetrics(const std::string& path) : file_(path, std::ios::trunc) {}
+  void add(const Json& round) { file_ << round.dump() << std::endl; }
+
+ private:
+  std::ofstream file_;
+};
+
+Status write_results(const Experiment& experiment, const WorldResult& result, const std::string& out) {
+  std::string lines;
+  for (const auto& round : result.rounds) lines += round.dump() + "\n";
+  COVEY_TRY(write_file_durably(out + "/metrics.jsonl", lines));
+  COVEY_TRY(write_file_durably(out + "/metrics.csv", metrics_csv(result.rounds)));
+  COVEY_TRY(write_file_durably(out + "/report.html", render_report(result.summary, result.rounds)));
+  COVEY_TRY(save_adapter_beside(experiment, result, out));
+  return result.summary.save(out + "/summary.json");  // the last: with it the run is complete
+}
+
+}  // namespace
+
+Result<Json> run_into(const Experiment& experiment, const RunDirectory& directory) {
+  const std::string& out = directory.out;
+  COVEY_ASSIGN(const auto identity, run_identity(experiment));
+  COVEY_ASSIGN(auto complete, complete_run(directory, identity.hex()));
+  if (complete.is_object()) return complete;
+  COVEY_TRY(make_folders(out));
+  const std::string journal_path = out + "/" + kJournalName;
+  COVEY_ASSIGN(const auto journal, Journal::open(journal_path, identity));
+  COVEY_TRY(write_file_durably(out + "/config.yaml", directory.config));
+
+  const auto started = std::chrono::steady_clock::now();
+  LiveMetrics live(out + "/metrics.jsonl");
+  WorldObserver observer;
+  observer.journal = journal.get();
+  observer.on_round = [&](const Json& round) {
+    live.add(round);
+    if (directory.on_round) directory.on_round(round);
+  };
+  COVEY_ASSIGN(WorldResult result, run_world(experiment, observer));
+  Json measured = *result.summary.find("measured");
+  measured.set("wall_s", std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
+  measured.set("resumed_records", journal->resumed());
+  result.summary.set("measured", measured).set("identity", identity.hex());
+  result.summary.set("command", directory.command_line).set("config", directory.config);
+  COVEY_TRY(write_results(experiment, result, out));
+  std::error_code ignored;
+  std::filesystem::remove(journal_path, ignored);  // where it stays, a resumed run only repeats the end
+  return result.summary;
+}
+
+}  // namespace covey::simulations

@@ -1,0 +1,31 @@
+/// A run and its directory: config.yaml, metrics.jsonl, metrics.csv, summary.json, report.html, adapter/ (PEFT), and
+/// while it is not complete the journal that --resume goes on from.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "core/base/result.h"
+#include "core/formats/json.h"
+#include "simulations/experiment.h"
+
+namespace covey::simulations {
+
+struct RunDirectory {
+  std::string out;                                           ///< made where it is missing
+  std::string config;                                        ///< what ran, for config.yaml and the report
+  std::string command_line;                                  ///< that repeats it, for the report
+  bool resume = false;                                       ///< go on with what `out` holds; nothing there: begin
+  std::function<void(const formats::Json& round)> on_round;  ///< as soon as it has ended; may be empty
+};
+
+/// Runs the experiment, or what is left of it. A complete run is not run again: its summary comes back.
+/// metrics.jsonl, metrics.csv and adapter/ are the same bytes however often it was killed and resumed.
+/// @return what summary.json holds.
+/// @errors already_exists: `out` holds a run and `resume` is not set. invalid_argument: it holds another run.
+/// What run_world reports; io_error.
+Result<formats::Json> run_into(const Experiment& experiment, const RunDirectory& directory);
+
+inline constexpr const char* kJournalName = "journal.bin";
+
+}  // namespace covey::simulations
