@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "aggregation/grouped.h"
 #include "aggregation/secagg_graph.h"
 #include "aggregation/secagg_masks.h"
 #include "aggregation/secagg_seam.h"
@@ -29,11 +30,6 @@ struct Answered {
   wire::Hash question{};
   T answer;
 };
-
-template <class M>
-wire::Hash digest(const M& message) {
-  return crypto::hash(wire::encode(message)).bytes;
-}
 
 }  // namespace
 
@@ -120,6 +116,9 @@ struct SecAggClient::Machine {
   Status check_order(const wire::SecureList& given);
   Status find_itself(const wire::SecureList& given);
   Status check_devices(const wire::SecureList& given);
+  Status check_parameters(const wire::SecureList& given);
+  Result<wire::SecureList> own_group(const wire::SecureList& given);
+  Result<wire::SecureBoxes> join(const wire::SecureList& list);
   Status meet_neighbours(const wire::SecureList& given);
   Result<wire::SecureBoxes> make_boxes();
   Status open_inbox(const wire::SecureInbox& inbox);
@@ -205,11 +204,11 @@ Status SecAggClient::Machine::check_head(const wire::SecureList& given) {
     return refuse(SecureReason::stale_roster, "a list of another roster epoch than the plan's");
   }
   const std::size_t n = given.devices.size();
-  if (n < 2 || (seam.checks.devices_min && n < setup.survivors_min)) {
+  if (n < 2 * setup.groups || (seam.checks.devices_min && n < setup.devices_min())) {
     return refuse(SecureReason::too_few_devices,
-                  std::to_string(n) + " devices advertised, the plan asks for " + std::to_string(setup.survivors_min));
+                  std::to_string(n) + " devices advertised, the plan asks for " + std::to_string(setup.devices_min()));
   }
-  if (n > setup.spec.contributors_max || n > kSecAggDevicesMax) {
+  if (n > setup.devices_max() || n > kSecAggDevicesMax) {
     return refuse(SecureReason::too_many_devices, "more devices advertised than the plan's cohort");
   }
   return {};
@@ -305,6 +304,38 @@ Result<wire::SecureBoxes> SecAggClient::Machine::make_boxes() {
   return out;
 }
 
+/// k and t of the session, which follow from the plan and the list's length.
+Status SecAggClient::Machine::check_parameters(const wire::SecureList& given) {
+  auto solved = secagg_params(smallest_group(in.setup, given), in.setup.assumptions);
+  if (!solved.ok()) return refuse(SecureReason::parameters_differ, solved.error().message);
+  params = *solved;
+  if (!seam.checks.parameters) {
+    params.degree = given.degree;
+    params.threshold = given.threshold;
+  } else if (params.degree != given.degree || params.threshold != given.threshold) {
+    return refuse(SecureReason::parameters_differ, "k or t of the list do not follow from the plan");
+  }
+  return {};
+}
+
+/// The part of the list that this device's group got. From here on the session is that of the group alone.
+Result<wire::SecureList> SecAggClient::Machine::own_group(const wire::SecureList& given) {
+  auto groups = deal_groups(in.setup, given);
+  if (!groups.ok()) return refuse(SecureReason::parameters_differ, groups.error().message);
+  wire::SecureList& list = (*groups)[group_of_each(in.setup, given)[index]];
+  in.setup = group_setup(in.setup, given);
+  COVEY_TRY(find_itself(list));
+  COVEY_TRY(check_parameters(list));
+  return std::move(list);
+}
+
+Result<wire::SecureBoxes> SecAggClient::Machine::join(const wire::SecureList& list) {
+  session = session_hash(list, in.setup.whole);
+  graph.emplace(params, order_seed(session));
+  COVEY_TRY(meet_neighbours(list));
+  return make_boxes();
+}
+
 Result<wire::SecureBoxes> SecAggClient::share(const wire::SecureList& given) {
   Machine& m = *machine_;
   if (m.phase == Phase::dead) return m.over();
@@ -318,21 +349,15 @@ Result<wire::SecureBoxes> SecAggClient::share(const wire::SecureList& given) {
   COVEY_TRY(m.check_order(given));
   COVEY_TRY(m.find_itself(given));
   COVEY_TRY(m.check_devices(given));
-  auto solved = secagg_params(static_cast<std::uint32_t>(given.devices.size()), m.in.setup.assumptions);
-  if (!solved.ok()) return m.refuse(SecureReason::parameters_differ, solved.error().message);
-  m.params = *solved;
-  if (!m.seam.checks.parameters) {
-    m.params.degree = given.degree;
-    m.params.threshold = given.threshold;
-  } else if (m.params.degree != given.degree || m.params.threshold != given.threshold) {
-    return m.refuse(SecureReason::parameters_differ, "k or t of the list do not follow from the plan");
-  }
-  m.session = session_hash(given);
-  m.graph.emplace(m.params, order_seed(m.session));
-  COVEY_TRY(m.meet_neighbours(given));
-  COVEY_ASSIGN(auto boxes, m.make_boxes());
+  COVEY_TRY(m.check_parameters(given));
+  auto boxes = [&]() -> Result<wire::SecureBoxes> {
+    if (m.in.setup.groups == 1) return m.join(given);
+    COVEY_ASSIGN(const wire::SecureList own_group, m.own_group(given));
+    return m.join(own_group);
+  }();
+  if (!boxes.ok()) return boxes.error();
   m.phase = Phase::shared;
-  m.boxes.emplace(Answered<wire::SecureBoxes>{question, std::move(boxes)});
+  m.boxes.emplace(Answered<wire::SecureBoxes>{question, *std::move(boxes)});
   return m.boxes->answer;
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "aggregation/grouped.h"
 #include "aggregation/secagg_server_impl.h"
 #include "aggregation/secagg_words.h"
 #include "core/crypto/hash.h"
@@ -14,11 +15,6 @@ namespace covey::aggregation {
 namespace {
 
 using wire::SecureReason;
-
-template <class M>
-wire::Hash digest(const M& message) {
-  return crypto::hash(wire::encode(message)).bytes;
-}
 
 }  // namespace
 
@@ -128,7 +124,7 @@ Status SecAggServer::on_advertise(const DeviceId& device, const wire::SecureAdve
     if (same(before->second)) return {};
     return m.refuse(SecureReason::conflicting, "device " + device.brief() + " advertised other keys before");
   }
-  if (m.advertised.size() >= std::min<std::size_t>(m.setup.spec.contributors_max, kSecAggDevicesMax)) {
+  if (m.advertised.size() >= std::min<std::size_t>(m.setup.devices_max(), kSecAggDevicesMax)) {
     return m.refuse(SecureReason::too_many_devices, "the cohort is full");
   }
   for (const auto& [other, keys] : m.advertised) {  // every device would refuse such a list
@@ -241,7 +237,7 @@ void SecAggServer::on_gone(const DeviceId& device) {
 
 void SecAggServer::Machine::take_list(wire::SecureList given) {
   list = std::move(given);
-  session = session_hash(list);
+  session = session_hash(list, setup.whole);
   graph.emplace(params, order_seed(session));
   index_of.clear();
   neighbours.clear();
@@ -251,25 +247,41 @@ void SecAggServer::Machine::take_list(wire::SecureList given) {
   }
 }
 
-Status SecAggServer::close_advertise() {
+Result<wire::SecureList> SecAggServer::close_list() {
   Machine& m = *machine_;
   if (m.phase != Phase::advertise) return m.refuse(SecureReason::unexpected, "the list is closed");
-  const auto n = static_cast<std::uint32_t>(m.advertised.size());
-  if (n < m.setup.survivors_min) {
+  const std::size_t n = m.advertised.size();
+  if (n < m.setup.devices_min()) {
     return m.die(SecureReason::too_few_devices,
-                 std::to_string(n) + " devices advertised, the plan asks for " + std::to_string(m.setup.survivors_min));
+                 std::to_string(n) + " devices advertised, the plan asks for " + std::to_string(m.setup.devices_min()));
   }
-  auto solved = secagg_params(n, m.setup.assumptions);
+  wire::SecureList list{m.setup.round, wire::kSecureVersion, m.setup.plan, m.setup.roster_epoch, 0, 0, {}};
+  for (const auto& [device, keys] : m.advertised) list.devices.push_back(keys);  // the map ascends
+  auto solved = secagg_params(smallest_group(m.setup, list), m.setup.assumptions);
   if (!solved.ok()) return m.die(SecureReason::parameters_differ, solved.error().message);
   m.params = *solved;
-  wire::SecureList list{
-      m.setup.round, wire::kSecureVersion, m.setup.plan, m.setup.roster_epoch, m.params.degree, m.params.threshold, {}};
-  for (const auto& [device, keys] : m.advertised) list.devices.push_back(keys);  // the map ascends
-  m.take_list(std::move(list));
+  list.degree = m.params.degree;
+  list.threshold = m.params.threshold;
   m.advertised.clear();
   m.phase = Phase::share;
   m.head_changed = true;
+  return list;
+}
+
+Status SecAggServer::close_advertise() {
+  COVEY_ASSIGN(auto list, close_list());
+  machine_->take_list(std::move(list));
   return {};
+}
+
+Result<SecAggServer> SecAggServer::begin(SecAggSetup setup, SecAggRoster roster, wire::SecureList list) {
+  COVEY_ASSIGN(SecAggServer server, create(std::move(setup), std::move(roster)));
+  Machine& m = *server.machine_;
+  COVEY_ASSIGN(m.params, secagg_params(static_cast<std::uint32_t>(list.devices.size()), m.setup.assumptions));
+  m.take_list(std::move(list));
+  m.phase = Phase::share;
+  m.head_changed = true;
+  return server;
 }
 
 Status SecAggServer::close_share() {
@@ -347,7 +359,7 @@ std::vector<DeviceId> SecAggServer::awaited() const {
 bool SecAggServer::all_in() const {
   const Machine& m = *machine_;
   if (m.phase != Phase::advertise) return awaited().empty();
-  return m.advertised.size() >= m.setup.spec.contributors_max;
+  return m.advertised.size() >= m.setup.devices_max();
 }
 
 std::uint32_t SecAggServer::counted() const {

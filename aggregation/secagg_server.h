@@ -46,6 +46,9 @@ class SecAggServer {
   /// @errors invalid_argument: n_min below 2 or above the cohort.
   static Result<SecAggServer> create(SecAggSetup setup, SecAggRoster roster);
   static Result<SecAggServer> create_with_seam(SecAggSetup setup, SecAggRoster roster, const SecAggSeam& seam);
+  /// A session whose list is closed already, from the share phase on: one of a round's groups.
+  /// @errors invalid_argument: as create(), or no k and t bear the list's length.
+  static Result<SecAggServer> begin(SecAggSetup setup, SecAggRoster roster, wire::SecureList list);
   /// Continues from the newest rows of each key. Devices that were not yet counted send again.
   /// @errors corrupt_data: rows that are not of this setup.
   static Result<SecAggServer> restore(SecAggSetup setup, SecAggRoster roster, std::span<const SecAggRow> rows);
@@ -67,6 +70,9 @@ class SecAggServer {
 
   /// @errors permission_denied (too_few_devices): the session is dead.
   [[nodiscard]] Status close_advertise();
+  /// In place of close_advertise(), for a caller that deals the devices into groups: their list, k and t being those of
+  /// the smallest group. This server has no part in what follows. @errors as close_advertise().
+  [[nodiscard]] Result<wire::SecureList> close_list();
   [[nodiscard]] Status close_share();
   [[nodiscard]] Status close_mask();
   [[nodiscard]] Status close_agree();

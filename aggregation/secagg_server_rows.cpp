@@ -115,7 +115,7 @@ Result<SecAggServer> SecAggServer::restore(SecAggSetup setup, SecAggRoster roste
   if (head_bytes == nullptr) return server;  // nothing but advertised keys was there: they come again
   COVEY_ASSIGN(HeadRow head, wire::decode<HeadRow>(*head_bytes));
   if (head.phase > static_cast<std::uint8_t>(Phase::dead) ||
-      head.reason > static_cast<std::uint8_t>(wire::SecureReason::conflicting)) {
+      head.reason > static_cast<std::uint8_t>(wire::SecureReason::not_drawn)) {
     return corrupt("its phase is none");
   }
   m.phase = static_cast<Phase>(head.phase);

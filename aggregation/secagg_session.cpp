@@ -56,12 +56,16 @@ Result<SecAggSetup> SecAggSetup::of(const wire::RoundPlan& plan, const wire::Has
   out.roster_epoch = plan.roster_epoch;
   out.assumptions = {plan.secure.corrupt_fraction, plan.secure.dropout_fraction};
   out.survivors_min = plan.secure.survivors_min;
+  if ((plan.mode == wire::PrivacyMode::grouped) != (plan.secure.groups > 0) || plan.secure.groups == 1) {
+    return Error{ErrorCode::invalid_argument, "plan: groups are for mode grouped, which needs at least two"};
+  }
+  out.groups = std::max(plan.secure.groups, 1U);
   out.spec = UpdateSpec::of(plan, values);
   COVEY_ASSIGN(out.bits, modulus_bits(out.spec));
-  if (out.survivors_min < 2 || out.survivors_min > out.spec.contributors_max) {
+  if (out.survivors_min < 2 || out.devices_min() > plan.cohort_invited) {
     return Error{ErrorCode::invalid_argument, "plan: survivors_min is " + std::to_string(out.survivors_min) +
                                                   "; it must be from 2 to the cohort's " +
-                                                  std::to_string(out.spec.contributors_max)};
+                                                  std::to_string(plan.cohort_invited / out.groups)};
   }
   // The largest cohort must have a k and t; a smaller one is looked at when it has advertised.
   COVEY_TRY(secagg_params(out.spec.contributors_max, out.assumptions));
@@ -89,8 +93,10 @@ Bytes signed_part(const wire::Hash& session, std::span<const std::uint16_t> dead
   return out;
 }
 
-wire::Hash session_hash(const wire::SecureList& list) {
-  return crypto::hash_in("covey secagg session 1", wire::encode(list)).bytes;
+wire::Hash session_hash(const wire::SecureList& list, const wire::Hash& whole) {
+  const Bytes encoded = wire::encode(list);
+  if (whole == wire::Hash{}) return crypto::hash_in("covey secagg session 1", encoded).bytes;
+  return crypto::Hasher("covey secagg group session 1").update(whole).update(encoded).finish().bytes;
 }
 
 crypto::Hash256 order_seed(const wire::Hash& session) {

@@ -13,7 +13,9 @@
 #include "core/base/result.h"
 #include "core/base/secret.h"
 #include "core/crypto/exchange.h"
+#include "core/crypto/hash.h"
 #include "core/crypto/identity.h"
+#include "core/wire/codec.h"
 #include "core/wire/messages.h"
 
 namespace covey::aggregation {
@@ -25,14 +27,19 @@ struct SecAggSetup {
   std::uint64_t roster_epoch = 0;
   SecAggAssumptions assumptions;
   std::uint32_t survivors_min = 0;  ///< n_min
-  UpdateSpec spec;                  ///< spec.contributors_max bounds the list
+  UpdateSpec spec;                  ///< spec.contributors_max bounds a session's list
   std::uint32_t bits = 0;           ///< b
+  std::uint32_t groups = 1;         ///< sessions that the devices of the list are dealt into: grouped.h
+  wire::Hash whole{};               ///< of a group's session: hash of the list that it was dealt from
 
   /// @param values  P: update_values().
   /// @errors invalid_argument: the plan is impossible; says which field.
   static Result<SecAggSetup> of(const wire::RoundPlan& plan, const wire::Hash& plan_hash, std::size_t values);
   /// 1 + P.
   [[nodiscard]] std::size_t words() const { return spec.values + 1; }
+  /// Bounds of the advertise list, of all groups together.
+  [[nodiscard]] std::uint64_t devices_max() const { return std::uint64_t{spec.contributors_max} * groups; }
+  [[nodiscard]] std::uint64_t devices_min() const { return std::uint64_t{survivors_min} * groups; }
 };
 
 /// Whether an identity is active in the roster as of the plan's epoch.
@@ -45,12 +52,19 @@ using SecAggVerify =
 inline constexpr std::string_view kSecAggAdvertiseDomain = "covey secagg advertise 1";
 inline constexpr std::string_view kSecAggAgreeDomain = "covey secagg agree 1";
 
+/// By which a message is known to be the same again.
+template <class M>
+wire::Hash digest(const M& message) {
+  return crypto::hash(wire::encode(message)).bytes;
+}
+
 /// What a device signs when it advertises: round, version, plan, roster epoch, and its keys.
 Bytes signed_part(const SecAggSetup& setup, const wire::SecureKeys& keys);
 /// What a device signs when it agrees to a survivor set (named by its complement, ascending indices).
 Bytes signed_part(const wire::Hash& session, std::span<const std::uint16_t> dead);
 
-wire::Hash session_hash(const wire::SecureList& list);
+/// @param whole  SecAggSetup::whole: zero where the list is not of a group.
+wire::Hash session_hash(const wire::SecureList& list, const wire::Hash& whole = {});
 /// Seed of the graph's order.
 crypto::Hash256 order_seed(const wire::Hash& session);
 

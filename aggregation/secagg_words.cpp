@@ -107,7 +107,12 @@ Result<RunningSum> secagg_sum(const UpdateSpec& spec, std::span<const std::uint3
     const std::uint32_t word = words[1 + i] & mask;
     sum[i] = (word & sign) != 0 ? static_cast<std::int64_t>(word) - static_cast<std::int64_t>(mask) - 1 : word;
   }
-  return RunningSum::from_parts(spec, std::move(sum), words[0] & mask, contributors);
+  COVEY_ASSIGN(auto out, RunningSum::from_parts(spec, std::move(sum), words[0] & mask, contributors));
+  double squares = 0;
+  for (const std::int64_t word : out.words()) squares += static_cast<double>(word) * static_cast<double>(word);
+  const double noise = std::sqrt(static_cast<double>(spec.values)) * spec.noise_room;
+  if (std::sqrt(squares) <= static_cast<double>(out.weight()) * update_norm_max(spec) + noise) return out;
+  return Error{ErrorCode::corrupt_data, "sum: its norm is above what clipped updates give; some device sent nonsense"};
 }
 
 Bytes pack_words(std::span<const std::uint32_t> words, std::uint32_t bits) {

@@ -42,7 +42,7 @@ Result<std::vector<std::uint32_t>> secagg_noised_contribution(const UpdateSpec& 
 
 /// What the unmasked sum of `contributors` contributions says, as the sum that clear updates would have given: equal to
 /// it bit for bit. @param words  shape (1 + P), modulo 2^bits.
-/// @errors corrupt_data: a weight or word that no honest contributions give (some device sent nonsense).
+/// @errors corrupt_data: a weight, word or L2 norm that no honest contributions give (some device sent nonsense).
 Result<RunningSum> secagg_sum(const UpdateSpec& spec, std::span<const std::uint32_t> words, std::uint32_t contributors,
                               std::uint32_t bits);
 

@@ -69,14 +69,12 @@ Status RuleConfig::check(std::size_t min_count, std::size_t max_count) const {
 }
 
 Status check_supported(Strategy strategy, wire::PrivacyMode mode) {
-  if (mode == wire::PrivacyMode::robust) return {};  // single updates are seen, so every rule can work
-  if (mode == wire::PrivacyMode::grouped) {
-    return Error{ErrorCode::unsupported, "privacy mode: `grouped` is not built in this version"};
-  }
+  // Single updates are seen, or the means of groups: every rule can work.
+  if (mode != wire::PrivacyMode::secure) return {};
   if (traits(strategy).needs_only_sums) return {};
   return Error{ErrorCode::invalid_argument, std::string("aggregation.rule: `") + traits(strategy).name +
                                                 "` looks at single updates, which mode secure never shows; write mean, "
-                                                "or privacy.mode robust"};
+                                                "or privacy.mode grouped or robust"};
 }
 
 std::string threat_model(wire::PrivacyMode mode, bool roster_key_apart) {
@@ -84,7 +82,11 @@ std::string threat_model(wire::PrivacyMode mode, bool roster_key_apart) {
     case wire::PrivacyMode::robust:
       return "robust: the coordinator is trusted and sees each update";
     case wire::PrivacyMode::grouped:
-      return "grouped: the coordinator sees sums of random groups";
+      return std::string("grouped (") + (roster_key_apart ? "malicious" : "curious") +
+             " coordinator): the coordinator sees sums over the devices of each random group only, and a robust rule "
+             "over the groups' means bears fewer bad groups than its share; one bad device makes a group bad" +
+             (roster_key_apart ? "; a stuffed cohort is not covered"
+                               : "; the coordinator holds the roster key, so invented devices are not covered");
     case wire::PrivacyMode::secure:
       if (roster_key_apart) {
         return "secure (malicious coordinator): the coordinator sees sums over a round's devices only, also if it lies "

@@ -26,7 +26,9 @@ std::uint64_t little_endian(std::span<const std::uint8_t> bytes) {
 }  // namespace
 
 UpdateSpec UpdateSpec::of(const wire::RoundPlan& plan, std::size_t values) {
-  UpdateSpec out{values, plan.clip_norm, plan.value_bits, plan.weight_max, plan.cohort_invited};
+  const std::uint32_t groups = std::max(plan.secure.groups, 1U);
+  const std::uint32_t summed = plan.cohort_invited / groups + (plan.cohort_invited % groups > 0 ? 1 : 0);
+  UpdateSpec out{values, plan.clip_norm, plan.value_bits, plan.weight_max, summed};
   if (plan.noise.kind == wire::NoiseKind::none || !out.check().ok()) return out;
   const dp::DistributedConfig noise = dp::distributed_of(plan);
   const double sensitivity = dp::distributed_sensitivity(out);

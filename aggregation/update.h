@@ -23,7 +23,7 @@ struct UpdateSpec {
   double clip_norm = 0;                ///< C, L2
   std::uint32_t value_bits = 0;        ///< m, sign included
   std::uint32_t weight_max = 1;        ///< w_max
-  std::uint32_t contributors_max = 0;  ///< n
+  std::uint32_t contributors_max = 0;  ///< n of one sum: the cohort, in `grouped` mode its largest group
   double noise_room = 0;               ///< quantized units: how far devices' noise may bring a sum beyond its largest
 
   /// @param values  P: update_values().

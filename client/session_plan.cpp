@@ -96,8 +96,9 @@ PlanVerdict check_update(const wire::RoundPlan& plan, const SessionPolicy& polic
 
 /// What the plan promises of secure aggregation; the rest is checked against it message by message.
 PlanVerdict check_secure(const wire::RoundPlan& plan, const SessionPolicy& policy) {
-  if (plan.mode != wire::PrivacyMode::secure)
-    return plan.noise.kind == wire::NoiseKind::none ? PlanVerdict{} : bad("noise: only in mode secure");
+  if (plan.mode != wire::PrivacyMode::secure && plan.noise.kind != wire::NoiseKind::none)
+    return bad("noise: only in mode secure");
+  if (plan.mode == wire::PrivacyMode::robust) return {};
   if (plan.noise.kind != wire::NoiseKind::none && plan.weight_max != 1) return bad("noise: weight_max must be 1");
   const auto layout = adapters::AdapterLayout::parse(plan.adapter_layout);  // check_update has read it
   const auto setup =
@@ -123,7 +124,6 @@ PlanVerdict check_plan(const wire::RoundPlan& plan, const SessionPolicy& policy)
   if (plan.mode < policy.weakest_mode)
     return {wire::RefusalReason::mode, std::string("mode ") + wire::to_string(plan.mode) + " is weaker than " +
                                            wire::to_string(policy.weakest_mode) + ", the weakest this device accepts"};
-  if (plan.mode == wire::PrivacyMode::grouped) return {wire::RefusalReason::mode, "mode grouped: not spoken yet"};
   for (const auto check : {check_training, check_seeded, check_files, check_update, check_secure}) {
     auto verdict = check(plan, policy);
     if (verdict.reason != wire::RefusalReason::none) return verdict;

@@ -42,6 +42,7 @@ void RoundMachine::Impl::open_round(RoundId next) {
   cohort.clear();
   contributors = {};
   contributed.clear();
+  group_sums.clear();
   while (receipts.size() >= kReceiptRounds) receipts.erase(receipts.begin());
   write("rounds", store::key_of(next), wire::encode(round));
   flush();

@@ -12,7 +12,7 @@
 namespace covey::coordinator {
 
 namespace {
-using SecAggPhase = aggregation::SecAggServer::Phase;
+using SecAggPhase = aggregation::SecAggRound::Phase;
 /// A device counts as present this long after its last check-in.
 constexpr std::int64_t kPresentMs = 30'000;
 

@@ -57,7 +57,7 @@ RoundMachine::~RoundMachine() = default;
 
 Result<RoundMachine> RoundMachine::create(TaskConfig config, RosterView roster) {
   COVEY_TRY(config.check());
-  if (config.privacy.mode == wire::PrivacyMode::secure && !roster) {
+  if (config.privacy.mode != wire::PrivacyMode::robust && !roster) {
     return Error{ErrorCode::invalid_argument, "task: secure aggregation needs the roster of devices"};
   }
   COVEY_ASSIGN(auto layout, adapters::AdapterLayout::parse(config.adapter_layout));
@@ -204,10 +204,13 @@ Status RoundMachine::Impl::restore_open_round(store::Store& store) {
   phase = round.state == RoundState::open ? Phase::collecting : Phase::evaluating;
   if (keeps_singles()) return restore_singles(store);
   COVEY_ASSIGN(const auto stored_sum, store.get("sums", store::key_of(round.round)));
-  if (stored_sum) {
+  if (stored_sum && plan.mode == wire::PrivacyMode::grouped) {
+    COVEY_TRY(restore_groups(*stored_sum));
+  } else if (stored_sum) {
     COVEY_ASSIGN(sum, aggregation::RunningSum::restore(sum->spec(), *stored_sum));
   }
-  if (plan.mode == wire::PrivacyMode::secure && round.state == RoundState::open) {
+  if (plan.mode == wire::PrivacyMode::grouped && round.state == RoundState::closed) return {};
+  if (plan.mode != wire::PrivacyMode::robust && round.state == RoundState::open) {
     COVEY_TRY(restore_secure(store));
     phase = secure_phase();
     return {};
@@ -331,7 +334,7 @@ void RoundMachine::Impl::flush() {
     if (secure) {
       write_secure_rows(true);
     } else if (!keeps_singles() && !has_ended(round.state)) {  // a sum does not outlive its round
-      write("sums", store::key_of(round.round), sum->serialize());
+      write_sums();
     }
     write("contributors", store::key_of(round.round), wire::encode(contributors));
   }

@@ -5,7 +5,7 @@
 ///             |  fewer than min_count at the deadline                                                 (next round)
 ///             +-> aborted -> idle
 ///
-/// In `secure` mode devices advertise keys while the round collects, as each ends its training.
+/// In `secure` and `grouped` mode devices advertise keys while the round collects, as each ends its training.
 ///
 /// Effects are executed in order. A Persist is durable before any Send behind it leaves (persist before send).
 /// Updates are added to the running sum as they come; {running sum, contributors} is committed every

@@ -9,7 +9,7 @@
 #include "adapters/layout.h"
 #include "aggregation/robust_set.h"
 #include "aggregation/running_sum.h"
-#include "aggregation/secagg_server.h"
+#include "aggregation/secagg_round.h"
 #include "aggregation/server_optimizer.h"
 #include "coordinator/round_machine.h"
 
@@ -35,7 +35,9 @@ struct RoundMachine::Impl {
   Status restore_rounds(store::Store& store);
   Status restore_open_round(store::Store& store);
   Status restore_singles(store::Store& store);
-  [[nodiscard]] bool keeps_singles() const { return !aggregation::traits(config.aggregation.rule).needs_only_sums; }
+  [[nodiscard]] bool keeps_singles() const {
+    return plan.mode == wire::PrivacyMode::robust && !aggregation::traits(config.aggregation.rule).needs_only_sums;
+  }
   void on_started();
   void on_timer(TimerId timer);
   void on_pause(bool pause);
@@ -75,13 +77,16 @@ struct RoundMachine::Impl {
   // -- round_secure.cpp
   Status open_secure(std::span<const aggregation::SecAggRow> rows);
   Status restore_secure(store::Store& store);
+  Status restore_groups(ByteSpan stored);
+  /// The row of the round's sum, or of its groups' sums.
+  void write_sums();
   void write_secure_rows(bool with_sum);
   void erase_secure_rows();
   [[nodiscard]] bool may_be_invited(const DeviceId& device) const;
   [[nodiscard]] bool secure_round_ready();
   void on_secure_message(const DeviceId& device, const wire::Message& message);
   template <typename M>
-  void on_secure(const DeviceId& device, const M& message, aggregation::SecAggServer::Phase belongs);
+  void on_secure(const DeviceId& device, const M& message, aggregation::SecAggRound::Phase belongs);
   void tell_secure_end(const DeviceId& device, RoundId of, wire::SecureReason reason);
   void refuse_secure(const DeviceId& device, const std::string& why);
   void leave_secure(const DeviceId& device, const std::string& why);
@@ -154,7 +159,8 @@ struct RoundMachine::Impl {
   std::map<DeviceId, CohortRow> cohort;
   std::optional<aggregation::RunningSum> sum;       ///< of the open round, where the rule needs no more
   std::optional<aggregation::RobustSet> singles;    ///< of the open round, where the rule looks at single updates
-  std::optional<aggregation::SecAggServer> secure;  ///< of the open round, until its sum is unmasked
+  std::optional<aggregation::SecAggRound> secure;   ///< of the open round, until its sum is unmasked
+  std::vector<aggregation::RunningSum> group_sums;  ///< of the closed round, in `grouped` mode
   ContributorsRow contributors;
   std::set<DeviceId> contributed;                              ///< the same devices, for look-up
   std::map<RoundId, std::map<DeviceId, ReceiptRow>> receipts;  ///< of the newest kReceiptRounds rounds

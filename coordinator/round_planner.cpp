@@ -5,6 +5,7 @@
 
 #include "aggregation/compress_rotate.h"
 #include "aggregation/dp_distributed.h"
+#include "aggregation/grouped.h"
 #include "aggregation/robust_set.h"
 #include "aggregation/secagg_session.h"
 #include "aggregation/strategy.h"
@@ -37,15 +38,30 @@ std::uint32_t TaskConfig::invited_max() const {
   return static_cast<std::uint32_t>(std::ceil(goal_count * over_selection));
 }
 
+std::uint32_t Privacy::groups_needed() const {
+  if (mode != wire::PrivacyMode::grouped) return 1;
+  return groups_min > 0 ? groups_min : groups / 2 + 1;
+}
+
+std::uint32_t Privacy::devices_min() const {
+  return mode == wire::PrivacyMode::grouped ? groups * survivors_min : survivors_min;
+}
+
+Status TaskConfig::check_rule() const {
+  if (privacy.mode == wire::PrivacyMode::grouped) return aggregation.check(privacy.groups_needed(), privacy.groups);
+  return aggregation.check(min_count, std::max(min_count, invited_max()));
+}
+
 std::uint64_t TaskConfig::update_bytes_max() const {
   // A masked word is as wide as the sum of all; 32 bits are the most it can be.
-  const std::uint64_t bits = privacy.mode == wire::PrivacyMode::secure ? 32 : privacy.value_bits;
+  const std::uint64_t bits = privacy.mode != wire::PrivacyMode::robust ? 32 : privacy.value_bits;
   const std::uint64_t sent = privacy.rotate ? aggregation::rotated_size(initial.size()) : values();
   return ((sent + 1) * bits + 7) / 8 + kUpdateOverheadBytes;
 }
 
 Status TaskConfig::check() const {
   const bool secure = privacy.mode == wire::PrivacyMode::secure;
+  const bool grouped = privacy.mode == wire::PrivacyMode::grouped;
   if (task.empty() || task.size() > wire::kNameBytesMax) return bad("name: needs 1 to 128 bytes");
   if (adapter_layout.empty() || adapter_layout.size() > wire::kLayoutBytesMax) {
     return bad("adapter: its layout has " + std::to_string(adapter_layout.size()) + " bytes; 1 to 131072 can be sent");
@@ -83,7 +99,14 @@ Status TaskConfig::check() const {
   }
   COVEY_TRY(server_optimizer.check());
   COVEY_TRY(aggregation::check_supported(aggregation.rule, privacy.mode));
-  COVEY_TRY(aggregation.check(min_count, std::max(min_count, invited_max())));
+  if (grouped && (privacy.groups < 3 || privacy.groups > aggregation::kGroupsMax)) {
+    return bad("privacy.groups: write 3 to " + std::to_string(aggregation::kGroupsMax) +
+               "; a rule needs groups to compare");
+  }
+  if (grouped && (privacy.groups_needed() < 2 || privacy.groups_needed() > privacy.groups)) {
+    return bad("privacy.groups_min: write 2 to groups (" + std::to_string(privacy.groups) + ")");
+  }
+  COVEY_TRY(check_rule());
   if (loss_growth_max != 0 && !(loss_growth_max >= 1 && loss_growth_max <= 1e6)) {
     return bad("canary.loss_growth_max: write a factor from 1, or 0 for none");
   }
@@ -108,18 +131,19 @@ Status TaskConfig::check() const {
   if (privacy.dp.on() && aggregation.rule != aggregation::Strategy::mean) {
     return bad("privacy.dp: its noise is made for a sum; write `aggregation: {rule: mean}`");
   }
-  if (!aggregation::traits(aggregation.rule).needs_only_sums &&
+  if (!grouped && !aggregation::traits(aggregation.rule).needs_only_sums &&
       aggregation::RobustSet::memory_bytes(spec) > rule_memory_bytes_max) {
     return bad("aggregation.rule: keeping every single update takes up to " +
                std::to_string(aggregation::RobustSet::memory_bytes(spec) >> 20) +
                " MiB; raise aggregation.memory_mib_max (" + std::to_string(rule_memory_bytes_max >> 20) +
                ") or lower the cohort");
   }
-  if (secure) {
-    if (goal_count < privacy.survivors_min) {
+  if (secure || grouped) {
+    if (goal_count < privacy.devices_min()) {
       return bad("goal: " + std::to_string(goal_count) + " devices are fewer than privacy.survivors_min (" +
-                 std::to_string(privacy.survivors_min) +
-                 "); raise goal, or lower survivors_min and say so to the devices");
+                 std::to_string(privacy.survivors_min) + ")" +
+                 (grouped ? " for each of " + std::to_string(privacy.groups) + " groups" : std::string()) +
+                 "; raise goal, or lower survivors_min and say so to the devices");
     }
     if (privacy.phase_ms < 100 || privacy.phase_ms > kDay_ms) return bad("privacy.phase: write 0.1 s to 24 h");
     COVEY_TRY(aggregation::SecAggSetup::of(plan, {}, spec.values));
@@ -179,9 +203,12 @@ wire::RoundPlan plan_round(const TaskConfig& config, const VersionRow& base, Rou
   plan.deadline_ms = config.deadline_ms;
   plan.roster_epoch = roster_epoch;
   if (config.local.candidates > 0) plan.seeded = {config.local.candidates, config.seeded_seed()};
-  if (plan.mode == wire::PrivacyMode::secure) {
-    plan.secure = {config.privacy.corrupt_fraction, config.privacy.dropout_fraction, config.privacy.survivors_min,
-                   config.privacy.phase_ms};
+  if (plan.mode != wire::PrivacyMode::robust) {
+    plan.secure.corrupt_fraction = config.privacy.corrupt_fraction;
+    plan.secure.dropout_fraction = config.privacy.dropout_fraction;
+    plan.secure.survivors_min = config.privacy.survivors_min;
+    plan.secure.phase_ms = config.privacy.phase_ms;
+    if (plan.mode == wire::PrivacyMode::grouped) plan.secure.groups = config.privacy.groups;
     plan.noise = config.privacy.noise;
   }
   return plan;

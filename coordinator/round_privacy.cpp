@@ -6,6 +6,7 @@
 //
 // Noise of the devices' own is in the masked updates already: the charge is a row before the unmask request leaves.
 #include "aggregation/dp_distributed.h"
+#include "aggregation/grouped.h"
 #include "aggregation/strategy.h"
 #include "coordinator/round_machine_impl.h"
 #include "coordinator/round_planner.h"
@@ -60,6 +61,7 @@ void RoundMachine::Impl::on_noise(const NoiseDrawn& event) {
 }
 
 Result<std::vector<float>> RoundMachine::Impl::aggregate_round() {
+  if (plan.mode == wire::PrivacyMode::grouped) return aggregation::aggregate_groups(config.aggregation, group_sums);
   if (keeps_singles()) return aggregation::aggregate(config.aggregation, singles->rows());
   if (config.privacy.distributed()) return sum->over(plan.goal_count);  // not by who came, which no noise hides
   if (!noised()) return aggregation::aggregate(config.aggregation.rule, *sum);

@@ -1,4 +1,4 @@
-// Secure aggregation within a round (security.md section 4): the server half (aggregation/secagg_server.h) driven by
+// Secure aggregation within a round (security.md section 4): the server half (aggregation/secagg_round.h) driven by
 // the machine's events, timers and commits. The training phase is its advertise phase.
 #include <algorithm>
 
@@ -9,7 +9,7 @@
 namespace covey::coordinator {
 
 namespace {
-using Half = aggregation::SecAggServer;
+using Half = aggregation::SecAggRound;
 
 Phase phase_of(Half::Phase phase) {
   switch (phase) {
@@ -36,11 +36,11 @@ Bytes row_key(RoundId round, std::string_view name) {
 
 Status RoundMachine::Impl::open_secure(std::span<const aggregation::SecAggRow> rows) {
   secure.reset();
-  if (plan.mode != wire::PrivacyMode::secure) return {};
+  if (plan.mode == wire::PrivacyMode::robust) return {};
   COVEY_ASSIGN(auto setup,
                aggregation::SecAggSetup::of(plan, plan_hash, aggregation::update_values(plan, values.size())));
   const auto listed = [this](const wire::Key& identity) { return roster(DeviceId{identity}, plan.roster_epoch); };
-  COVEY_ASSIGN(secure, Half::restore(std::move(setup), listed, rows));
+  COVEY_ASSIGN(secure, Half::restore(std::move(setup), listed, config.privacy.groups_needed(), rows));
   return {};
 }
 
@@ -73,7 +73,7 @@ bool RoundMachine::Impl::secure_round_ready() {
   if (begun) return true;
   std::uint32_t here = 0;
   for (const DeviceId& device : present_devices()) here += roster(device, roster_epoch) ? 1 : 0;
-  if (here < plan.secure.survivors_min) return false;
+  if (here < config.privacy.devices_min()) return false;
   open_round(round.round);
   return true;
 }
@@ -85,7 +85,7 @@ void RoundMachine::Impl::tell_secure_end(const DeviceId& device, RoundId of, wir
 }
 
 template <typename M>
-void RoundMachine::Impl::on_secure(const DeviceId& device, const M& message, aggregation::SecAggServer::Phase belongs) {
+void RoundMachine::Impl::on_secure(const DeviceId& device, const M& message, Half::Phase belongs) {
   if (!secure || message.round != round.round) {
     // Repeated by a device that did not hear how the round ended.
     const auto given = receipts.find(message.round);
@@ -94,12 +94,7 @@ void RoundMachine::Impl::on_secure(const DeviceId& device, const M& message, agg
                                     round.state == RoundState::published);
     return tell_secure_end(device, message.round, summed ? wire::SecureReason::none : wire::SecureReason::ended);
   }
-  const Status taken = [&]() -> Status {
-    if constexpr (std::is_same_v<M, wire::SecureAdvertise>) return secure->on_advertise(device, message);
-    if constexpr (std::is_same_v<M, wire::SecureBoxes>) return secure->on_boxes(device, message);
-    if constexpr (std::is_same_v<M, wire::SecureAgree>) return secure->on_agree(device, message);
-    if constexpr (std::is_same_v<M, wire::SecureShares>) return secure->on_shares(device, message);
-  }();
+  const Status taken = secure->on(device, message);
   if (!taken.ok()) return refuse_secure(device, taken.error().message);
   if (secure->phase() > belongs) return say_due(device);
   advance_secure();
@@ -149,7 +144,7 @@ void RoundMachine::Impl::say_due(const DeviceId& device) {
 
 Result<std::uint32_t> RoundMachine::Impl::add_masked(const DeviceId& device, ByteSpan content) {
   COVEY_ASSIGN(const auto update, wire::decode<wire::MaskedUpdate>(content));
-  COVEY_TRY(secure->on_masked(device, update));
+  COVEY_TRY(secure->on(device, update));
   return 0;  // its weight is in the sum alone
 }
 
@@ -177,28 +172,13 @@ void RoundMachine::Impl::on_secure_deadline() {
 }
 
 void RoundMachine::Impl::close_secure_phase() {
-  Status closed;
-  switch (secure->phase()) {
-    case Half::Phase::advertise:
-      effects.emplace_back(CancelTimer{TimerId::round_deadline});
-      closed = secure->close_advertise();
-      break;
-    case Half::Phase::share:
-      closed = secure->close_share();
-      break;
-    case Half::Phase::mask:
-      closed = secure->close_mask();
-      if (closed.ok()) end_uploads();
-      break;
-    case Half::Phase::agree:
-      closed = secure->close_agree();
-      if (closed.ok()) closed = charge_round();  // before the request for shares leaves, and never given back
-      break;
-    case Half::Phase::unmask:
-      return finish_secure();
-    default:
-      return;
-  }
+  const Half::Phase closing = secure->phase();
+  if (closing == Half::Phase::unmask) return finish_secure();
+  if (closing == Half::Phase::advertise) effects.emplace_back(CancelTimer{TimerId::round_deadline});
+  Status closed = secure->close_phase();
+  if (closed.ok() && closing == Half::Phase::mask) end_uploads();
+  // Before the request for shares leaves, and never given back.
+  if (closed.ok() && closing == Half::Phase::agree) closed = charge_round();
   if (!closed.ok()) return abort_secure(closed.error().message);
   phase = secure_phase();
   waiting_updates = std::max<std::uint32_t>(waiting_updates, secure->phase() >= Half::Phase::mask ? 1 : 0);
@@ -219,28 +199,63 @@ void RoundMachine::Impl::finish_secure() {
     effects.emplace_back(Incident{suspect, round.round, "gave a wrong share of a secret, or was given one"});
   }
   if (!unmasked.ok()) return abort_secure(unmasked.error().message);
-  sum = *std::move(unmasked);
-  contributors.weight = sum->weight();
+  contributors.weight = 0;
+  for (const auto& of_group : *unmasked) contributors.weight += of_group.weight();
+  std::string reason = contributors.devices.size() >= plan.goal_count
+                           ? std::string(kGoalReached)
+                           : std::to_string(contributors.devices.size()) + " masked updates in time";
+  if (plan.mode == wire::PrivacyMode::grouped) {
+    group_sums = *std::move(unmasked);
+    const bool whole = group_sums.size() == plan.secure.groups;
+    if (!whole)
+      reason = std::to_string(group_sums.size()) + " of " + std::to_string(plan.secure.groups) + " groups: " + reason;
+  } else {
+    sum = std::move(unmasked->front());
+  }
   effects.emplace_back(CancelTimer{TimerId::secure_phase});
-  const auto devices = secure->devices();
-  write("sums", store::key_of(round.round), sum->serialize());
+  std::map<DeviceId, wire::SecureReason> told;
+  for (const DeviceId& device : secure->devices()) {
+    told[device] = secure->in_play(device) ? wire::SecureReason::none : wire::SecureReason::ended;
+  }
+  write_sums();
   write("contributors", store::key_of(round.round), wire::encode(contributors));
   erase_secure_rows();
   secure.reset();
-  const bool all = contributors.devices.size() >= plan.goal_count;
-  close_round(all ? kGoalReached : std::to_string(contributors.devices.size()) + " masked updates in time");
-  for (const DeviceId& device : devices) tell_secure_end(device, round.round, wire::SecureReason::none);
+  close_round(reason);
+  for (const auto& [device, how] : told) tell_secure_end(device, round.round, how);
+}
+
+void RoundMachine::Impl::write_sums() {
+  if (plan.mode != wire::PrivacyMode::grouped) {
+    return write("sums", store::key_of(round.round), sum->serialize());
+  }
+  GroupSumsRow row;
+  for (const auto& of_group : group_sums) row.sums.push_back(of_group.serialize());
+  write("sums", store::key_of(round.round), wire::encode(row));
+}
+
+Status RoundMachine::Impl::restore_groups(ByteSpan stored) {
+  COVEY_ASSIGN(const auto row, wire::decode<GroupSumsRow>(stored));
+  std::uint64_t weight = 0;
+  for (const Bytes& bytes : row.sums) {
+    COVEY_ASSIGN(auto of_group, aggregation::RunningSum::restore(sum->spec(), bytes));
+    weight += of_group.weight();
+    group_sums.push_back(std::move(of_group));
+  }
+  if (weight == contributors.weight) return {};
+  return Error{ErrorCode::corrupt_data, "store: the groups' sums of round " + std::to_string(round.round.value) +
+                                            " do not belong to its contributors; restore the last backup"};
 }
 
 void RoundMachine::Impl::erase_secure_rows() {
-  for (const char* name : {"head", "boxes", kMaskedSum}) erase(kSecureTable, row_key(round.round, name));
+  for (const std::string& name : secure->row_keys()) erase(kSecureTable, row_key(round.round, name));
 }
 
 void RoundMachine::Impl::abort_secure(const std::string& reason) {
   effects.emplace_back(CancelTimer{TimerId::secure_phase});
   const auto devices = secure->devices();
-  secure.reset();  // erased: nothing of it is unmasked, now or later
   erase_secure_rows();
+  secure.reset();  // erased: nothing of it is unmasked, now or later
   finish_cohort();
   const RoundId ended = round.round;
   abort_round(reason);

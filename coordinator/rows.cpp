@@ -85,4 +85,5 @@ COVEY_WIRE_RECORD(covey::coordinator::RoundRow);
 COVEY_WIRE_RECORD(covey::coordinator::CohortRow);
 COVEY_WIRE_RECORD(covey::coordinator::ReceiptRow);
 COVEY_WIRE_RECORD(covey::coordinator::ContributorsRow);
+COVEY_WIRE_RECORD(covey::coordinator::GroupSumsRow);
 COVEY_WIRE_RECORD(covey::coordinator::DeviceRow);

@@ -146,6 +146,16 @@ struct ReceiptRow {
   }
 };
 
+/// The row of table "sums" in `grouped` mode: one RunningSum for each group that has one.
+struct GroupSumsRow {
+  std::vector<Bytes> sums;
+
+  template <class Archive>
+  void serialize(Archive& a) {
+    a(sums);
+  }
+};
+
 struct ContributorsRow {
   std::vector<DeviceId> devices;  ///< in order of arrival, each once
   std::uint64_t weight = 0;

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "adapters/seeded.h"
+#include "aggregation/grouped.h"
 #include "coordinator/round_planner.h"
 #include "core/base/clock.h"
 #include "core/base/file.h"
@@ -64,12 +65,14 @@ void read_dp(config::Section section, Privacy& privacy) {
 
 void read_privacy(config::Section section, Privacy& out) {
   const std::string mode = section.choice("mode", {"robust", "grouped", "secure"}, "secure");
-  if (mode == "grouped") {
-    section.problem("mode",
-                    "`grouped` is not in this version; write secure (sums only) or robust (the coordinator is "
-                    "trusted and sees each update)");
+  const bool grouped = mode == "grouped";
+  out.mode = mode == "robust" ? wire::PrivacyMode::robust
+             : grouped        ? wire::PrivacyMode::grouped
+                              : wire::PrivacyMode::secure;
+  if (grouped) {
+    out.groups = count(section, "groups", out.groups, 3, aggregation::kGroupsMax);
+    out.groups_min = count(section, "groups_min", 0, 0, aggregation::kGroupsMax);
   }
-  out.mode = mode == "robust" ? wire::PrivacyMode::robust : wire::PrivacyMode::secure;
   out.corrupt_fraction = section.real("corrupt_fraction", out.corrupt_fraction, 0, 0.9);
   out.dropout_fraction = section.real("dropout_fraction", out.dropout_fraction, 0, 0.9);
   read_dp(section.section("dp"), out);
@@ -113,9 +116,9 @@ void read_rounds(config::Section root, TaskConfig& task) {
   task.rounds = static_cast<std::uint64_t>(root.int64("rounds", static_cast<std::int64_t>(task.rounds), 1, 1'000'000));
   task.rounds_tried_max = static_cast<std::uint64_t>(root.int64("rounds_tried_max", 0, 0, 10'000'000));
   read_privacy(root.section("privacy"), task.privacy);
-  const bool secure = task.privacy.mode == wire::PrivacyMode::secure;
-  // Not told otherwise, a secure round gathers as many as its sum needs at least.
-  task.goal_count = count(root, "goal", secure ? task.privacy.survivors_min : task.goal_count, 1, 100'000);
+  const bool sums = task.privacy.mode != wire::PrivacyMode::robust;
+  // Not told otherwise, a secure round gathers as many as its sums need at least.
+  task.goal_count = count(root, "goal", sums ? task.privacy.devices_min() : task.goal_count, 1, 100'000);
   task.min_count = count(root, "min", std::min(task.min_count, task.goal_count), 1, 100'000);
   if (task.min_count > task.goal_count) {
     root.problem("min", "is above `goal` (" + std::to_string(task.goal_count) + "); lower it");
@@ -130,8 +133,7 @@ void read_rounds(config::Section root, TaskConfig& task) {
   read_local(root.section("local"), task.local);
   read_server_optimizer(root.section("server_optimizer"), task.server_optimizer);
   read_aggregation(root.section("aggregation"), task);
-  if (const Status fits = task.aggregation.check(task.min_count, std::max(task.min_count, task.invited_max()));
-      !fits.ok()) {
+  if (const Status fits = task.check_rule(); !fits.ok()) {
     root.problem("aggregation", "does not fit: " + fits.error().message);
   }
   task.loss_growth_max = root.section("canary").real("loss_growth_max", task.loss_growth_max, 0, 1e6);
@@ -291,8 +293,10 @@ server_optimizer: {name: fedavg, lr: 1.0}
 # secure: this coordinator learns sums over at least survivors_min devices, and nothing of a single one, while fewer
 # than corrupt_fraction of a round's devices work together with it; up to dropout_fraction may vanish on the way. Each
 # phase of a round's end takes at most phase. Devices refuse a survivors_min below their own policy's (32).
+# grouped: the devices are dealt at random into groups, survivors_min and the fractions hold for each of them, this
+# coordinator learns the groups' sums, and the aggregation rule looks at the groups' means; groups_min of them must be left.
 # robust: the coordinator is trusted and sees each update.
-# In both, deltas are clipped to clip_norm (L2) and rounded to value_bits; a device counts for up to weight_max examples
+# In all, deltas are clipped to clip_norm (L2) and rounded to value_bits; a device counts for up to weight_max examples
 # (1: all devices count the same).
 privacy:
   mode: secure
@@ -303,6 +307,8 @@ privacy:
   clip_norm: 10
   value_bits: 16
   weight_max: 1
+  # groups: 8                # of mode grouped; goal must be at least groups x survivors_min
+  # groups_min: 5            # default: more than half
   # rotate: true             # random rotation before rounding: lets value_bits be small; pads to a power of two
 
 # privacy.dp adds noise. distributed_gaussian, distributed_skellam (secure mode): each device adds a share before it masks, so
@@ -313,7 +319,7 @@ privacy:
 #   dp: {mechanism: central_gaussian, noise_multiplier: 1.0, delta: 1e-6, epsilon_max: 8, adaptive_clip: false}
 
 # How updates become one. mean: only their sum is kept. median, trimmed_mean, krum, multi_krum, geometric_median,
-# norm_bound, centred_clipping (`robust` mode only) withstand a share `byzantine` of bad devices, count every device
+# norm_bound, centred_clipping (modes `robust` and `grouped`) withstand a share `byzantine` of bad devices, count every device
 # once and keep each update until the round ends: about 5 bytes x values x devices, at most memory_mib_max.
 # Further keys: select (multi_krum), bound (norm_bound, centred_clipping; 0 = the round's median), iterations.
 aggregation: {rule: mean, byzantine: 0.2, memory_mib_max: 2048}

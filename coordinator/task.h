@@ -45,6 +45,13 @@ struct Privacy {
   double dropout_fraction = 0.2;     ///< delta
   std::uint32_t survivors_min = 32;  ///< n_min: fewer are never summed
   std::int64_t phase_ms = 60'000;    ///< of each phase after the advertised keys
+  // `grouped` mode: the four above hold for every group
+  std::uint32_t groups = 8;
+  std::uint32_t groups_min = 0;  ///< fewer groups with a sum end the round unpublished; 0: more than half of them
+  /// Groups whose sum a round needs; 1 in `secure` mode, which has one.
+  [[nodiscard]] std::uint32_t groups_needed() const;
+  /// Fewer devices cannot make a round of `secure` or `grouped` mode.
+  [[nodiscard]] std::uint32_t devices_min() const;
 };
 
 struct TaskConfig {
@@ -82,7 +89,9 @@ struct TaskConfig {
   [[nodiscard]] std::uint32_t invited_max() const;
   /// Bytes of one encoded update, at most.
   [[nodiscard]] std::uint64_t update_bytes_max() const;
-  /// @errors invalid_argument: names the key, what it is and what it may be. unsupported: a privacy mode of later.
+  /// Whether the aggregation rule bears the numbers of updates, or of groups, that rounds close with.
+  [[nodiscard]] Status check_rule() const;
+  /// @errors invalid_argument: names the key, what it is and what it may be.
   [[nodiscard]] Status check() const;
 };
 

@@ -42,7 +42,7 @@ struct Tables {
     const auto at = rounds.find(round);
     if (at == rounds.end()) return true;
     const auto plan = wire::decode<wire::RoundPlan>(at->second.plan);
-    return !plan.ok() || plan->mode != wire::PrivacyMode::secure;
+    return !plan.ok() || plan->mode == wire::PrivacyMode::robust;
   }
 };
 
@@ -69,7 +69,7 @@ Status read_tables(store::Store& store, Tables& out) {
   }));
   COVEY_TRY(store.scan(kSecureTable, {}, [&](ByteSpan key, ByteSpan) -> Status {
     COVEY_ASSIGN(const auto id, store::number_in_key(key));
-    if (as_text(key.subspan(8)) == kMaskedSum) out.masked_sums.insert(id);
+    if (as_text(key.subspan(8)).ends_with(kMaskedSum)) out.masked_sums.insert(id);
     return {};
   }));
   COVEY_TRY(store.scan("updates", {}, [&](ByteSpan key, ByteSpan value) -> Status {

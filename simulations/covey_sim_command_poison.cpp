@@ -19,8 +19,36 @@ struct Cell {
   double success = NAN;
 };
 
-Result<Cell> play(Experiment experiment, aggregation::Strategy rule, double share) {
-  experiment.task.aggregation.rule = rule;
+/// A row of the table: a rule on single updates, or on the means of groups.
+struct Row {
+  std::string name;
+  aggregation::Strategy rule = aggregation::Strategy::mean;
+  std::uint32_t groups = 0;
+};
+
+Result<std::vector<Row>> rows_of(const PoisonOptions& options) {
+  std::vector<Row> out;
+  for (const std::uint32_t groups : {0U, options.groups}) {
+    if (groups == 0 && !out.empty()) break;
+    for (const std::string& name : options.rules.empty() ? aggregation::strategy_names() : options.rules) {
+      COVEY_ASSIGN(const auto rule, aggregation::strategy_of(name));
+      out.push_back({groups > 0 ? "grouped " + name : name, rule, groups});
+    }
+  }
+  return out;
+}
+
+/// All devices of the round dealt into groups, each as large as can be.
+void group(Experiment& experiment, std::uint32_t groups) {
+  coordinator::Privacy& privacy = experiment.task.privacy;
+  privacy.mode = wire::PrivacyMode::grouped;
+  privacy.groups = groups;
+  privacy.survivors_min = experiment.task.goal_count / groups;
+}
+
+Result<Cell> play(Experiment experiment, const Row& row, double share) {
+  experiment.task.aggregation.rule = row.rule;
+  if (row.groups > 0) group(experiment, row.groups);
   experiment.adversaries.share = share;
   COVEY_ASSIGN(const WorldResult result, run_world(experiment, {}));
   Cell cell;
@@ -50,6 +78,7 @@ std::string shown(const Cell& cell) {
 Status poison_command(const PoisonOptions& options) {
   COVEY_ASSIGN(Experiment experiment, load_experiment(options.experiment));
   if (options.threads) experiment.threads = *options.threads;
+  COVEY_ASSIGN(const std::vector<Row> rows, rows_of(options));
   std::vector<Attack> attacks = {experiment.adversaries.attack};
   if (options.all_attacks) attacks = {Attack::sign_flip, Attack::scaled_noise, Attack::label_flip, Attack::backdoor};
   for (const Attack attack : attacks) {
@@ -58,16 +87,15 @@ Status poison_command(const PoisonOptions& options) {
                 attack_names()[static_cast<std::size_t>(attack)].c_str(), experiment.adversaries.scale,
                 attack == Attack::label_flip || attack == Attack::backdoor ? " and attack success" : "",
                 static_cast<unsigned long long>(experiment.task.rounds));
-    std::printf("%-18s", "rule");
+    std::printf("%-26s", "rule");
     for (const double share : kShares) std::printf(" %15.0f%%", 100 * share);
     std::printf("   at 20%%\n");
-    for (const std::string& name : options.rules.empty() ? aggregation::strategy_names() : options.rules) {
-      COVEY_ASSIGN(const aggregation::Strategy rule, aggregation::strategy_of(name));
-      std::printf("%-18s", name.c_str());
+    for (const Row& row : rows) {
+      std::printf("%-26s", row.name.c_str());
       double clean = NAN;
       double at_fifth = NAN;
       for (const double share : kShares) {
-        COVEY_ASSIGN(const Cell cell, play(experiment, rule, share));
+        COVEY_ASSIGN(const Cell cell, play(experiment, row, share));
         if (share == 0) clean = cell.loss;
         if (share == 0.2) at_fifth = cell.loss;
         std::printf(" %16s", shown(cell).c_str());

@@ -57,6 +57,8 @@ SecAggWorld::SecAggWorld(const SecAggWorldOptions& given) : options(given), rng_
   plan.adapter.name = "adapter";
   plan.seed = options.seed;
   plan.secure = {options.assumptions.corrupt_fraction, options.assumptions.dropout_fraction, options.survivors_min};
+  if (options.groups > 0) plan.mode = wire::PrivacyMode::grouped;
+  plan.secure.groups = options.groups;
   if (options.remember_signatures) seam.verify = memory_.verifier();
   auto made = SecAggSetup::of(plan, wire::plan_hash(wire::encode(plan)), options.values);
   if (!made.ok()) return;  // create() below would refuse the same; server stays empty

@@ -32,6 +32,7 @@ struct SecAggWorldOptions {
   std::uint32_t weight_max = 1;
   aggregation::SecAggAssumptions assumptions;
   std::uint32_t survivors_min = 2;
+  std::uint32_t groups = 0;  ///< of `grouped` mode: the plan and the devices; `server` then only gathers the list
   std::uint64_t seed = 1;
   std::uint64_t round = 1;
   std::vector<DropAt> drops;        ///< by device; empty: nobody

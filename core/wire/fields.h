@@ -86,7 +86,7 @@ void serialize(A& a, FileBlob& m) {
 
 template <class A>
 void serialize(A& a, SecurePlan& m) {
-  a(m.corrupt_fraction, m.dropout_fraction, m.survivors_min, m.phase_ms);
+  a(m.corrupt_fraction, m.dropout_fraction, m.survivors_min, m.phase_ms, m.groups, m.drawn_below);
 }
 
 template <class A>
@@ -231,7 +231,7 @@ void serialize(A& a, SecureShares& m) {
 
 template <class A>
 void serialize(A& a, SecureAbort& m) {
-  a(m.round, up_to(m.reason, SecureReason::conflicting));
+  a(m.round, up_to(m.reason, SecureReason::not_drawn));
 }
 
 template <class A>

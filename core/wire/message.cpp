@@ -276,6 +276,8 @@ const char* to_string(SecureReason reason) {
       return "unexpected";
     case SecureReason::conflicting:
       return "conflicting";
+    case SecureReason::not_drawn:
+      return "not_drawn";
   }
   return "unknown";
 }

@@ -137,6 +137,12 @@ struct SecurePlan {
   double dropout_fraction = 0;      ///< delta; [0, 1)
   std::uint32_t survivors_min = 0;  ///< n_min: fewer are never summed
   std::int64_t phase_ms = 0;        ///< how long each phase after the advertised keys may take
+  /// In `grouped` mode: how many groups the devices are dealt into, each a session of its own to which the four above
+  /// apply (aggregation/grouped.h). 0 in `secure` mode.
+  std::uint32_t groups = 0;
+  /// Sortition: a list may hold only devices whose draw (signing.h, draw_of) is below this. 0: no device was drawn so,
+  /// and whom the coordinator chose cannot be checked.
+  std::uint64_t drawn_below = 0;
 };
 
 /// A seeded task: versions and updates are K scalars, one for each candidate direction, in place of the adapter's P
@@ -435,6 +441,7 @@ enum class SecureReason : std::uint8_t {
   bad_share = 25,           ///< a rebuilt secret is not the advertised one
   unexpected = 26,          ///< no message of this phase
   conflicting = 27,         ///< a second message that is not the first again
+  not_drawn = 28,           ///< sortition did not draw a listed device, or too few of those drawn are listed
 };
 const char* to_string(SecureReason reason);
 struct SecureAbort {

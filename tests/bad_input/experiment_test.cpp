@@ -44,7 +44,7 @@ TEST_CASE("experiments that cannot run") {
   refuse("more wanted than asked for", "min: 1", "min: 3", {"`min`", "goal", "lower it"});
   refuse("more wanted than there are", "goal: 2\nmin: 1", "goal: 50\nmin: 10", {"`min`", "`devices` (3)"});
   refuse("steps and epochs", "steps: 1,", "steps: 1, epochs: 1,", {"epochs", "steps", "exclude"});
-  refuse("a mode that is not here yet", "mode: robust", "mode: grouped", {"mode", "grouped", "robust"});
+  refuse("groups without their devices", "mode: robust", "mode: grouped", {"goal", "survivors_min", "groups"});
   refuse("a layer that the model lacks", "[q_proj]", "[k_projection]", {"k_projection"});
   refuse("a class without its figures", "seed: 7", "fleet: {classes: [{name: phone, share: 1}]}",
          {"training_gflops", "missing"});

@@ -147,6 +147,10 @@ TEST_CASE("no event sequence makes a session of a secure or grouped plan send a 
     for (std::uint64_t round = 1; round <= 6; ++round) {
       auto plan = test::secure_plan(round);
       plan.mode = wire::PrivacyMode(rng.below(3));
+      if (plan.mode == wire::PrivacyMode::grouped) {
+        plan.secure.groups = 2;
+        plan.cohort_invited = plan.goal_count = 8;
+      }
       modes[round] = plan.mode;
       world.plans.push_back(plan);
     }

@@ -94,7 +94,6 @@ TEST_CASE("a secure plan ends training with advertised keys, and no clear update
 TEST_CASE("secure plans that promise less than the device's policy asks are refused because of their mode") {
   using Change = void (*)(wire::RoundPlan&);
   const std::vector<Change> weaker = {
-      [](wire::RoundPlan& p) { p.mode = wire::PrivacyMode::grouped; },
       [](wire::RoundPlan& p) { p.secure.survivors_min = 2; },
       [](wire::RoundPlan& p) { p.secure.corrupt_fraction = 0.01; },
   };
@@ -172,6 +171,29 @@ TEST_CASE("plans whose noise cannot be are refused as bad") {
     bad[i](plan);
     CHECK(check_plan(plan, test::session_config().policy).reason == wire::RefusalReason::bad_plan);
   }
+}
+
+TEST_CASE("a grouped plan is taken where the owner allows that mode, and holds to the policy's minimum in each group") {
+  auto policy = test::session_config().policy;
+  policy.weakest_mode = wire::PrivacyMode::grouped;
+  auto plan = secure_plan(1);
+  plan.mode = wire::PrivacyMode::grouped;
+  plan.secure.groups = 3;
+  plan.cohort_invited = plan.goal_count = plan.min_count = 9;
+  CHECK(check_plan(plan, policy).reason == wire::RefusalReason::none);
+  policy.weakest_mode = wire::PrivacyMode::secure;
+  CHECK(check_plan(plan, policy).reason == wire::RefusalReason::mode);
+  policy.weakest_mode = wire::PrivacyMode::grouped;
+  policy.survivors_min = 4;
+  CHECK(check_plan(plan, policy).reason == wire::RefusalReason::mode);  // nine are enough, three to a group are not
+  policy.survivors_min = 3;
+  for (const std::uint32_t groups : {0U, 1U, 4U}) {  // none, no group, more than nine devices fill
+    plan.secure.groups = groups;
+    CHECK(check_plan(plan, policy).reason == wire::RefusalReason::bad_plan);
+  }
+  plan.secure.groups = 3;
+  plan.mode = wire::PrivacyMode::secure;
+  CHECK(check_plan(plan, policy).reason == wire::RefusalReason::bad_plan);
 }
 
 TEST_CASE("secure plans that cannot be are refused as bad") {

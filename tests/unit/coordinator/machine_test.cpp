@@ -386,17 +386,30 @@ TEST_CASE("a paused task finishes its round, starts no other, and goes on when r
   CHECK(world.machine().phase() == Phase::collecting);
 }
 
-TEST_CASE("a privacy mode of a later version, and secure mode without a roster, are refused in one line") {
+TEST_CASE("secure and grouped mode without a roster, and groups that cannot be, are refused in one line") {
+  const auto refusal = [](const TaskConfig& config) {
+    const auto machine = RoundMachine::create(config);
+    REQUIRE(!machine.ok());
+    return machine.error().message;
+  };
   auto config = small_task();
-  config.privacy.mode = wire::PrivacyMode::grouped;
-  const auto machine = RoundMachine::create(config);
-  REQUIRE(!machine.ok());
-  CHECK(machine.error().message.find("not built in this version") != std::string::npos);
   config.privacy.mode = wire::PrivacyMode::secure;
   config.privacy.survivors_min = 2;
-  const auto alone = RoundMachine::create(config);
-  REQUIRE(!alone.ok());
-  CHECK(alone.error().message.find("roster") != std::string::npos);
+  CHECK(refusal(config).find("roster") != std::string::npos);
+  config.privacy.mode = wire::PrivacyMode::grouped;
+  config.privacy.groups = 3;
+  config.goal_count = 5;
+  CHECK(refusal(config).find("for each of 3 groups") != std::string::npos);
+  config.goal_count = 6;
+  CHECK(refusal(config).find("roster") != std::string::npos);
+  config.privacy.groups = 2;
+  CHECK(refusal(config).find("privacy.groups: write 3") != std::string::npos);
+  config.privacy.groups = 3;
+  config.privacy.groups_min = 4;
+  CHECK(refusal(config).find("privacy.groups_min") != std::string::npos);
+  config.privacy.groups_min = 2;
+  config.aggregation.rule = aggregation::Strategy::krum;  // two groups are fewer than 2 f + 3
+  CHECK(refusal(config).find("krum") != std::string::npos);
 }
 
 }  // namespace covey::coordinator

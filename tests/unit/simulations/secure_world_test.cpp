@@ -158,3 +158,35 @@ TEST_CASE("a secure round reports no loss and no tokens of single devices") {
     CHECK(round.find("tokens")->is_null());
   }
 }
+
+TEST_CASE("a grouped world publishes a median of group means, repeats bit for bit, and says what it claims") {
+  tiny::Choices choices;
+  choices.rounds = 2;
+  choices.devices = choices.goal = 9;
+  choices.over_selection = 1;
+  choices.privacy = "mode: grouped, groups: 3, survivors_min: 2, phase_s: 20";
+  choices.rule = "median";
+  const auto first = run(choices);
+  REQUIRE(first.rounds.size() == 2);
+  for (const auto& round : first.rounds) {
+    CHECK(*round.get_bool("published"));
+    CHECK(*round.get_uint("contributed") == 9);
+  }
+  CHECK(*first.summary.find("final")->get_double("loss") < *first.summary.find("base")->get_double("loss"));
+  CHECK(first.summary.get_string("privacy_claim")->starts_with("grouped (curious coordinator)"));
+  CHECK(run(choices).adapter == first.adapter);
+  choices.rule = "trimmed_mean";
+  CHECK(run(choices).adapter != first.adapter);
+}
+
+TEST_CASE("a grouped world goes on where devices die, as long as enough groups keep their minimum") {
+  tiny::Choices choices;
+  choices.rounds = 2;
+  choices.devices = 14;
+  choices.goal = 9;
+  choices.dropout = 0.3;
+  choices.privacy = "mode: grouped, groups: 3, groups_min: 2, survivors_min: 2, phase_s: 20";
+  choices.rule = "median";
+  const auto world = run(choices);
+  CHECK(*world.summary.find("final")->get_double("loss") < *world.summary.find("base")->get_double("loss"));
+}

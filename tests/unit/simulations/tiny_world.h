@@ -59,6 +59,7 @@ struct Choices {
   double learning_rate = 0.01;
   std::string name = "tiny";
   std::string privacy = "mode: robust";
+  std::string rule = "mean";
   std::string method = "backprop";
   std::string optimizer = "adamw";
   int candidates = 0;  ///< K of a seeded task
@@ -94,7 +95,7 @@ class World {
                     ", learning_rate: " + std::to_string(choices.learning_rate) +
                     ", candidates: " + std::to_string(choices.candidates) + "}\nprivacy: {" + choices.privacy +
                     ", clip_norm: 10, value_bits: " + std::to_string(choices.value_bits) +
-                    ", weight_max: " + std::to_string(choices.weight_max) +
+                    ", weight_max: " + std::to_string(choices.weight_max) + "}\naggregation: {rule: " + choices.rule +
                     "}\nfleet: {dropout: " + std::to_string(choices.dropout) + ", away_s: 30}\n");
     return path;
   }
