@@ -1,5 +1,6 @@
 // golden, bench: commands that check and time the engine.
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -157,10 +158,31 @@ Status attach(const BenchOptions& options, train::TrainConfig config, Bench& b) 
   return {};
 }
 
+/// A random model as a device has it: read from a file that holds its blocks in int8. Another process writes that file,
+/// so that the f32 values never were in this one's memory. Before any thread is started.
+Result<std::shared_ptr<model::Model>> random_int8(const model::ModelConfig& config) {
+  std::string folder = (std::filesystem::temp_directory_path() / "covey-bench-XXXXXX").string();
+  if (mkdtemp(folder.data()) == nullptr) return Error{ErrorCode::io_error, folder + ": cannot be made"};
+  const pid_t writer = fork();
+  if (writer == 0) {
+    const auto model = model::Model::create(config, 0);
+    const bool written = model.ok() && (*model)->use_int8().ok() && (*model)->save_int8(folder).ok();
+    _exit(written ? 0 : 1);
+  }
+  int status = 1;
+  const bool written = writer > 0 && waitpid(writer, &status, 0) == writer && status == 0;
+  Result<std::shared_ptr<model::Model>> model =
+      written ? model::Model::load(folder)
+              : Error{ErrorCode::io_error, folder + ": the random model in int8 could not be written there"};
+  std::error_code ignored;
+  std::filesystem::remove_all(folder, ignored);  // what is mapped stays
+  return model;
+}
+
 Status prepare(const BenchOptions& options, ThreadPool& pool, Bench& b) {
   const StepFlags& step = options.step;
-  COVEY_ASSIGN(b.model, model::Model::create(config_of(shapes().at(options.shape), step.seq), 0));
-  if (options.dtype == "w8a8") COVEY_TRY(b.model->use_int8());
+  const model::ModelConfig shape = config_of(shapes().at(options.shape), step.seq);
+  COVEY_ASSIGN(b.model, options.dtype == "w8a8" ? random_int8(shape) : model::Model::create(shape, 0));
   const bool gradient = train::method_named(step.method).has_value();
   StepFlags planned = step;
   if (!gradient) planned.method = to_string(train::Method::zeroth_order);  // the memory of inference
@@ -168,7 +190,6 @@ Status prepare(const BenchOptions& options, ThreadPool& pool, Bench& b) {
   config.optimizer.weight_decay = config.gradient.method == train::Method::backprop ? 0.01 : 0;
   if (config.gradient.method != train::Method::backprop) config.gradient.directions = 1;
   COVEY_TRY(attach(options, config, b));
-  b.plan.weights_bytes += b.model->int8_bytes();
   const int rows = step.micro_batch > 0 ? step.micro_batch : step.batch;
   if (!gradient) {
     COVEY_ASSIGN(b.engine, model::Engine::create(*b.model, {.batch_max = rows, .seq_max = step.seq}, pool));
@@ -210,9 +231,10 @@ Result<double> bench_step(Bench& b, const model::TokenBatch& batch, int rows, st
 Status run_bench(const BenchOptions& options, Console& console) {
   const StepFlags& step = options.step;
   const int threads = thread_count(options.common.threads);
-  ThreadPool pool(threads);
   Bench bench;
+  ThreadPool pool(1);
   COVEY_TRY(prepare(options, pool, bench));
+  pool.set_threads(threads);
   const RandomBatch tokens(step.batch, step.seq, shapes().at(options.shape).vocab);
   const model::TokenBatch batch{
       .B = step.batch, .T = step.seq, .ids = tokens.ids, .targets = tokens.targets, .lengths = {}};

@@ -23,7 +23,7 @@ constexpr int kInt8TermsMax = (1 << 17) - 1;
 class Int8Weights {
  public:
   Int8Weights() = default;
-  /// Zeros with scales of 1. @param out, in  at most kInt8TermsMax
+  /// Zeros with scales of 1. @param in  at most kInt8TermsMax; @param out  too, where int8_backward is called
   Int8Weights(int out, int in);
 
   /// Rows [first, first + count) of w (out, in), row-major, and their scales. Each row once.

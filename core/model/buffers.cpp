@@ -220,8 +220,10 @@ void lay_out_body(Layout& layout, const Program& program, const EngineOptions& o
 
 void lay_out(Layout& layout, const Program& program, const ModelConfig& config, const EngineOptions& options,
              const TrainedSteps& trained, Buffers& b) {
-  // Few enough rows that the logits stay small, enough of them that the head's weights are read seldom.
-  std::uint64_t rows = std::clamp<std::uint64_t>((std::uint64_t{1} << 20) / unsigned_of(config.outputs()), 64, 256);
+  // Few enough rows that the logits stay small, enough of them that the head's weights are read seldom; multiples of
+  // what the kernels take at a time.
+  std::uint64_t rows =
+      std::clamp<std::uint64_t>((std::uint64_t{8} << 20) / unsigned_of(config.outputs()) / 24 * 24, 72, 240);
   if (options.tangent && !options.training) rows /= 2;  // logits and their tangents in the memory of logits
   const std::uint64_t positions = unsigned_of(options.seq_max) + unsigned_of(options.prompt_tokens_max);
   const std::uint64_t target_rows = config.two_stacks() ? unsigned_of(options.target_seq_max) : positions;

@@ -71,7 +71,7 @@ void plain_backward(Pass& pass, const Linear& linear, int N, const float* x, con
                     LinearOptions options) {
   ThreadPool& pool = *pass.pool;
   const long x_row = options.x_row;
-  if (dx != nullptr && linear.int8 != nullptr && !pass.own_head(linear)) {
+  if (dx != nullptr && linear.int8 != nullptr && linear.int8_backward && !pass.own_head(linear)) {
     kernels::int8_backward(pool, N, *linear.int8, dy, dx, pass.int8,
                            {.accumulate = options.accumulate, .y_row = x_row});
   } else if (dx != nullptr) {

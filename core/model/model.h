@@ -60,9 +60,9 @@ class Model {
   ~Model();
 
   /// W8A8: from now on the linear layers of the blocks work with int8 weights (a scale per output channel) and with
-  /// activations quantized per token, forward and backward. The head, embeddings and what is small stay f32, and so do
-  /// the values that parameters() shows. Before any engine is made. @errors unsupported: a layer too wide for int32
-  /// sums; resource_exhausted.
+  /// activations quantized per token, forward and backward, and so does the head over words, forward. Its gradient,
+  /// embeddings and what is small stay f32, and so do the values that parameters() shows. Before any engine is made.
+  /// @errors unsupported: a layer too wide for int32 sums; resource_exhausted.
   [[nodiscard]] Status use_int8();
   /// As save(), with int8 matrices as compressed-tensors keeps them: `weight` I8, `weight_scale` F32 (out, 1), and
   /// quantization_config in config.json. load() takes such a directory and computes with its int8 weights, unless they
@@ -71,6 +71,8 @@ class Model {
   [[nodiscard]] Status save_int8(const std::string& directory) const;
   /// Bytes of those weights; 0 without.
   [[nodiscard]] std::uint64_t int8_bytes() const;
+  /// Bytes of all weights, in f32 and in int8, copies and mapped ones.
+  [[nodiscard]] std::uint64_t weight_bytes() const;
 
   [[nodiscard]] const ModelConfig& config() const;
   /// Every linear layer an adapter may attach to, in order of the forward pass.

@@ -16,8 +16,7 @@ namespace {
 
 using formats::Json;
 
-/// Indices of linears that the blocks use. The head is not among them: its inputs are few, and its outputs' small
-/// differences are the loss.
+/// Indices of linears that the blocks use.
 std::set<std::size_t> block_linears(const Model::Impl& impl) {
   std::set<std::size_t> out;
   for (const Segment& segment : impl.program.body) {
@@ -26,6 +25,15 @@ std::set<std::size_t> block_linears(const Model::Impl& impl) {
     }
   }
   return out;
+}
+
+/// The matrix that makes logits of words. -1: a classifier's model has none.
+std::ptrdiff_t word_head(const Model::Impl& impl) {
+  for (const Step& step : impl.program.head.steps) {
+    if (step.kind != StepKind::linear) continue;
+    if (impl.linears[static_cast<std::size_t>(step.weight)].out == impl.config.vocab_size) return step.weight;
+  }
+  return -1;
 }
 
 /// The file's pages need not stay in memory once they are packed; they are read again should anyone ask.
@@ -88,7 +96,7 @@ Json quantization_config(const Model::Impl& impl) {
   };
   Json ignored = Json::array({std::string(names_of(impl.config).head)});
   for (const Linear& linear : impl.linears) {
-    if (linear.int8 != nullptr || linear.site < 0) continue;
+    if ((linear.int8 != nullptr && linear.int8_backward) || linear.site < 0) continue;
     const std::string& path = impl.sites[static_cast<std::size_t>(linear.site)].path;
     if (path != names_of(impl.config).head) ignored.push_back(path);
   }
@@ -147,7 +155,7 @@ Status Model::save_int8(const std::string& directory) const {
   config.set("quantization_config", quantization_config(*impl_));
   std::map<std::int64_t, const Linear*> int8_at;
   for (const Linear& linear : impl_->linears) {
-    if (linear.int8 == nullptr) continue;
+    if (linear.int8 == nullptr || !linear.int8_backward) continue;
     if (linear.in_out) {
       return Error{ErrorCode::unsupported, directory + ": compressed-tensors has no place for the matrices of a " +
                                                impl_->config.family + " model, which lie (in, out)"};
@@ -183,9 +191,15 @@ Status Model::use_int8() {
   if (!impl_->int8_sources.empty()) {  // the file says which
     std::erase_if(chosen, [&](std::size_t index) { return !impl_->int8_sources.contains(impl_->linears[index].w_at); });
   }
+  // Its gradient stays f32: all but one of a word's probabilities would be rounded away beside the target's.
+  const std::ptrdiff_t head = word_head(*impl_);
+  if (head >= 0) {
+    chosen.insert(static_cast<std::size_t>(head));
+    impl_->linears[static_cast<std::size_t>(head)].int8_backward = false;
+  }
   for (const std::size_t index : chosen) {
     const Linear& linear = impl_->linears[index];
-    if (linear.in > kernels::kInt8TermsMax || linear.out > kernels::kInt8TermsMax) {
+    if (linear.in > kernels::kInt8TermsMax || (linear.int8_backward && linear.out > kernels::kInt8TermsMax)) {
       return Error{ErrorCode::unsupported, "w8a8: a layer of " + std::to_string(linear.in) + " x " +
                                                std::to_string(linear.out) + " is too wide for int32 sums; at most " +
                                                std::to_string(kernels::kInt8TermsMax)};
@@ -206,6 +220,14 @@ std::uint64_t Model::int8_bytes() const {
   std::uint64_t bytes = 0;
   for (const auto& w : impl_->int8) {
     bytes += static_cast<std::uint64_t>(w->block_bytes()) * static_cast<std::uint64_t>(w->padded(w->out()) / 16);
+  }
+  return bytes;
+}
+
+std::uint64_t Model::weight_bytes() const {
+  std::uint64_t bytes = int8_bytes();
+  for (const Parameter& p : impl_->parameters) {
+    if (p.values != nullptr) bytes += static_cast<std::uint64_t>(p.count) * sizeof(float);
   }
   return bytes;
 }

@@ -20,6 +20,7 @@ struct Linear {
   const float* w = nullptr;                    ///< (out, in), or (in, out) where `in_out`
   const float* b = nullptr;                    ///< (out), or nullptr
   const kernels::Int8Weights* int8 = nullptr;  ///< used instead of w, where it is there
+  bool int8_backward = true;                   ///< false: its input's gradient comes from w all the same
   std::int64_t w_at = -1;
   std::int64_t b_at = -1;
   int in = 0;

@@ -356,6 +356,7 @@ namespace {
 model::MemoryPlan plan_of(const model::Model& model, const model::AdapterSpec& spec, const TrainConfig& config,
                           model::EngineOptions engine, std::int64_t size, std::uint64_t kept) {
   auto plan = model::plan_memory(model.config(), spec, model.linear_sites(), engine, 0);
+  plan.weights_bytes = model.weight_bytes();
   // The one vector that backprop keeps its gradient and exact derivatives their direction in.
   const std::uint64_t vectors = kept + (engine.training || engine.tangent ? 1 : 0);
   plan.adapter_bytes = static_cast<std::uint64_t>(size) * sizeof(float) * vectors + config.optimizer.state_bytes(size);
