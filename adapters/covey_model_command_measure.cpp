@@ -4,12 +4,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <optional>
+#include <thread>
 
 #include "adapters/adapter.h"
 #include "adapters/covey_model.h"
@@ -226,6 +228,24 @@ Result<double> bench_step(Bench& b, const model::TokenBatch& batch, int rows, st
   return estimate.loss.mean();
 }
 
+/// Milliseconds from the wish to stop, half a step after it began, to the step's end.
+double abandon_ms(Bench& b, const model::TokenBatch& batch, int rows, double step_s, ThreadPool& pool) {
+  if (!b.source) return 0;
+  std::atomic<bool> stop = false;
+  std::chrono::steady_clock::time_point asked;
+  b.source->stop_when(&stop);
+  std::thread other([&] {
+    std::this_thread::sleep_for(std::chrono::duration<double>(step_s / 2));
+    asked = std::chrono::steady_clock::now();
+    stop = true;
+  });
+  static_cast<void>(bench_step(b, batch, rows, 0, pool));  // `cancelled`
+  const auto ended = std::chrono::steady_clock::now();
+  other.join();
+  b.source->stop_when(nullptr);
+  return std::max(0.0, std::chrono::duration<double>(ended - asked).count() * 1000);
+}
+
 }  // namespace
 
 Status run_bench(const BenchOptions& options, Console& console) {
@@ -239,20 +259,22 @@ Status run_bench(const BenchOptions& options, Console& console) {
   const model::TokenBatch batch{
       .B = step.batch, .T = step.seq, .ids = tokens.ids, .targets = tokens.targets, .lengths = {}};
   const double before = rss_mib();
+  const int rows = step.micro_batch > 0 ? step.micro_batch : step.batch;
   formats::Json step_s = formats::Json::array({});
   std::vector<double> times;
   double loss = 0;
   for (int i = 0; i < options.steps; ++i) {
     const auto started = std::chrono::steady_clock::now();
-    const int rows = step.micro_batch > 0 ? step.micro_batch : step.batch;
     COVEY_ASSIGN(loss, bench_step(bench, batch, rows, static_cast<std::uint64_t>(i), pool));
     times.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
     step_s.push_back(rounded(times.back(), 4));
     console.progress("step " + std::to_string(i + 1) + "/" + std::to_string(options.steps));
   }
   console.end_progress();
+  const double peak = peak_rss_mib();
   // The first step touches memory for the first time: like the script, the median leaves it out.
   const double typical = median(times.size() > 1 ? std::vector(times.begin() + 1, times.end()) : times);
+  const double abandon = abandon_ms(bench, batch, rows, typical, pool);
   const formats::Json out =
       formats::Json::object({{"engine", "covey " COVEY_VERSION},
                              {"shape", options.shape},
@@ -267,8 +289,9 @@ Status run_bench(const BenchOptions& options, Console& console) {
                              {"step_s", step_s},
                              {"rss_before_mib", rounded(before, 1)},
                              {"planned_mib", rounded(static_cast<double>(bench.plan.total()) / (1 << 20), 1)},
-                             {"peak_rss_mib", rounded(peak_rss_mib(), 1)},
+                             {"peak_rss_mib", rounded(peak, 1)},
                              {"trainable", bench.parameters->trained_size()},
+                             {"abandon_ms", rounded(abandon, 1)},
                              {"loss", rounded(loss, 4)}});
   console.line(out.dump());
   return {};

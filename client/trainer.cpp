@@ -33,6 +33,7 @@ WorkerTrainer::~WorkerTrainer() {
     const std::lock_guard lock(mutex_);
     ending_ = true;
     current_ = 0;
+    stop_ = true;
   }
   changed_.notify_all();
   thread_.join();
@@ -43,6 +44,7 @@ void WorkerTrainer::start(const wire::RoundPlan& plan) {
     const std::lock_guard lock(mutex_);
     news_.clear();
     current_ = ++numbers_;
+    stop_ = true;  // what another job is at
     next_ = Job{current_, plan};
   }
   changed_.notify_all();
@@ -53,6 +55,7 @@ void WorkerTrainer::stop(bool keep_checkpoint) {
     const std::lock_guard lock(mutex_);
     news_.clear();
     current_ = 0;
+    stop_ = true;
     next_.reset();
     if (!keep_checkpoint) discard_ = true;
   }
@@ -91,6 +94,7 @@ void WorkerTrainer::work() {
       discard = std::exchange(discard_, false);
       if (!discard && ending_) return;
       job = std::exchange(next_, std::nullopt);
+      if (job) stop_ = false;
     }
     if (discard) remove_checkpoints("");
     if (job) run(*job);
@@ -117,19 +121,20 @@ Result<TrainingOutcome> WorkerTrainer::train(const Job& job) {
   LocalRoundInputs inputs{plan, std::move(bench), std::move(values), rows, options_.memory_bytes_max, options_.device};
   COVEY_ASSIGN(const auto round, LocalRound::prepare(std::move(inputs), pool_, clock_));
   try_restore(*round, plan);
+  round->trainer().stop_when(&stop_);
   std::int64_t saved_ms = clock_.monotonic_ms();
   std::int64_t told_ms = saved_ms - options_.progress_ms;
   while (!round->done()) {
-    if (!wanted(job)) {
-      save_checkpoint(*round, job);
-      return Error{ErrorCode::cancelled, "stopped"};
+    const Result<train::StepReport> report = wanted(job) ? round->step() : Error{ErrorCode::cancelled, "stopped"};
+    if (!report.ok()) {
+      if (report.error().code == ErrorCode::cancelled) save_checkpoint(*round, job);
+      return report.error();
     }
-    COVEY_ASSIGN(const auto report, round->step());
     const std::int64_t now = clock_.monotonic_ms();
     if (now - told_ms >= options_.progress_ms) {
       told_ms = now;
-      say(job, TrainingProgressed{plan.round, static_cast<std::uint32_t>(report.step),
-                                  static_cast<std::uint32_t>(report.steps_planned)});
+      say(job, TrainingProgressed{plan.round, static_cast<std::uint32_t>(report->step),
+                                  static_cast<std::uint32_t>(report->steps_planned)});
     }
     if (now - saved_ms >= options_.checkpoint_ms && !round->done()) {
       save_checkpoint(*round, job);

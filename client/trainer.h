@@ -2,6 +2,7 @@
 /// examples, trains step by step and keeps an encrypted checkpoint, so that it can be stopped or killed at any instant.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -76,8 +77,9 @@ class WorkerTrainer final : public Trainer {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::optional<Job> next_;    // all below: under mutex_
-  std::uint64_t current_ = 0;  ///< number of the job that is wanted; 0 = none
+  std::optional<Job> next_;         // all below: under mutex_
+  std::uint64_t current_ = 0;       ///< number of the job that is wanted; 0 = none
+  std::atomic<bool> stop_ = false;  ///< the job at hand is wanted no more; read without the mutex
   std::uint64_t numbers_ = 0;
   bool discard_ = false;  ///< remove checkpoints when the worker is free
   bool ending_ = false;

@@ -18,6 +18,7 @@ struct Engine::Impl {
   AdapterView no_adapter;
   TrainedSteps planned;  ///< what the buffers were made for
   TrainedSteps wanted;   ///< what the call at hand trains
+  const std::atomic<bool>* stop = nullptr;
 
   [[nodiscard]] const Program& program() const { return pass.model->program; }
   [[nodiscard]] Work work(std::size_t segment) { return {pass, program().body[segment], buffers.body[segment]}; }
@@ -30,6 +31,16 @@ struct Engine::Impl {
   [[nodiscard]] float* result_tangent() { return last_of(&SegmentMemory::tangent); }
   [[nodiscard]] float* last_of(std::vector<float*> SegmentMemory::*array) {
     return (buffers.body.back().*array)[static_cast<std::size_t>(program().body.back().output)];
+  }
+
+  /// What `compute` gives, unless it was passed over from some point on.
+  template <typename F>
+  auto unless_stopped(F&& compute) -> decltype(compute()) {
+    pass.pool->skip_when(stop);
+    auto result = compute();
+    pass.pool->skip_when(nullptr);
+    if (stop != nullptr && stop->load()) return Error{ErrorCode::cancelled, "engine: told to stop"};
+    return result;
   }
 
   void forward();
@@ -118,7 +129,7 @@ Result<LossResult> Engine::Impl::loss_and_gradient(float grad_scale) {
   if (!options.training) {
     return Error{ErrorCode::invalid_argument, "engine: made without `training`, it cannot give gradients"};
   }
-  wanted = trained_steps(pass);
+  wanted.find(pass);
   if (!covers(planned, wanted)) {
     return Error{ErrorCode::invalid_argument, "engine: made to train other layers or tensors than these"};
   }
@@ -254,8 +265,10 @@ Result<LossResult> Engine::loss(const TokenBatch& batch, const AdapterSpec& spec
   e.pass.full = false;
   COVEY_TRY(set_adapter(e.pass, spec, adapter, nullptr));
   COVEY_TRY(set_batch(e.pass, batch, e.options, true));
-  e.forward();
-  return e.head_loss(false, false, 0);
+  return e.unless_stopped([&]() -> Result<LossResult> {
+    e.forward();
+    return e.head_loss(false, false, 0);
+  });
 }
 
 Result<LossResult> Engine::gradient(const TokenBatch& batch, const AdapterSpec& spec, const AdapterView& adapter,
@@ -264,7 +277,7 @@ Result<LossResult> Engine::gradient(const TokenBatch& batch, const AdapterSpec& 
   e.pass.full = false;
   COVEY_TRY(set_adapter(e.pass, spec, adapter, &gradient));
   COVEY_TRY(set_batch(e.pass, batch, e.options, true));
-  return e.loss_and_gradient(grad_scale);
+  return e.unless_stopped([&] { return e.loss_and_gradient(grad_scale); });
 }
 
 Result<LossResult> Engine::full_gradient(const TokenBatch& batch, std::span<float> gradient, float grad_scale,
@@ -277,7 +290,7 @@ Result<LossResult> Engine::full_gradient(const TokenBatch& batch, std::span<floa
     return Error{ErrorCode::invalid_argument, "full gradient: its size is not the count of the values that train"};
   }
   e.pass.full_gradient = gradient.data();
-  auto result = e.loss_and_gradient(grad_scale);
+  auto result = e.unless_stopped([&] { return e.loss_and_gradient(grad_scale); });
   e.pass.full = false;
   return result;
 }
@@ -292,17 +305,23 @@ Result<JvpResult> Engine::jvp(const TokenBatch& batch, const AdapterSpec& spec, 
   COVEY_TRY(set_adapter(e.pass, spec, adapter, nullptr));
   COVEY_TRY(set_direction(e.pass, direction));
   COVEY_TRY(set_batch(e.pass, batch, e.options, true));
-  fill_distance_bias(*e.pass.model, e.buffers);
-  e.wanted = trained_steps(e.pass);
-  const bool moving = e.wanted.body_trains;
-  for (std::size_t i = 0; i < e.segments(); ++i) {
-    if (e.wanted.has_backward(i)) {
-      run_forward_jvp(e.work(i), e.wanted.below[i]);
-    } else {
-      run_forward(e.work(i));  // nothing moves yet
+  return e.unless_stopped([&]() -> Result<JvpResult> {
+    fill_distance_bias(*e.pass.model, e.buffers);
+    e.wanted.find(e.pass);
+    const bool moving = e.wanted.body_trains;
+    for (std::size_t i = 0; i < e.segments(); ++i) {
+      if (e.wanted.has_backward(i)) {
+        run_forward_jvp(e.work(i), e.wanted.below[i]);
+      } else {
+        run_forward(e.work(i));  // nothing moves yet
+      }
     }
-  }
-  return e.head_jvp(moving);
+    return e.head_jvp(moving);
+  });
+}
+
+void Engine::stop_when(const std::atomic<bool>* stop) {
+  impl_->stop = stop;
 }
 
 }  // namespace covey::model

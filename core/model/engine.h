@@ -1,6 +1,7 @@
 /// Runs a model: logits, loss, gradients, decoding. Layer-wise hand-written forward and backward over planned buffers.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -96,6 +97,11 @@ class Engine {
   /// the memory of two forward passes, whatever the depth.
   Result<JvpResult> jvp(const TokenBatch& batch, const AdapterSpec& spec, const AdapterView& adapter,
                         const AdapterView& direction);
+
+  /// Once `*stop` is true, a loss, gradient or derivative that is being computed ends soon with `cancelled` (within a
+  /// few tiles of work, whatever the model's size), and so do those that are asked for while it stays true. A gradient
+  /// that was added to is then unknown. nullptr: never.
+  void stop_when(const std::atomic<bool>* stop);
 
   struct Impl;
 

@@ -46,26 +46,25 @@ bool TrainedSteps::has_backward(std::size_t i) const {
   return below[i].input || below[i].memory || std::any_of(steps.begin(), steps.end(), [](auto s) { return s != 0; });
 }
 
-TrainedSteps trained_steps(const Pass& pass) {
+void TrainedSteps::find(const Pass& pass) {
   const Program& program = pass.model->program;
-  const auto of = [&](const Segment& segment) {
-    std::vector<std::uint8_t> flags;
+  const auto fill = [&](const Segment& segment, std::vector<std::uint8_t>& flags) {
+    flags.clear();
     for (const Step& s : segment.steps) flags.push_back(training_of(pass, s));
     flags.push_back(Pass::part_at(pass.part_of_block, segment.block) >= 0 ? kTrains : 0);
-    return flags;
   };
-  TrainedSteps out;
   bool stack[2] = {false, false};
+  body.resize(program.body.size());
+  below.resize(program.body.size());
   for (std::size_t i = 0; i < program.body.size(); ++i) {
     const Segment& segment = program.body[i];
-    bool& below = stack[static_cast<std::size_t>(segment.stream)];
-    out.body.push_back(of(segment));
-    out.below.push_back({below, segment.memory >= 0 && stack[0]});
-    below = out.has_backward(i);
+    bool& flows = stack[static_cast<std::size_t>(segment.stream)];
+    fill(segment, body[i]);
+    below[i] = {flows, segment.memory >= 0 && stack[0]};
+    flows = has_backward(i);
   }
-  out.head = of(program.head);
-  out.body_trains = stack[static_cast<std::size_t>(program.body.back().stream)];
-  return out;
+  fill(program.head, head);
+  body_trains = stack[static_cast<std::size_t>(program.body.back().stream)];
 }
 
 Result<TrainedSteps> trained_steps(const Model::Impl& model, const TrainedPart& part) {
@@ -75,7 +74,9 @@ Result<TrainedSteps> trained_steps(const Model::Impl& model, const TrainedPart& 
   if (part.model) {
     COVEY_ASSIGN([[maybe_unused]] const auto size, set_tensors(pass, part.tensors));
   }
-  return trained_steps(pass);
+  TrainedSteps out;
+  out.find(pass);
+  return out;
 }
 
 bool covers(const TrainedSteps& planned, const TrainedSteps& wanted) {

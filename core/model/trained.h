@@ -34,11 +34,12 @@ struct TrainedSteps {
   bool body_trains = true;     ///< the head's input wants a gradient
   /// Whether segment i of the body has a backward pass.
   [[nodiscard]] bool has_backward(std::size_t i) const;
+  /// Fills this for what the pass's spec, or tensors, train. A second time it asks for no memory.
+  void find(const Pass& pass);
 };
 
-/// What runs backward where the pass's spec, or tensors, train.
-TrainedSteps trained_steps(const Pass& pass);
-/// The same for a part that is known before there is a pass. @errors invalid_argument: it does not fit the model.
+/// What runs backward for a part that is known before there is a pass. @errors invalid_argument: it does not fit the
+/// model.
 Result<TrainedSteps> trained_steps(const Model::Impl& model, const TrainedPart& part);
 /// Whether `wanted` trains nothing that `planned` left out.
 bool covers(const TrainedSteps& planned, const TrainedSteps& wanted);

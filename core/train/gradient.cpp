@@ -18,8 +18,8 @@ Error bad(const char* what) {
 class Backprop final : public GradientSource {
  public:
   Backprop(Parameters& parameters, std::unique_ptr<model::Engine> engine, int rows)
-      : parameters_(parameters),
-        engine_(std::move(engine)),
+      : GradientSource(std::move(engine)),
+        parameters_(parameters),
         rows_(rows),
         gradient_(static_cast<std::size_t>(parameters.size())) {}
 
@@ -42,7 +42,6 @@ class Backprop final : public GradientSource {
 
  private:
   Parameters& parameters_;
-  std::unique_ptr<model::Engine> engine_;
   int rows_;
   std::vector<float> gradient_;
 };
@@ -52,9 +51,9 @@ class AlongDirections : public GradientSource {
  public:
   AlongDirections(Parameters& parameters, const GradientConfig& config, std::unique_ptr<model::Engine> engine, int rows,
                   ThreadPool& pool, SeedOf seed_of)
-      : parameters_(parameters),
+      : GradientSource(std::move(engine)),
+        parameters_(parameters),
         config_(config),
-        engine_(std::move(engine)),
         rows_(rows),
         pool_(pool),
         seed_of_(std::move(seed_of)) {}
@@ -85,7 +84,6 @@ class AlongDirections : public GradientSource {
 
   Parameters& parameters_;
   GradientConfig config_;
-  std::unique_ptr<model::Engine> engine_;
   int rows_;
   ThreadPool& pool_;
 
@@ -142,14 +140,19 @@ class CentralDifference final : public AlongDirections {
     const auto epsilon = static_cast<float>(config_.epsilon_used(parameters_.is_adapter()));
     const std::span<const Piece> pieces = parameters_.pieces();
     add_direction(pool_, pieces, seed, epsilon);
-    COVEY_ASSIGN(const auto above, loss_of(parts));
+    const auto above = loss_of(parts);
+    if (!above.ok()) {
+      add_direction(pool_, pieces, seed, -epsilon);
+      return above.error();
+    }
     add_direction(pool_, pieces, seed, -2 * epsilon);
-    COVEY_ASSIGN(const auto below, loss_of(parts));
+    const auto below = loss_of(parts);
     add_direction(pool_, pieces, seed, epsilon);
+    if (!below.ok()) return below.error();
     model::JvpResult out;
-    out.loss = below;
-    out.loss.loss_sum = (above.loss_sum + below.loss_sum) / 2;
-    out.derivative = (above.mean() - below.mean()) / (2 * static_cast<double>(epsilon));
+    out.loss = *below;
+    out.loss.loss_sum = (above->loss_sum + below->loss_sum) / 2;
+    out.derivative = (above->mean() - below->mean()) / (2 * static_cast<double>(epsilon));
     return out;
   }
 

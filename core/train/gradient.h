@@ -6,10 +6,12 @@
 ///   // dense(): (P). Else combine(terms, first, out) gives any part of it.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "core/base/result.h"
@@ -74,8 +76,15 @@ class GradientSource {
 
   /// `seed` names the step's directions (unused by backprop). Central differences move the values in place and back:
   /// each direction leaves a value within three roundings of where it was, as MeZO does.
-  /// @errors those of the engine; the values may then be moved by epsilon.
+  /// @errors those of the engine; values are where they were then, as near as otherwise.
   virtual Result<Estimate> estimate(const model::TokenBatch& batch, std::uint64_t seed) = 0;
+
+  /// As Engine::stop_when: an estimate in flight ends with `cancelled`.
+  void stop_when(const std::atomic<bool>* stop) { engine_->stop_when(stop); }
+
+ protected:
+  explicit GradientSource(std::unique_ptr<model::Engine> engine) : engine_(std::move(engine)) {}
+  std::unique_ptr<model::Engine> engine_;
 };
 
 /// The batch's rows in parts of at most `rows`. Borrowed from `batch`.

@@ -309,6 +309,10 @@ Result<StepReport> LocalTrainer::step() {
   return impl_->step();
 }
 
+void LocalTrainer::stop_when(const std::atomic<bool>* stop) {
+  impl_->source->stop_when(stop);
+}
+
 Status LocalTrainer::run(const std::function<bool(const StepReport&)>& keep_going) {
   StepReport last{.step = steps_done(), .steps_planned = steps_planned()};
   while (!done()) {

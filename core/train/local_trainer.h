@@ -9,6 +9,7 @@
 ///   send(trainer->delta());
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -76,6 +77,10 @@ class LocalTrainer {
 
   /// One optimizer step. @errors invalid_argument when done(); internal: the loss is not finite, nothing was updated.
   Result<StepReport> step();
+  /// Once `*stop` is true, a step in flight ends with `cancelled` within milliseconds, as do later ones while it stays
+  /// so; the trainer is as it was before that step (zeroth-order: within roundings) and can go on later. nullptr:
+  /// never.
+  void stop_when(const std::atomic<bool>* stop);
   /// Steps until done. `keep_going` is asked before every step (the report of the step before; step 0 at first); where
   /// it says no the result is `cancelled` and the trainer can go on later. May be empty.
   [[nodiscard]] Status run(const std::function<bool(const StepReport&)>& keep_going = {});
