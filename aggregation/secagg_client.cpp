@@ -3,6 +3,7 @@
 #include <string.h>  // explicit_bzero
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <set>
 #include <string>
@@ -18,6 +19,7 @@
 #include "core/base/assert.h"
 #include "core/crypto/hash.h"
 #include "core/wire/codec.h"
+#include "core/wire/signing.h"
 
 namespace covey::aggregation {
 namespace {
@@ -119,6 +121,7 @@ struct SecAggClient::Machine {
   Status check_parameters(const wire::SecureList& given);
   Result<wire::SecureList> own_group(const wire::SecureList& given);
   Result<wire::SecureBoxes> join(const wire::SecureList& list);
+  Status check_drawn(const wire::SecureList& given);
   Status meet_neighbours(const wire::SecureList& given);
   Result<wire::SecureBoxes> make_boxes();
   Status open_inbox(const wire::SecureInbox& inbox);
@@ -269,6 +272,20 @@ Status SecAggClient::Machine::check_devices(const wire::SecureList& given) {
   return {};
 }
 
+/// Everyone in the list was drawn. And enough of the drawn are there: with a threshold that draws (nearly) everyone, or
+/// a list that leaves the honest out, the coordinator would choose again.
+Status SecAggClient::Machine::check_drawn(const wire::SecureList& given) {
+  if (!in.draw || !seam.checks.drawn) return {};
+  for (const wire::SecureKeys& entry : given.devices) {
+    if (wire::draw_of(in.draw->epoch_root, in.setup.round, entry.identity) < in.draw->below) continue;
+    return refuse(SecureReason::not_drawn, "device " + DeviceId{entry.identity}.brief() + " was not drawn");
+  }
+  const double expected = std::ldexp(static_cast<double>(in.draw->below), -64) * static_cast<double>(in.draw->active);
+  if (static_cast<double>(given.devices.size()) >= in.draw->listed_share * expected) return {};
+  return refuse(SecureReason::not_drawn, std::to_string(given.devices.size()) + " devices are listed of about " +
+                                             std::to_string(static_cast<std::uint64_t>(expected)) + " drawn");
+}
+
 Status SecAggClient::Machine::meet_neighbours(const wire::SecureList& given) {
   for (const wire::SecureKeys& entry : given.devices) identities.push_back(entry.identity);
   for (const std::uint32_t peer : graph->neighbours(index)) {
@@ -349,6 +366,7 @@ Result<wire::SecureBoxes> SecAggClient::share(const wire::SecureList& given) {
   COVEY_TRY(m.check_order(given));
   COVEY_TRY(m.find_itself(given));
   COVEY_TRY(m.check_devices(given));
+  COVEY_TRY(m.check_drawn(given));
   COVEY_TRY(m.check_parameters(given));
   auto boxes = [&]() -> Result<wire::SecureBoxes> {
     if (m.in.setup.groups == 1) return m.join(given);

@@ -21,6 +21,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -46,12 +47,21 @@ struct SecAggLedger {
   }
 };
 
+/// Sortition: what a device checks a list against. Source: security.md section 2.
+struct SecAggDraw {
+  wire::Hash epoch_root{};     ///< of the plan's roster epoch, which the caller has verified
+  std::uint64_t below = 0;     ///< SecurePlan::drawn_below
+  std::uint64_t active = 0;    ///< devices in the roster
+  double listed_share = 0.25;  ///< of those that are drawn on average, so many must be listed at least
+};
+
 struct SecAggClientInputs {
   SecAggSetup setup;
   ModelVersion version;                           ///< the plan's base_version
   const crypto::IdentityKey* identity = nullptr;  ///< borrowed; must outlive the client
   SecAggRoster roster;                            ///< as of setup.roster_epoch, which the caller has verified
   std::array<std::uint8_t, 32> seed{};            ///< fresh entropy, used for nothing else; wiped by the client's copy
+  std::optional<SecAggDraw> draw;                 ///< where the plan's cohort is drawn by sortition
   /// A coordinator that reruns a finished round without one device learns that device's update by subtraction: more
   /// than 1 is for demonstrations, which must say so.
   std::uint32_t masked_per_version_max = 1;

@@ -13,6 +13,7 @@ struct SecAggChecks {
   bool plan_equal = true;          ///< the list is of the plan this device trained on
   bool roster_epoch = true;        ///< and of its roster epoch
   bool known_devices = true;       ///< identities are active in the roster
+  bool drawn = true;               ///< sortition drew them, and enough of those it drew are listed
   bool list_signatures = true;     ///< entries are signed for this round, plan, epoch
   bool distinct = true;            ///< no identity and no key twice
   bool self_present = true;        ///< this device stands in the list, as it advertised

@@ -77,7 +77,9 @@ Status check_supported(Strategy strategy, wire::PrivacyMode mode) {
                                                 "or privacy.mode grouped or robust"};
 }
 
-std::string threat_model(wire::PrivacyMode mode, bool roster_key_apart) {
+std::string threat_model(wire::PrivacyMode mode, bool roster_key_apart, bool sortition) {
+  const std::string cohort = sortition ? "; its devices are drawn by sortition, which each of them checks"
+                                       : "; a stuffed cohort is not covered";
   switch (mode) {
     case wire::PrivacyMode::robust:
       return "robust: the coordinator is trusted and sees each update";
@@ -85,12 +87,13 @@ std::string threat_model(wire::PrivacyMode mode, bool roster_key_apart) {
       return std::string("grouped (") + (roster_key_apart ? "malicious" : "curious") +
              " coordinator): the coordinator sees sums over the devices of each random group only, and a robust rule "
              "over the groups' means bears fewer bad groups than its share; one bad device makes a group bad" +
-             (roster_key_apart ? "; a stuffed cohort is not covered"
+             (roster_key_apart ? cohort
                                : "; the coordinator holds the roster key, so invented devices are not covered");
     case wire::PrivacyMode::secure:
       if (roster_key_apart) {
         return "secure (malicious coordinator): the coordinator sees sums over a round's devices only, also if it lies "
-               "once their list is closed; a stuffed cohort is not covered";
+               "once their list is closed" +
+               cohort;
       }
       return "secure (curious coordinator): the coordinator sees sums over a round's devices only, as long as it "
              "follows "

@@ -56,8 +56,9 @@ struct RuleConfig {
 Status check_supported(Strategy strategy, wire::PrivacyMode mode);
 
 /// What a mode claims, in words, for status pages and reports; no document claims more.
-/// @param roster_key_apart  secure: the coordinator's process does not hold the key that signs the roster.
-[[nodiscard]] std::string threat_model(wire::PrivacyMode mode, bool roster_key_apart);
+/// @param roster_key_apart  secure, grouped: the coordinator's process does not hold the key that signs the roster.
+/// @param sortition  likewise: devices are drawn by a lot that each checks.
+[[nodiscard]] std::string threat_model(wire::PrivacyMode mode, bool roster_key_apart, bool sortition = false);
 
 /// The aggregate of a closed round of the rule `mean`, shape (P). @errors those of RunningSum::mean().
 Result<std::vector<float>> aggregate(Strategy strategy, const RunningSum& sum);

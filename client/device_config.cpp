@@ -54,6 +54,8 @@ Result<DeviceConfig> load_device_config(const std::string& path) {
   out.policy.survivors_min =
       static_cast<std::uint32_t>(policy.int64("survivors_min", out.policy.survivors_min, 2, kMillion));
   out.policy.corrupt_fraction_min = policy.real("corrupt_fraction_min", out.policy.corrupt_fraction_min, 0, 0.9);
+  out.policy.sortition = policy.boolean("sortition", false);
+  out.policy.listed_share_min = policy.real("listed_share_min", out.policy.listed_share_min, 0.001, 1);
   out.policy.masked_per_version_max =
       static_cast<std::uint32_t>(policy.int64("masked_per_version_max", out.policy.masked_per_version_max, 1, 1'000));
   out.policy.epsilon_max = policy.real("epsilon_max", 0, 0, 1e6);
@@ -95,6 +97,8 @@ std::string device_config_template(wire::PrivacyMode weakest_mode, std::uint32_t
          std::to_string(survivors_min) +
          "\n"
          "  corrupt_fraction_min: 0.05  # share of a round's devices that may collude without learning anything\n"
+         "  sortition: false  # true: only rounds whose devices are drawn by a lot that this device checks\n"
+         "  listed_share_min: 0.25  # then: so many of the devices drawn on average must be in the round's list\n"
          "  masked_per_version_max: 1  # more: a coordinator that repeats a round can single out this device's update\n"
          "  epsilon_max: 0  # secure mode: what all rounds with noise may tell of this device; rounds without noise "
          "are\n"

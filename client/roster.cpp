@@ -14,6 +14,8 @@ Result<std::vector<wire::RosterChange>> RosterChain::extend(const wire::SignedRo
   if (next.epoch <= head_.epoch) return no("not newer than epoch " + std::to_string(head_.epoch) + ", known here");
   if (next.epoch - head_.epoch > 1) return no("leaves a gap after epoch " + std::to_string(head_.epoch));
   if (next.previous != head_.hash) return no("a fork: it does not extend the epoch known here");
+  if (head_.epoch > 0) head_.before.insert(head_.before.begin(), head_.hash);
+  if (head_.before.size() > kRootsKept) head_.before.resize(kRootsKept);
   head_.epoch = next.epoch;
   head_.hash = wire::hash_of(document);
   for (const auto& change : next.changes) {
@@ -27,6 +29,13 @@ Result<std::vector<wire::RosterChange>> RosterChain::extend(const wire::SignedRo
     head_.curve = change.curve;
   }
   return std::move(next.changes);
+}
+
+std::optional<wire::Hash> RosterChain::root(std::uint64_t epoch) const {
+  if (epoch == 0 || epoch > head_.epoch) return std::nullopt;
+  const std::uint64_t back = head_.epoch - epoch;
+  if (back == 0) return head_.hash;
+  return back <= head_.before.size() ? std::optional(head_.before[back - 1]) : std::nullopt;
 }
 
 Status RosterChain::check_listed(const wire::Key& curve) const {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <utility>
 #include <vector>
@@ -24,12 +25,15 @@ struct RosterHead {
   wire::Hash hash{};                              ///< of the encoded SignedRosterEpoch; zero for epoch 0
   RosterListing listing = RosterListing::absent;  ///< of this device
   wire::Key curve{};                              ///< its transport key as listed
+  std::vector<wire::Hash> before;                 ///< hashes of the epochs before, newest first, at most kRootsKept
 
   template <class Archive>
   void serialize(Archive& a) {
-    a(epoch, hash, wire::up_to(listing, RosterListing::revoked), curve);
+    a(epoch, hash, wire::up_to(listing, RosterListing::revoked), curve, before);
   }
 };
+/// A plan may lag so many epochs behind the head and its sortition can still be checked.
+inline constexpr std::size_t kRootsKept = 8;
 
 class RosterChain {
  public:
@@ -52,6 +56,10 @@ class RosterChain {
 
   /// Whether the roster lists this identity as active, as of the head. Memory: about 80 bytes a device.
   [[nodiscard]] bool active(const wire::Key& identity) const { return active_.contains(identity); }
+
+  [[nodiscard]] std::size_t active_count() const { return active_.size(); }
+  /// The hash of a verified epoch, which sortition draws from; empty where it is too old, or not known yet.
+  [[nodiscard]] std::optional<wire::Hash> root(std::uint64_t epoch) const;
 
   [[nodiscard]] const RosterHead& head() const { return head_; }
 

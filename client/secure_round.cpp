@@ -49,6 +49,7 @@ Result<SecureRound> SecureRound::begin(Inputs inputs, aggregation::SecAggLedger&
   client.version = plan.base_version;
   client.identity = inputs.identity;
   client.roster = std::move(inputs.roster);
+  client.draw = inputs.draw;
   client.seed = inputs.session_seed;
   client.masked_per_version_max = inputs.masked_per_version_max;
   COVEY_ASSIGN(auto machine, aggregation::SecAggClient::create(std::move(client)));

@@ -29,6 +29,7 @@ class SecureRound {
     std::array<std::uint8_t, 32> noise_seed{};      ///< likewise, for its share of the plan's noise
     const crypto::IdentityKey* identity = nullptr;  ///< borrowed; outlives this
     aggregation::SecAggRoster roster;
+    std::optional<aggregation::SecAggDraw> draw;  ///< where the plan's cohort is drawn by sortition
     std::uint32_t masked_per_version_max = 1;
   };
   /// Clips, quantizes, adds the plan's noise where it has some, and makes the keys of the session. `ledger` must be

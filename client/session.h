@@ -143,6 +143,8 @@ struct SessionPolicy {
   // Of secure aggregation (security.md section 4); plans that promise less are refused.
   std::uint32_t survivors_min = 32;    ///< n_min: sums over fewer devices
   double corrupt_fraction_min = 0.05;  ///< gamma: protection from fewer colluding devices
+  bool sortition = false;              ///< only rounds whose devices are drawn in a way that this one can check
+  double listed_share_min = 0.25;      ///< of the devices drawn on average, so many must be in a round's list
   std::uint32_t masked_per_version_max =
       1;  ///< more than 1 lets a coordinator learn an update by running a round again
   /// What all noised rounds together may tell of this device, by its own account: a plan that would pass it, or one

@@ -131,6 +131,8 @@ struct Session::Machine {
   [[nodiscard]] std::string privacy_words() const;
   [[nodiscard]] Result<aggregation::dp::Ledger> privacy_account() const;
   [[nodiscard]] double epsilon() const;
+  [[nodiscard]] PlanVerdict judge_draw(const wire::RoundPlan& plan) const;
+  [[nodiscard]] std::optional<aggregation::SecAggDraw> draw_of_round() const;
   [[nodiscard]] PlanVerdict judge_privacy(const wire::RoundPlan& plan) const;
 
   // ---- the roster (session_secure.cpp)

@@ -98,7 +98,8 @@ PlanVerdict check_update(const wire::RoundPlan& plan, const SessionPolicy& polic
 PlanVerdict check_secure(const wire::RoundPlan& plan, const SessionPolicy& policy) {
   if (plan.mode != wire::PrivacyMode::secure && plan.noise.kind != wire::NoiseKind::none)
     return bad("noise: only in mode secure");
-  if (plan.mode == wire::PrivacyMode::robust) return {};
+  if (plan.mode == wire::PrivacyMode::robust)
+    return plan.secure.drawn_below == 0 ? PlanVerdict{} : bad("drawn_below: only in modes secure and grouped");
   if (plan.noise.kind != wire::NoiseKind::none && plan.weight_max != 1) return bad("noise: weight_max must be 1");
   const auto layout = adapters::AdapterLayout::parse(plan.adapter_layout);  // check_update has read it
   const auto setup =

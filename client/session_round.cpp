@@ -224,6 +224,7 @@ PlanVerdict Session::Machine::judge(const wire::RoundPlan& plan, std::int64_t le
   if (left_ms <= 0) return {RefusalReason::bad_plan, "no time left"};
   auto verdict = check_plan(plan, config.policy);
   if (verdict.reason != RefusalReason::none) return verdict;
+  if (verdict = judge_draw(plan); verdict.reason != RefusalReason::none) return verdict;
   if (verdict = judge_privacy(plan); verdict.reason != RefusalReason::none) return verdict;
   if (capabilities.examples == 0) return {RefusalReason::no_data, "no examples; `covey-device import FILE`"};
   const auto limit = config.policy.rounds_per_day_max;

@@ -125,6 +125,27 @@ PlanVerdict Session::Machine::judge_privacy(const wire::RoundPlan& plan) const {
   return {wire::RefusalReason::budget, text};
 }
 
+/// Whether this round's devices are drawn as the owner asks, this one among them.
+PlanVerdict Session::Machine::judge_draw(const wire::RoundPlan& plan) const {
+  if (plan.secure.drawn_below == 0) {
+    if (!config.policy.sortition) return {};
+    return {wire::RefusalReason::mode, "its devices are chosen freely; this device's policy asks for sortition"};
+  }
+  const auto root = roster.root(plan.roster_epoch);
+  if (!root) return {wire::RefusalReason::policy, "its draw cannot be checked: its roster epoch is too old"};
+  if (wire::draw_of(*root, plan.round, config.identity) < plan.secure.drawn_below) return {};
+  return {wire::RefusalReason::bad_plan, "sortition did not draw this device"};
+}
+
+std::optional<aggregation::SecAggDraw> Session::Machine::draw_of_round() const {
+  const auto& plan = open->plan;
+  if (plan.secure.drawn_below == 0) return std::nullopt;
+  const auto root = roster.root(plan.roster_epoch);
+  // Where the epoch got too old meanwhile nothing can be checked: nobody counts as drawn.
+  if (!root) return aggregation::SecAggDraw{};
+  return aggregation::SecAggDraw{*root, plan.secure.drawn_below, roster.active_count(), config.policy.listed_share_min};
+}
+
 void Session::Machine::begin_secure(const TrainingDone& e) {
   auto& round = *open;
   auto begun = SecureRound::begin({.plan = &round.plan,
@@ -135,6 +156,7 @@ void Session::Machine::begin_secure(const TrainingDone& e) {
                                    .noise_seed = e.noise_seed,
                                    .identity = config.identity_key,
                                    .roster = [this](const wire::Key& key) { return roster.active(key); },
+                                   .draw = draw_of_round(),
                                    .masked_per_version_max = config.policy.masked_per_version_max},
                                   ledger.secagg);
   if (!begun.ok()) return refuse(e.round, wire::RefusalReason::failed, begun.error().message);

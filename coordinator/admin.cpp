@@ -91,7 +91,8 @@ Result<Json> status(AdminContext& context) {
   out.set("enrolled", registration.devices().size()).set("pending_roster_changes", registration.pending());
   out.set("roster_epoch", registration.roster_epoch()).set("open_invites", registration.open_invites());
   out.set("privacy", wire::to_string(settings.task.privacy.mode));
-  out.set("threat_model", aggregation::threat_model(settings.task.privacy.mode, settings.roster_key.empty()));
+  out.set("threat_model", aggregation::threat_model(settings.task.privacy.mode, settings.roster_key.empty(),
+                                                    settings.task.selection.sortition));
   COVEY_ASSIGN(const auto privacy, read_privacy_report(settings.task, store));
   if (privacy) {
     Json dp = Json::object();

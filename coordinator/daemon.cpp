@@ -151,7 +151,9 @@ Status serve(const std::string& config_path) {
   }
   COVEY_TRY(service->start());
   log_info("coordinator", "serving task " + config.task.task + " on " + door.server->endpoint() + " (" +
-                              aggregation::threat_model(config.task.privacy.mode, config.roster_key.empty()) + ")");
+                              aggregation::threat_model(config.task.privacy.mode, config.roster_key.empty(),
+                                                        config.task.selection.sortition) +
+                              ")");
   if (door.rotation) {
     log_info("coordinator", "devices are told to come to " + door.rotation->endpoint +
                                 (door.first.empty() ? "; the overlap is over" : ", which is served beside it"));

@@ -200,6 +200,12 @@ bool Registration::listed(const DeviceId& device, std::uint64_t epoch) const {
          at->second.epoch <= epoch;
 }
 
+DrawRoot Registration::draw_root() const {
+  DrawRoot out{head_epoch_, head_hash_, 0};
+  for (const auto& [device, row] : devices_) out.active += listed(device, head_epoch_) ? 1 : 0;
+  return out;
+}
+
 std::optional<Refusal> Registration::refuse_hello(const wire::Hello& message, const wire::Key& curve) const {
   const auto at = devices_.find(device_of(message.identity));
   if (at == devices_.end()) return Refusal{wire::Complaint::not_enrolled, "enrol first"};

@@ -20,6 +20,7 @@
 #include <variant>
 #include <vector>
 
+#include "coordinator/selection.h"
 #include "core/base/clock.h"
 #include "core/base/result.h"
 #include "core/crypto/identity.h"
@@ -121,6 +122,8 @@ class Registration final : public net::KeyDirectory {
   Result<std::uint64_t> sign_pending(const crypto::IdentityKey& roster_key);
   [[nodiscard]] std::size_t pending() const { return pending_.size(); }
   [[nodiscard]] std::uint64_t roster_epoch() const { return head_epoch_; }
+  /// The newest epoch with its hash and the number of devices that it lists as active.
+  [[nodiscard]] DrawRoot draw_root() const;
   /// As many epochs as fit a frame.
   Result<wire::RosterReply> roster_after(std::uint64_t epoch) const;
 

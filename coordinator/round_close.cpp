@@ -35,6 +35,10 @@ void RoundMachine::Impl::open_round(RoundId next) {
   round.deadline_at_ms = now + config.deadline_ms;
   wire::RoundPlan decoded = plan_round(config, version, next, roster_epoch);
   if (noised()) decoded.clip_norm = privacy.clip_norm;
+  if (config.selection.sortition) {
+    draw_root = newest_root;
+    decoded.secure.drawn_below = draw_threshold(config.selection.spare * config.invited_max(), draw_root.active);
+  }
   round.plan = wire::encode(decoded);
   const Status opened = open_plan(std::move(decoded));
   const Status secured = open_secure({});

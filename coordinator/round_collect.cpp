@@ -74,25 +74,30 @@ std::uint32_t RoundMachine::Impl::places_taken() const {
   }));
 }
 
+Choice RoundMachine::Impl::choose(const DeviceId& device) const {
+  DrawState state{.seed = plan.seed, .round = plan.round, .wanted = plan.cohort_invited, .taken = places_taken()};
+  if (config.selection.sortition) {
+    if (draw_root.epoch != plan.roster_epoch) return {false, "sortition: the roster has changed since the round began"};
+    return draw_sortition(state, draw_root.hash, plan.secure.drawn_below, device);
+  }
+  state.anyone = now - round.started_ms > plan.deadline_ms / 4;
+  std::vector<DeviceId> present = present_devices();
+  std::erase_if(present, [&](const DeviceId& other) {
+    if (!may_be_invited(other)) return true;
+    const auto at = cohort.find(other);
+    const bool out =
+        at != cohort.end() && (at->second.state == CohortState::refused || at->second.state == CohortState::rejected);
+    return out || registry.find(other)->capabilities.weakest_mode > plan.mode;
+  });
+  return draw_uniform(state, device, present);
+}
+
 bool RoundMachine::Impl::invite(const DeviceId& device) {
   Choice choice;
   if (registry.find(device)->capabilities.weakest_mode > plan.mode) {
     choice.reason = "its policy asks for a stronger privacy mode than this round's";
   } else {
-    std::vector<DeviceId> present = present_devices();
-    std::erase_if(present, [&](const DeviceId& other) {
-      if (!may_be_invited(other)) return true;
-      const auto at = cohort.find(other);
-      const bool out =
-          at != cohort.end() && (at->second.state == CohortState::refused || at->second.state == CohortState::rejected);
-      return out || registry.find(other)->capabilities.weakest_mode > plan.mode;
-    });
-    choice = draw_uniform({.seed = plan.seed,
-                           .round = plan.round,
-                           .wanted = plan.cohort_invited,
-                           .taken = places_taken(),
-                           .anyone = now - round.started_ms > plan.deadline_ms / 4},
-                          device, present);
+    choice = choose(device);
   }
   const bool first_time = !cohort.contains(device);
   if (!choice.drawn && !first_time) return false;

@@ -95,6 +95,13 @@ std::vector<Effect> RoundMachine::step(const Event& event, std::int64_t now_ms) 
 void RoundMachine::set_roster_epoch(std::uint64_t epoch) {
   impl_->roster_epoch = epoch;
 }
+void RoundMachine::set_draw_root(const DrawRoot& root) {
+  impl_->newest_root = root;
+  // A restart finds the open round's root again where no epoch was signed since; else it invites nobody further.
+  if (impl_->draw_root.epoch != impl_->plan.roster_epoch && root.epoch == impl_->plan.roster_epoch) {
+    impl_->draw_root = root;
+  }
+}
 void RoundMachine::set_pool(ThreadPool* pool) {
   impl_->pool = pool;
 }

@@ -24,6 +24,7 @@
 #include "aggregation/running_sum.h"
 #include "coordinator/registry.h"
 #include "coordinator/rows.h"
+#include "coordinator/selection.h"
 #include "coordinator/task.h"
 #include "core/base/ids.h"
 #include "core/base/result.h"
@@ -140,6 +141,8 @@ class RoundMachine {
 
   /// Stated in the plans of rounds that start from now on.
   void set_roster_epoch(std::uint64_t epoch);
+  /// The newest epoch's root, for tasks whose devices are drawn by sortition.
+  void set_draw_root(const DrawRoot& root);
   /// Borrowed; expands masks in parallel. Without it they are expanded on the caller's thread.
   void set_pool(ThreadPool* pool);
 

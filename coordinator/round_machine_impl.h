@@ -59,6 +59,9 @@ struct RoundMachine::Impl {
   void check_back(const DeviceId& device, wire::WaitReason reason);
   void offer(const DeviceId& device);
   bool invite(const DeviceId& device);
+  [[nodiscard]] Choice choose(const DeviceId& device) const;
+  /// Sortition: whether the device is drawn in this round under this root.
+  [[nodiscard]] bool drawn(const DeviceId& device, const DrawRoot& root) const;
   [[nodiscard]] std::uint32_t places_taken() const;
   /// Seen lately, and so likely to come again.
   [[nodiscard]] std::vector<DeviceId> present_devices() const;
@@ -138,6 +141,8 @@ struct RoundMachine::Impl {
   adapters::AdapterLayout layout;
   std::uint64_t roster_epoch = 0;
   RosterView roster;
+  DrawRoot newest_root;
+  DrawRoot draw_root;  ///< of the open round's plan
   ThreadPool* pool = nullptr;
 
   // what step() is doing now

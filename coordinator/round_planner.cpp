@@ -148,6 +148,10 @@ Status TaskConfig::check() const {
     if (privacy.phase_ms < 100 || privacy.phase_ms > kDay_ms) return bad("privacy.phase: write 0.1 s to 24 h");
     COVEY_TRY(aggregation::SecAggSetup::of(plan, {}, spec.values));
   }
+  if (selection.sortition && privacy.mode == wire::PrivacyMode::robust) {
+    return bad("selection.policy: devices check a sortition in modes secure and grouped; write uniform in mode robust");
+  }
+  if (!(selection.spare >= 1 && selection.spare <= 100)) return bad("selection.spare: write 1 to 100");
   if (plan.update_bytes_max > assembly_bytes_max) {
     return bad("one update has " + std::to_string(plan.update_bytes_max) + " bytes, more than all uploads may hold (" +
                std::to_string(assembly_bytes_max) + ")");

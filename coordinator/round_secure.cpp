@@ -5,6 +5,7 @@
 #include "aggregation/secagg_params.h"
 #include "coordinator/round_machine_impl.h"
 #include "core/wire/codec.h"
+#include "core/wire/signing.h"
 
 namespace covey::coordinator {
 
@@ -65,6 +66,12 @@ bool RoundMachine::Impl::may_be_invited(const DeviceId& device) const {
   return !secure || roster(device, plan.roster_epoch);
 }
 
+bool RoundMachine::Impl::drawn(const DeviceId& device, const DrawRoot& root) const {
+  if (!config.selection.sortition) return true;
+  const std::uint64_t below = draw_threshold(config.selection.spare * config.invited_max(), root.active);
+  return wire::draw_of(root.hash, round.round, device.key) < below;
+}
+
 /// A plan names the roster epoch that everyone checks lists against. Until somebody was invited it can name a newer
 /// one, so that devices which enrolled after the round began need not wait for the next.
 bool RoundMachine::Impl::secure_round_ready() {
@@ -72,7 +79,9 @@ bool RoundMachine::Impl::secure_round_ready() {
   const bool begun = std::ranges::any_of(cohort, [](const auto& entry) { return entry.second.invited_ms > 0; });
   if (begun) return true;
   std::uint32_t here = 0;
-  for (const DeviceId& device : present_devices()) here += roster(device, roster_epoch) ? 1 : 0;
+  for (const DeviceId& device : present_devices()) {
+    here += roster(device, roster_epoch) && drawn(device, newest_root) ? 1 : 0;
+  }
   if (here < config.privacy.devices_min()) return false;
   open_round(round.round);
   return true;

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/base/ids.h"
+#include "core/wire/messages.h"
 
 namespace covey::coordinator {
 
@@ -27,6 +28,18 @@ struct DrawState {
 /// @param present  devices that compete: seen lately and not refused or rejected this round; `device` among them or
 /// not.
 Choice draw_uniform(const DrawState& state, const DeviceId& device, std::span<const DeviceId> present);
+
+/// What sortition draws from: the newest roster epoch.
+struct DrawRoot {
+  std::uint64_t epoch = 0;
+  wire::Hash hash{};         ///< wire::hash_of() of the signed epoch
+  std::uint64_t active = 0;  ///< devices it lists
+};
+/// Policy `sortition`: everyone whose draw is below the plan's threshold, while there are places.
+/// @param below  SecurePlan::drawn_below.
+Choice draw_sortition(const DrawState& state, const wire::Hash& root, std::uint64_t below, const DeviceId& device);
+/// The threshold that draws so many of the active devices on average; everyone where they are no more.
+std::uint64_t draw_threshold(double wanted, std::uint64_t active);
 
 /// The device's score in this round; lower is drawn first.
 std::uint64_t uniform_score(std::uint64_t seed, RoundId round, const DeviceId& device);

@@ -134,6 +134,10 @@ void Service::pump() {
     const Event event = std::move(events_.front());
     events_.pop_front();
     machine_.set_roster_epoch(seams_.registration.roster_epoch());
+    if (machine_.config().selection.sortition && draw_epoch_ != seams_.registration.roster_epoch()) {
+      draw_epoch_ = seams_.registration.roster_epoch();
+      machine_.set_draw_root(seams_.registration.draw_root());
+    }
     std::vector<Effect> effects = machine_.step(event, now_ms());
     for (Effect& effect : effects) {
       std::visit([this](auto& e) { perform(e); }, effect);

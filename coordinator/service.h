@@ -137,6 +137,7 @@ class Service {
 
   std::deque<Event> events_;
   bool pumping_ = false;
+  std::uint64_t draw_epoch_ = 0;  ///< whose root the machine has
   std::optional<Error> failure_;
   std::map<TimerId, std::int64_t> timers_;  ///< on the scale of now_ms()
   std::map<net::ConnectionId, Connection> connections_;

@@ -130,6 +130,9 @@ void read_rounds(config::Section root, TaskConfig& task) {
       static_cast<std::uint32_t>(root.duration_ms("check_back", std::int64_t{task.check_back_ms}, 10, kDay_ms));
   task.seed = static_cast<std::uint64_t>(
       root.int64("seed", static_cast<std::int64_t>(task.seed), 0, std::numeric_limits<std::int64_t>::max()));
+  auto selection = root.section("selection");
+  task.selection.sortition = selection.choice("policy", {"uniform", "sortition"}, "uniform") == "sortition";
+  task.selection.spare = selection.real("spare", task.selection.spare, 1, 100);
   read_local(root.section("local"), task.local);
   read_server_optimizer(root.section("server_optimizer"), task.server_optimizer);
   read_aggregation(root.section("aggregation"), task);
@@ -271,6 +274,11 @@ round_pause_s: 0
 check_back_s: 5            # when a device that has nothing to do asks again
 seed: 1
 # rounds_tried_max: 200    # aborted rounds included; default 10 x rounds
+
+# uniform: this coordinator draws a round's devices among those that are there. sortition (modes secure and grouped): the
+# roster, the round's number and a device's identity draw it, so that every device can check that nobody else was put
+# into a round; spare x (goal x over_selection) of all active devices are drawn, since not all of them come.
+selection: {policy: uniform, spare: 2}
 
 # What each device does in a round. `steps`, or `epochs` bounded by steps_max.
 local:

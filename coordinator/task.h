@@ -54,6 +54,12 @@ struct Privacy {
   [[nodiscard]] std::uint32_t devices_min() const;
 };
 
+/// How a round's devices are chosen.
+struct Selection {
+  bool sortition = false;  ///< by a lot that every device can check (security.md section 2); else uniformly
+  double spare = 2;        ///< sortition: devices drawn on average / places, since not all that are drawn come
+};
+
 struct TaskConfig {
   std::string task = "task";
   std::vector<wire::FileBlob> model;
@@ -73,6 +79,7 @@ struct TaskConfig {
   LocalTraining local;
   aggregation::ServerOptimizerConfig server_optimizer;
   Privacy privacy;
+  Selection selection;
   aggregation::RuleConfig aggregation;
   std::uint64_t rule_memory_bytes_max = std::uint64_t{2} << 30;  ///< of a rule that keeps single updates
   double loss_growth_max = 0;  ///< canary: a version whose held-out loss is above this times the last is not published

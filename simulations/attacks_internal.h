@@ -14,6 +14,8 @@ AttackOutcome unknown_device(const aggregation::SecAggChecks& checks);
 AttackOutcome revoked_device(const aggregation::SecAggChecks& checks);
 AttackOutcome device_twice(const aggregation::SecAggChecks& checks);
 AttackOutcome below_n_min(const aggregation::SecAggChecks& checks);
+AttackOutcome stuffed_cohort(const aggregation::SecAggChecks& checks);
+AttackOutcome drawn_left_out(const aggregation::SecAggChecks& checks);
 AttackOutcome lowered_threshold(const aggregation::SecAggChecks& checks);
 
 // attacks_round.cpp

@@ -1,6 +1,8 @@
 // Attacks through the list: who stands in it, with which keys, for which round (1, 2, 3, 4, 7, 9, 10, 11, 29).
 #include <algorithm>
+#include <limits>
 
+#include "core/wire/signing.h"
 #include "simulations/attack_stage.h"
 #include "simulations/attacks_internal.h"
 
@@ -148,6 +150,61 @@ AttackOutcome below_n_min(const SecAggChecks& checks) {
                            finish_list(world, list);
                          },
                          {}});
+}
+
+/// Three more devices of the coordinator's, enrolled and in the roster, stand in the places of the honest ones. The lot
+/// drew the nine of the stage and none of these three.
+AttackOutcome stuffed_cohort(const SecAggChecks& checks) {
+  const auto draw_stage = [](SecAggWorld& world) {
+    SecAggDraw draw;
+    draw.epoch_root = {22};
+    draw.active = 12;
+    for (const auto& device : world.devices) {
+      draw.below = std::max(draw.below, wire::draw_of(draw.epoch_root, world.setup.round, device.key()) + 1);
+    }
+    world.draw = draw;
+    for (std::uint32_t i = 0; i < kStageDevices; ++i) world.make_client(world.devices[i], world.setup, i);
+  };
+  return ambush(checks, {[](SecAggWorld& world, wire::SecureList& list, Knowledge& known) {
+                           drop_honest(world, list);
+                           for (std::uint32_t stuffed = 0, number = 0; stuffed < 3; ++number) {
+                             Bytes seed(32, 22);
+                             for (std::size_t byte = 0; byte < 4; ++byte)
+                               seed[byte] = static_cast<std::uint8_t>(number >> 8 * byte);
+                             const auto identity = *crypto::IdentityKey::from_seed(seed);
+                             const wire::Key key = identity.public_key().bytes;
+                             const auto lot = wire::draw_of(world.draw->epoch_root, world.setup.round, key);
+                             if (lot < world.draw->below) continue;  // it has many, and takes those that suit it
+                             world.admit(key);
+                             const auto secrets = world.secrets(700U + stuffed++);
+                             list.devices.push_back(signed_keys(world, identity, secrets));
+                             known.add(secrets);
+                           }
+                           finish_list(world, list);
+                         },
+                         draw_stage});
+}
+
+/// The lot draws everyone of a roster of a hundred, and the coordinator lists those that it likes.
+AttackOutcome drawn_left_out(const SecAggChecks& checks) {
+  return ambush(checks, {[](SecAggWorld& world, wire::SecureList& list, Knowledge& known) {
+                           drop_honest(world, list);
+                           for (std::uint8_t i = 0; i < 3; ++i) {
+                             const auto identity =
+                                 *crypto::IdentityKey::from_seed(Bytes(32, static_cast<std::uint8_t>(90 + i)));
+                             world.admit(identity.public_key().bytes);
+                             const auto secrets = world.secrets(710U + i);
+                             list.devices.push_back(signed_keys(world, identity, secrets));
+                             known.add(secrets);
+                           }
+                           finish_list(world, list);
+                         },
+                         [](SecAggWorld& world) {
+                           world.draw = SecAggDraw{{22}, std::numeric_limits<std::uint64_t>::max(), 100};
+                           for (std::uint32_t i = 0; i < kStageDevices; ++i) {
+                             world.make_client(world.devices[i], world.setup, i);
+                           }
+                         }});
 }
 
 AttackOutcome lowered_threshold(const SecAggChecks& checks) {

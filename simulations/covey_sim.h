@@ -27,7 +27,7 @@ Status run_command(const RunOptions& options);
 struct PoisonOptions {
   std::string experiment;          ///< YAML file with `adversaries`
   std::vector<std::string> rules;  ///< empty: all
-  std::uint32_t groups = 0;        ///< more than 0: after them, the same rules over so many groups' means
+  std::uint32_t groups = 0;        ///< more than 0: in grouped mode, the rules over so many groups' means
   std::optional<int> threads;
   bool all_attacks = false;  ///< instead of the file's
 };

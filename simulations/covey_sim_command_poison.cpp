@@ -28,12 +28,9 @@ struct Row {
 
 Result<std::vector<Row>> rows_of(const PoisonOptions& options) {
   std::vector<Row> out;
-  for (const std::uint32_t groups : {0U, options.groups}) {
-    if (groups == 0 && !out.empty()) break;
-    for (const std::string& name : options.rules.empty() ? aggregation::strategy_names() : options.rules) {
-      COVEY_ASSIGN(const auto rule, aggregation::strategy_of(name));
-      out.push_back({groups > 0 ? "grouped " + name : name, rule, groups});
-    }
+  for (const std::string& name : options.rules.empty() ? aggregation::strategy_names() : options.rules) {
+    COVEY_ASSIGN(const auto rule, aggregation::strategy_of(name));
+    out.push_back({options.groups > 0 ? "grouped " + name : name, rule, options.groups});
   }
   return out;
 }

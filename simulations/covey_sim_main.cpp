@@ -31,7 +31,7 @@ int main(int argc, char** argv) {
       "poison", "Run an experiment under each aggregation rule with 0, 10, 20 and 30% bad devices; print the losses.");
   poisoning->add_option("EXPERIMENT", poison.experiment, "YAML file with `adversaries`")->required();
   poisoning->add_option("--rules", poison.rules, "some rules only")->delimiter(',');
-  poisoning->add_option("--groups", poison.groups, "and the rules in grouped mode, over so many groups")
+  poisoning->add_option("--groups", poison.groups, "in grouped mode: the rules over so many groups' means")
       ->check(CLI::Range(3, 640));
   poisoning->add_option("--threads", poison.threads, "devices trained at the same time")->check(CLI::Range(1, 1024));
   poisoning->add_flag("--all-attacks", poison.all_attacks, "sign flip, scaled noise, label flip and backdoor in turn");

@@ -92,6 +92,7 @@ void SecAggWorld::make_client(Device& device, const SecAggSetup& with, std::uint
   inputs.version = plan.base_version;
   inputs.identity = device.identity.get();
   inputs.roster = roster();
+  inputs.draw = draw;
   inputs.seed = entropy(which);
   auto made = SecAggClient::create_with_seam(std::move(inputs), seam);
   if (made.ok()) device.client.emplace(*std::move(made));

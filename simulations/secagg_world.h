@@ -120,7 +120,8 @@ class SecAggWorld {
   SecAggWorldOptions options;
   wire::RoundPlan plan;
   aggregation::SecAggSetup setup;
-  aggregation::SecAggSeam seam;  ///< of devices made from here on; see make_client()
+  aggregation::SecAggSeam seam;                 ///< of devices made from here on; see make_client()
+  std::optional<aggregation::SecAggDraw> draw;  ///< of devices made from here on, where sortition is on
   std::vector<Device> devices;
   std::optional<aggregation::SecAggServer> server;
   /// Called with what is due to a device; may change it, or empty it (not delivered).

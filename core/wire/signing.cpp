@@ -122,6 +122,14 @@ Hash plan_hash(ByteSpan encoded_plan) {
   return crypto::hash(encoded_plan).bytes;
 }
 
+std::uint64_t draw_of(const Hash& epoch_root, RoundId round, const Key& identity) {
+  const auto hash =
+      crypto::Hasher("covey sortition 1").update(epoch_root).update_u64(round.value).update(identity).finish();
+  std::uint64_t out = 0;
+  for (std::size_t i = 0; i < 8; ++i) out = out << 8 | hash.bytes[i];
+  return out;
+}
+
 Hash content_hash(ByteSpan encoded_update) {
   return crypto::hash(encoded_update).bytes;
 }

@@ -54,6 +54,9 @@ TaskOffer sign_plan(Bytes encoded_plan, const crypto::IdentityKey& coordinator);
 Result<RoundPlan> open_plan(const TaskOffer& offer, const Key& coordinator);
 /// What ClearUpdate::plan holds.
 Hash plan_hash(ByteSpan encoded_plan);
+/// Sortition: the draw of a device in a round, uniform over all 64-bit numbers and nobody's choice but the roster
+/// signer's. Drawn are those below SecurePlan::drawn_below. @param epoch_root  hash_of() of the plan's roster epoch.
+std::uint64_t draw_of(const Hash& epoch_root, RoundId round, const Key& identity);
 /// What SubmitBegin::content and Receipt::content hold.
 Hash content_hash(ByteSpan encoded_update);
 /// What Enroll::invite holds; the invite's secret itself never travels.

@@ -196,6 +196,22 @@ TEST_CASE("a grouped plan is taken where the owner allows that mode, and holds t
   CHECK(check_plan(plan, policy).reason == wire::RefusalReason::bad_plan);
 }
 
+TEST_CASE("a device takes part in a round of sortition only where the lot drew it, and may ask for sortition") {
+  const auto refusal = [](std::uint64_t drawn_below, bool asks) {
+    SessionWorld world;
+    world.config.policy.sortition = asks;
+    world.plans = {secure_plan(1)};
+    world.plans[0].secure.drawn_below = drawn_below;
+    world.boot();
+    world.run();
+    return world.count<wire::SecureAdvertise>() > 0 ? wire::RefusalReason::none : world.last_refusal();
+  };
+  CHECK(refusal(~std::uint64_t{0}, true) == wire::RefusalReason::none);
+  CHECK(refusal(1, false) == wire::RefusalReason::bad_plan);
+  CHECK(refusal(0, false) == wire::RefusalReason::none);
+  CHECK(refusal(0, true) == wire::RefusalReason::mode);
+}
+
 TEST_CASE("secure plans that cannot be are refused as bad") {
   using Change = void (*)(wire::RoundPlan&);
   const std::vector<Change> bad = {

@@ -29,6 +29,27 @@ TEST_CASE("uniform selection gives every device its share over many rounds") {
   for (const int count : times) CHECK(std::abs(count - 600) < 103);
 }
 
+TEST_CASE("sortition draws as many as its threshold says on average, anew each round and each epoch") {
+  const std::uint64_t below = draw_threshold(30, 100);
+  int all = 0;
+  int same = 0;
+  for (std::uint64_t round = 1; round <= 200; ++round) {
+    const DrawState state{.seed = 1, .round = RoundId{round}, .wanted = 1'000};
+    for (int i = 1; i <= 100; ++i) {
+      const bool drawn = draw_sortition(state, {1}, below, device_number(i)).drawn;
+      all += drawn ? 1 : 0;
+      same += drawn == draw_sortition(state, {2}, below, device_number(i)).drawn ? 1 : 0;
+    }
+  }
+  CHECK(std::abs(all - 6000) < 325);    // Binomial(20000, 0.3): standard deviation 65; five of them
+  CHECK(std::abs(same - 11600) < 350);  // equal by chance: 0.3^2 + 0.7^2
+  CHECK(draw_threshold(100, 100) == ~std::uint64_t{0});
+  CHECK(draw_threshold(5, 0) == ~std::uint64_t{0});
+  CHECK(draw_threshold(1e-30, 100) == 1);  // 0 would mean: no sortition
+  const DrawState full{.seed = 1, .round = RoundId{1}, .wanted = 2, .taken = 2};
+  CHECK_FALSE(draw_sortition(full, {1}, ~std::uint64_t{0}, device_number(1)).drawn);
+}
+
 TEST_CASE("a full round draws nobody") {
   const Choice choice = draw_uniform({.seed = 1, .round = RoundId{1}, .wanted = 2, .taken = 2}, device_number(1), {});
   CHECK(!choice.drawn);

@@ -190,3 +190,22 @@ TEST_CASE("a grouped world goes on where devices die, as long as enough groups k
   const auto world = run(choices);
   CHECK(*world.summary.find("final")->get_double("loss") < *world.summary.find("base")->get_double("loss"));
 }
+
+TEST_CASE("rounds drawn by sortition publish, with other devices each time, and the claim says so") {
+  auto choices = secure_choices();
+  choices.devices = 16;
+  choices.goal = 4;
+  choices.selection = "{policy: sortition, spare: 1.5}";
+  const auto first = run(choices);
+  std::size_t published = 0;
+  for (const auto& round : first.rounds) published += *round.get_bool("published") ? 1 : 0;
+  CHECK(published == 3);
+  CHECK(run(choices).adapter == first.adapter);
+  choices.selection = "{policy: uniform}";
+  CHECK(run(choices).adapter != first.adapter);
+  choices.privacy = "mode: robust";
+  choices.selection = "{policy: sortition}";
+  const auto refused = load_experiment(tiny::World::shared().experiment(choices));
+  REQUIRE_OK(refused);
+  CHECK_FALSE(run_world(*refused).ok());  // nobody would check it
+}

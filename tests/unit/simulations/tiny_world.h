@@ -60,6 +60,7 @@ struct Choices {
   std::string name = "tiny";
   std::string privacy = "mode: robust";
   std::string rule = "mean";
+  std::string selection = "{policy: uniform}";
   std::string method = "backprop";
   std::string optimizer = "adamw";
   int candidates = 0;  ///< K of a seeded task
@@ -95,7 +96,7 @@ class World {
                     ", learning_rate: " + std::to_string(choices.learning_rate) +
                     ", candidates: " + std::to_string(choices.candidates) + "}\nprivacy: {" + choices.privacy +
                     ", clip_norm: 10, value_bits: " + std::to_string(choices.value_bits) +
-                    ", weight_max: " + std::to_string(choices.weight_max) + "}\naggregation: {rule: " + choices.rule +
+                    ", weight_max: " + std::to_string(choices.weight_max) + "}\nselection: " + choices.selection + "\naggregation: {rule: " + choices.rule +
                     "}\nfleet: {dropout: " + std::to_string(choices.dropout) + ", away_s: 30}\n");
     return path;
   }
