@@ -69,36 +69,60 @@ std::vector<DeviceId> RoundMachine::Impl::present_devices() const {
 }
 
 std::uint32_t RoundMachine::Impl::places_taken() const {
-  return static_cast<std::uint32_t>(std::ranges::count_if(cohort, [](const auto& entry) {
-    return in_play(entry.second.state) || entry.second.state == CohortState::contributed;
+  return static_cast<std::uint32_t>(std::ranges::count_if(drawn, [](const auto& entry) {
+    return in_play(entry.second->state) || entry.second->state == CohortState::contributed;
   }));
 }
 
-Choice RoundMachine::Impl::choose(const DeviceId& device) const {
-  DrawState state{.seed = plan.seed, .round = plan.round, .wanted = plan.cohort_invited, .taken = places_taken()};
+/// Who competes for the places of the present plan; kept from check-in to check-in.
+Competitors& RoundMachine::Impl::competitors_now() {
+  const std::int64_t from_ms = now - kPresentMs - 2 * std::int64_t{config.check_back_ms};
+  if (competing_for != plan_hash) {
+    competing_for = plan_hash;
+    competitors = Competitors(plan.seed, plan.round);
+    for (const DeviceId& device : present_devices()) {
+      if (competes(device)) competitors.add(device, registry.find(device)->last_seen_ms);
+    }
+  }
+  competitors.expire(from_ms, [this](const DeviceId& device) { return registry.find(device)->last_seen_ms; });
+  return competitors;
+}
+
+bool RoundMachine::Impl::competes(const DeviceId& device) const {
+  return may_be_invited(device) && registry.find(device)->capabilities.weakest_mode <= plan.mode;
+}
+
+Choice RoundMachine::Impl::choose(const DeviceId& device) {
+  if (registry.find(device)->capabilities.weakest_mode > plan.mode) {
+    return {false, "its policy asks for a stronger privacy mode than this round's"};
+  }
+  DrawState state{.seed = plan.seed,
+                  .round = plan.round,
+                  .wanted = plan.cohort_invited,
+                  .taken = places_taken(),
+                  .anyone = now - round.started_ms > plan.deadline_ms / 4};
   if (config.selection.sortition) {
+    state.anyone = false;
     if (draw_root.epoch != plan.roster_epoch) return {false, "sortition: the roster has changed since the round began"};
     return draw_sortition(state, draw_root.hash, plan.secure.drawn_below, device);
   }
-  state.anyone = now - round.started_ms > plan.deadline_ms / 4;
-  std::vector<DeviceId> present = present_devices();
-  std::erase_if(present, [&](const DeviceId& other) {
-    if (!may_be_invited(other)) return true;
-    const auto at = cohort.find(other);
-    const bool out =
-        at != cohort.end() && (at->second.state == CohortState::refused || at->second.state == CohortState::rejected);
-    return out || registry.find(other)->capabilities.weakest_mode > plan.mode;
-  });
-  return draw_uniform(state, device, present);
+  if (state.taken >= state.wanted) return draw_at_rank(state, 0, 0);
+  Competitors& others = competitors_now();
+  others.add(device, now);
+  std::size_t before = others.before(device);
+  std::size_t competing = others.size();
+  const std::uint64_t own = uniform_score(plan.seed, plan.round, device);
+  for (const auto& [other, row] : drawn) {  // whoever refused, or sent what it should not, competes no more
+    if (row->state != CohortState::refused && row->state != CohortState::rejected) continue;
+    if (!others.contains(other)) continue;
+    --competing;
+    if (std::pair(uniform_score(plan.seed, plan.round, other), other) < std::pair(own, device)) --before;
+  }
+  return draw_at_rank(state, before + 1, competing);
 }
 
 bool RoundMachine::Impl::invite(const DeviceId& device) {
-  Choice choice;
-  if (registry.find(device)->capabilities.weakest_mode > plan.mode) {
-    choice.reason = "its policy asks for a stronger privacy mode than this round's";
-  } else {
-    choice = choose(device);
-  }
+  const Choice choice = choose(device);
   const bool first_time = !cohort.contains(device);
   if (!choice.drawn && !first_time) return false;
   CohortRow& row = cohort[device];
@@ -107,6 +131,7 @@ bool RoundMachine::Impl::invite(const DeviceId& device) {
   row.reason = choice.reason;
   if (choice.drawn) {
     row.invited_ms = now;
+    drawn.emplace_back(device, &row);
     registry.invited(device, round.round);
     uncommitted_invites.insert(device);
   }

@@ -193,7 +193,9 @@ Status RoundMachine::Impl::restore_rounds(store::Store& store) {
   if (newest == 0) return {};
   COVEY_TRY(store.scan("cohort", store::key_of(round.round), [&](ByteSpan key, ByteSpan value) -> Status {
     COVEY_ASSIGN(const DeviceId device, store::device_in_key(key, 8));
-    COVEY_ASSIGN(cohort[device], wire::decode<CohortRow>(value));
+    CohortRow& row = cohort[device];
+    COVEY_ASSIGN(row, wire::decode<CohortRow>(value));
+    if (row.state != CohortState::not_drawn) drawn.emplace_back(device, &row);
     return {};
   }));
   COVEY_ASSIGN(const auto list, store.get("contributors", store::key_of(round.round)));

@@ -12,6 +12,7 @@
 #include "aggregation/secagg_round.h"
 #include "aggregation/server_optimizer.h"
 #include "coordinator/round_machine.h"
+#include "coordinator/selection.h"
 
 namespace covey::coordinator {
 
@@ -59,12 +60,14 @@ struct RoundMachine::Impl {
   void check_back(const DeviceId& device, wire::WaitReason reason);
   void offer(const DeviceId& device);
   bool invite(const DeviceId& device);
-  [[nodiscard]] Choice choose(const DeviceId& device) const;
   /// Sortition: whether the device is drawn in this round under this root.
   [[nodiscard]] bool drawn(const DeviceId& device, const DrawRoot& root) const;
   [[nodiscard]] std::uint32_t places_taken() const;
   /// Seen lately, and so likely to come again.
   [[nodiscard]] std::vector<DeviceId> present_devices() const;
+  [[nodiscard]] Competitors& competitors_now();
+  [[nodiscard]] bool competes(const DeviceId& device) const;
+  [[nodiscard]] Choice choose(const DeviceId& device);
   [[nodiscard]] bool make_room(std::uint64_t bytes);
   /// True where the submit was answered from what is known of (round, device): nothing is left to do.
   bool answer_known(const DeviceId& device, RoundId round, const wire::Hash& content);
@@ -180,6 +183,10 @@ struct RoundMachine::Impl {
   std::vector<Send> waiting_sends;
   std::uint32_t waiting_updates = 0;
   std::set<DeviceId> uncommitted_invites;
+  /// Of `cohort`, whoever was invited: the others are the whole fleet. Rows of a map stay where they are.
+  std::vector<std::pair<DeviceId, const CohortRow*>> drawn;
+  Competitors competitors;
+  wire::Hash competing_for{};         ///< the plan that `competitors` are of
   std::set<DeviceId> unacknowledged;  ///< receipts that wait for the next commit
   std::optional<std::int64_t> commit_at;
   std::vector<float> candidate;  ///< values under evaluation

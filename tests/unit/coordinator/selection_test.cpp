@@ -1,5 +1,8 @@
 #include "coordinator/selection.h"
 
+#include <map>
+
+#include "core/base/rng.h"
 #include "machine_world.h"
 #include "tests/support/support.h"
 
@@ -54,6 +57,29 @@ TEST_CASE("a full round draws nobody") {
   const Choice choice = draw_uniform({.seed = 1, .round = RoundId{1}, .wanted = 2, .taken = 2}, device_number(1), {});
   CHECK(!choice.drawn);
   CHECK(choice.reason == "uniform: all 2 places are taken");
+}
+
+TEST_CASE("the index of competitors knows every rank that a look at all of them finds, while devices come and go") {
+  std::map<DeviceId, std::int64_t> seen;
+  const auto last_seen = [&](const DeviceId& device) { return seen.at(device); };
+  Competitors index(7, RoundId{4});
+  Rng rng(11);
+  for (std::int64_t now = 0; now < 3000; ++now) {
+    const DeviceId device = device_number(static_cast<int>(1 + rng.below(200)));
+    seen[device] = now;
+    index.expire(now - 150, last_seen);
+    index.add(device, now);
+    std::vector<DeviceId> present;
+    for (const auto& [other, at] : seen) {
+      if (at >= now - 150) present.push_back(other);
+    }
+    REQUIRE(index.size() == present.size());
+    const DrawState state{.seed = 7, .round = RoundId{4}, .wanted = 20};
+    const Choice looked = draw_uniform(state, device, present);
+    const Choice indexed = draw_at_rank(state, index.before(device) + 1, index.size());
+    REQUIRE(indexed.reason == looked.reason);
+    REQUIRE(indexed.drawn == looked.drawn);
+  }
 }
 
 }  // namespace covey::coordinator
