@@ -45,6 +45,14 @@ void print_table(const Json& summary, const std::string& out) {
   std::printf("modelled: %s virtual hours, %s J; moved: %s bytes up, %s bytes down\n",
               figure(summary, "virtual_hours").c_str(), figure(summary, "joules").c_str(),
               figure(summary, "bytes_up", 12).c_str(), figure(summary, "bytes_down", 12).c_str());
+  const Json& measured = *summary.find("measured");
+  if (measured.find("device_round_overhead") != nullptr) {
+    std::printf("a device-round: %s ms of processor time to train, %s ms with all that simulates it (+%s)\n",
+                figure(measured, "device_round_training_ms").c_str(), figure(measured, "device_round_all_ms").c_str(),
+                figure(measured, "device_round_overhead", 2).c_str());
+  }
+  std::printf("took %s s (%s s of processor time), %s bytes of memory at most\n", figure(measured, "wall_s").c_str(),
+              figure(measured, "process_cpu_s").c_str(), figure(measured, "peak_rss_bytes", 12).c_str());
   std::printf("report: %s/report.html\n", out.c_str());
 }
 

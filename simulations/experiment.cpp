@@ -36,25 +36,10 @@ DataConfig read_data(config::Section section, const std::string& file) {
   return data;
 }
 
-DeviceClass read_class(config::Section section) {
-  DeviceClass device;
-  device.name = section.text("name", config::required);
-  device.share = section.real("share", config::required, 0, 1e9);
-  device.training_gflops = section.real("training_gflops", config::required, 1e-3, 1e9);
-  device.memory_bytes = static_cast<std::uint64_t>(section.int64("memory_mib", config::required, 1, 1 << 24)) << 20;
-  device.down_bytes_per_s = section.real("down_mbit_per_s", config::required, 1e-3, 1e6) * 1e6 / 8;
-  device.up_bytes_per_s = section.real("up_mbit_per_s", config::required, 1e-3, 1e6) * 1e6 / 8;
-  device.latency_ms = section.int64("latency_ms", config::required, 0, 600'000);
-  device.training_watts = section.real("training_watts", config::required, 0, 1e4);
-  device.radio_watts = section.real("radio_watts", config::required, 0, 1e4);
-  return device;
-}
-
-void read_fleet(config::Section section, Experiment& experiment) {
-  for (const auto& entry : section.sections("classes")) experiment.classes.push_back(read_class(entry));
-  if (experiment.classes.empty()) experiment.classes = builtin_classes();
-  const bool some = std::ranges::any_of(experiment.classes, [](const auto& c) { return c.share > 0; });
-  if (!some) section.problem("classes", "have no `share` above 0; give one to at least one class");
+void read_fleet(config::Section section, Experiment& experiment, const std::string& file) {
+  experiment.classes = read_classes(section, [&](const std::string& path) { return beside(file, path); });
+  experiment.traces = read_traces(section, [&](const std::string& path) { return beside(file, path); });
+  experiment.availability = read_availability(section.section("availability"));
   experiment.dropout = section.real("dropout", 0.0, 0.0, 1.0);
   experiment.away_ms = section.duration_ms("away", 600'000, 0, 30 * kDay_ms);
 }
@@ -86,7 +71,8 @@ Result<Experiment> load_experiment(const std::string& path) {
   }
   experiment.task.task = experiment.name;
   experiment.adapter = coordinator::read_adapter(root.section("adapter"));
-  read_fleet(root.section("fleet"), experiment);
+  read_fleet(root.section("fleet"), experiment, path);
+  experiment.modelled = read_modelled(root, experiment.task);
   read_adversaries(root.section("adversaries"), experiment.adversaries);
   experiment.virtual_ms_max = root.duration_ms("virtual_time_max", 365 * kDay_ms, 1'000, 3650 * kDay_ms);
   COVEY_TRY(document.finish());

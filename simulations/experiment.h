@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "simulations/adversary.h"
 #include "simulations/device_data.h"
 #include "simulations/fleet.h"
+#include "simulations/fleet_config.h"
 
 namespace covey::simulations {
 
@@ -25,6 +27,9 @@ struct Experiment {
   coordinator::TaskConfig task;  ///< rounds, cohort, deadline, local training, server optimizer, privacy, seed
   adapters::AdapterOptions adapter;
   std::vector<DeviceClass> classes;
+  std::vector<LinkTrace> traces;  ///< recorded links in place of the classes' rates; empty: the rates
+  Availability availability;
+  std::optional<ModelledTraining> modelled;  ///< nothing is trained: modelled_world.h
   Adversaries adversaries;
   double dropout = 0;               ///< chance that a device dies while it trains for a round
   std::int64_t away_ms = 600'000;   ///< how long a dead device stays away

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "core/base/assert.h"
+#include "simulations/own_cost.h"
 
 namespace covey::simulations {
 
@@ -50,6 +51,11 @@ double TrainingPool::busy_seconds() const {
   return busy_seconds_;
 }
 
+double TrainingPool::cpu_seconds() const {
+  const std::lock_guard lock(mutex_);
+  return cpu_seconds_;
+}
+
 void TrainingPool::work() {
   std::unique_lock lock(mutex_);
   for (;;) {
@@ -59,10 +65,13 @@ void TrainingPool::work() {
     queue_.pop_front();
     lock.unlock();
     const auto begin = std::chrono::steady_clock::now();
+    const double cpu_begin = thread_cpu_seconds();
     auto result = job();
+    const double cpu = thread_cpu_seconds() - cpu_begin;
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     lock.lock();
     busy_seconds_ += seconds;
+    cpu_seconds_ += cpu;
     if (dropped_.erase(ticket) == 0) {
       results_.emplace(ticket, std::move(result));
       finished_.notify_all();

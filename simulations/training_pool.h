@@ -34,6 +34,8 @@ class TrainingPool {
   void drop(Ticket ticket);
   /// Seconds that workers spent inside jobs, summed over workers.
   [[nodiscard]] double busy_seconds() const;
+  /// Processor time of jobs, which other programs on the machine do not stretch.
+  [[nodiscard]] double cpu_seconds() const;
 
  private:
   void work();
@@ -44,6 +46,7 @@ class TrainingPool {
   bool stop_ = false;
   Ticket next_ = 1;
   double busy_seconds_ = 0;
+  double cpu_seconds_ = 0;
   std::deque<std::pair<Ticket, Job>> queue_;
   std::map<Ticket, Result<client::TrainingOutcome>> results_;
   std::map<Ticket, bool> dropped_;  ///< running jobs whose result goes nowhere

@@ -97,10 +97,8 @@ VirtualTrainer::~VirtualTrainer() {
   stop(false);
 }
 
-std::int64_t VirtualTrainer::modelled_ms(const wire::RoundPlan& plan) const {
-  double positions = 0;
-  for (const auto& row : rows_) positions += static_cast<double>(std::min<std::size_t>(row.ids.size(), plan.seq));
-  const double rows = static_cast<double>(std::max<std::size_t>(rows_.size(), 1));
+double plan_tokens(const wire::RoundPlan& plan, std::size_t device_rows, double positions) {
+  const double rows = static_cast<double>(std::max<std::size_t>(device_rows, 1));
   const double batch = std::min(static_cast<double>(plan.batch), rows);
   double steps = plan.local_steps > 0 ? plan.local_steps : std::ceil(plan.local_epochs * rows / batch);
   if (plan.local_steps_max > 0) steps = std::min(steps, static_cast<double>(plan.local_steps_max));
@@ -108,7 +106,13 @@ std::int64_t VirtualTrainer::modelled_ms(const wire::RoundPlan& plan) const {
   gradient.method = train::method_named(plan.method).value_or(gradient.method);
   // What a step costs beside backprop's forward and backward pass.
   const double passes = gradient.forward_passes() / 2.0;
-  const double tokens = steps * batch * positions / rows * passes;
+  return steps * batch * positions / rows * passes;
+}
+
+std::int64_t VirtualTrainer::modelled_ms(const wire::RoundPlan& plan) const {
+  double positions = 0;
+  for (const auto& row : rows_) positions += static_cast<double>(std::min<std::size_t>(row.ids.size(), plan.seq));
+  const double tokens = plan_tokens(plan, rows_.size(), positions);
   return std::max<std::int64_t>(
       1, training_ms(device_, shared_.bench.model->parameter_count(), static_cast<std::uint64_t>(tokens)));
 }

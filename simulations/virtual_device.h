@@ -45,6 +45,10 @@ class MemoryDownloads final : public client::Downloads {
   std::uint64_t fetched_ = 0;
 };
 
+/// What a plan's local training computes, in tokens of backprop: other methods' passes are counted in its terms.
+/// @param positions  tokens in all of the device's `rows` rows.
+double plan_tokens(const wire::RoundPlan& plan, std::size_t rows, double positions);
+
 /// What all devices of a world share. Borrowed by them.
 struct SharedWorld {
   EventQueue& queue;

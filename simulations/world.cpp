@@ -22,6 +22,8 @@
 #include "core/net/memory_network.h"
 #include "core/store/memory_store.h"
 #include "core/train/evaluate.h"
+#include "simulations/modelled_world.h"
+#include "simulations/own_cost.h"
 #include "simulations/virtual_device.h"
 
 namespace covey::simulations {
@@ -43,7 +45,9 @@ enum Purpose : std::uint64_t {
   kData,
   kAdversary,
   kNoise,
-  kNonces
+  kNonces,
+  kLinks,
+  kHours
 };
 
 crypto::IdentityKey identity_from(std::uint64_t seed, std::uint64_t index) {
@@ -66,6 +70,7 @@ struct Device {
   const DeviceClass* kind = nullptr;
   const std::vector<train::TokenRow>* rows = nullptr;
   wire::Key curve{};
+  Link link;
   store::MemoryStore store;
   Rng random{0};
   Rng nonces{0};
@@ -78,6 +83,7 @@ struct Device {
   std::unique_ptr<client::Agent> agent;
 
   WakeUp wake_up;
+  std::uint64_t life = 0;
   std::optional<RoundId> crashed_in;  ///< a device dies at most once per round
   std::int64_t up_free_ms = 0;        ///< its links carry one frame after the other
   std::int64_t down_free_ms = 0;
@@ -110,6 +116,7 @@ class World final : public coordinator::Evaluator {
   void poison(RoundId round, std::span<float> delta, std::size_t device) const;
   Result<train::Evaluation> measure(std::vector<float> adapter, std::span<const train::TokenRow> rows);
   void start_life(Device& device);
+  void keep_hours(Device& device);
   void crash(Device& device);
   void training_begins(Device& device, const wire::RoundPlan& plan, std::int64_t modelled_ms);
   void pump(Device& device);
@@ -142,6 +149,9 @@ class World final : public coordinator::Evaluator {
   Json last_ = Json::object();
   std::uint64_t crashes_ = 0;
   std::uint64_t crashes_before_round_ = 0;
+  double cpu_begin_ = 0;
+  double evaluation_cpu_ = 0;
+  std::uint64_t trained_ = 0;  ///< rounds that devices began to train for
 };
 
 Json metrics_json(const coordinator::Metrics& metrics) {
@@ -185,6 +195,7 @@ Status World::make_devices() {
     auto device = std::make_unique<Device>();
     device->index = i;
     device->kind = &experiment_.classes[kinds[i]];
+    device->link = draw_link(*device->kind, experiment_.traces, derive_seed(task_.seed, kLinks), i);
     device->bad = bad[i];
     if (bad[i]) poison_rows(experiment_.adversaries.attack, data_.devices[i].rows, bench_.model->config().vocab_size);
     device->rows = &data_.devices[i].rows;
@@ -201,6 +212,7 @@ Status World::make_devices() {
 }
 
 void World::start_life(Device& device) {
+  ++device.life;
   std::set<wire::Hash> preinstalled;
   for (const auto& file : task_.model) preinstalled.insert(file.blob);
   device.downloads = std::make_unique<MemoryDownloads>(std::move(preinstalled));
@@ -241,7 +253,22 @@ void World::start_life(Device& device) {
   capabilities.examples = std::bit_floor(std::uint64_t{device.rows->size()});
   capabilities.weakest_mode = task_.privacy.mode;
   note(device.agent->start(capabilities));
+  keep_hours(device);
   pump(device);
+}
+
+/// Tells the device when it may train and when not, from now until its life ends.
+void World::keep_hours(Device& device) {
+  if (!experiment_.availability.diurnal) return;
+  const AvailabilityOf hours(experiment_.availability, derive_seed(task_.seed, kHours), device.index);
+  const auto window = hours.window(queue_.now_ms());
+  const bool now = window.begin_ms <= queue_.now_ms();
+  note(device.agent->handle(client::EligibilityChanged{now, now ? "" : "not charging"}));
+  queue_.at(now ? window.end_ms : window.begin_ms, [this, &device, life = device.life] {
+    if (!device.agent || device.life != life) return;
+    keep_hours(device);
+    pump(device);
+  });
 }
 
 void World::poison(RoundId round, std::span<float> delta, std::size_t device) const {
@@ -272,6 +299,7 @@ void World::crash(Device& device) {
 }
 
 void World::training_begins(Device& device, const wire::RoundPlan& plan, std::int64_t modelled_ms) {
+  ++trained_;
   if (experiment_.dropout <= 0 || device.crashed_in == plan.round) return;
   Rng rng(derive_seed(derive_seed(task_.seed, kDropout), device.index), plan.round.value);
   if (rng.uniform() >= experiment_.dropout) return;
@@ -296,14 +324,13 @@ void World::pump_server() {
 void World::deliver(net::MemoryNetwork::Delivery delivery) {
   Device& device = *devices_[delivery.client];
   const bool up = delivery.to_server;
-  const std::int64_t took_ms =
-      transfer_ms(up ? device.kind->up_bytes_per_s : device.kind->down_bytes_per_s, delivery.bytes);
   std::int64_t& free_ms = up ? device.up_free_ms : device.down_free_ms;
   std::int64_t& last_ms = up ? device.up_last_ms : device.down_last_ms;
-  free_ms = std::max(free_ms, queue_.now_ms()) + took_ms;
+  const std::int64_t begin_ms = std::max(free_ms, queue_.now_ms());
+  free_ms = device.link.passed_ms(up, begin_ms, delivery.bytes);
   last_ms = std::max(last_ms, free_ms + device.kind->latency_ms);
   (up ? device.bytes_up : device.bytes_down) += delivery.bytes;
-  device.radio_ms += took_ms;
+  device.radio_ms += free_ms - begin_ms;
   queue_.at(last_ms, [this, &device, up, run = std::move(delivery.run)] {
     run();
     if (up) {
@@ -329,7 +356,11 @@ void World::evaluate(coordinator::Evaluate request) {
   answer.version = request.version;
   if (!data_.held_out.empty()) {
     const auto now = [&] { return measure(std::move(request.adapter), data_.held_out); };
+    const double cpu_begin = process_cpu_seconds();
+    const double training_begin = training_.cpu_seconds();
     const auto measured = observer_.journal != nullptr ? observer_.journal->evaluation(request.version, now) : now();
+    const double others = training_.cpu_seconds() - training_begin;  // jobs that ended beside it
+    evaluation_cpu_ += std::max(0.0, process_cpu_seconds() - cpu_begin - others);
     if (measured.ok()) {
       answer.loss = measured->loss;
       answer.accuracy = measured->accuracy;
@@ -393,6 +424,7 @@ void World::note(const Status& status) {
 }
 
 Status World::run() {
+  cpu_begin_ = process_cpu_seconds();
   COVEY_TRY(service_->start());
   pump_server();
   while (!service_->finished() && !failure_) {
@@ -418,16 +450,7 @@ Json World::class_table() const {
       const auto row = known.find(identity_from(task_.seed, 2 + device->index).device_id());
       if (row != known.end()) contributions += row->second.contributed;
     }
-    out.push_back(Json::object({{"name", kind.name},
-                                {"devices", devices},
-                                {"contributions", contributions},
-                                {"training_gflops", kind.training_gflops},
-                                {"memory_bytes", kind.memory_bytes},
-                                {"down_bytes_per_s", kind.down_bytes_per_s},
-                                {"up_bytes_per_s", kind.up_bytes_per_s},
-                                {"latency_ms", kind.latency_ms},
-                                {"training_watts", kind.training_watts},
-                                {"radio_watts", kind.radio_watts}}));
+    out.push_back(class_json(kind, devices, contributions));
   }
   return out;
 }
@@ -459,9 +482,10 @@ Result<WorldResult> World::result() {
                               {"privacy_mode", wire::to_string(task_.privacy.mode)},
                               {"privacy_claim", aggregation::threat_model(task_.privacy.mode, false)},
                               {"classes", class_table()}});
-  out.summary.set("measured", Json::object({{"training_busy_s", training_.busy_seconds()},
-                                            {"threads", experiment_.threads},
-                                            {"processor", cpu_name()}}));
+  Json measured = Json::object(
+      {{"training_busy_s", training_.busy_seconds()}, {"threads", experiment_.threads}, {"processor", cpu_name()}});
+  add_cost(measured, {process_cpu_seconds() - cpu_begin_, training_.cpu_seconds(), evaluation_cpu_, trained_});
+  out.summary.set("measured", measured);
   out.rounds = rounds_;
   out.adapter_layout = task_.adapter_layout;
   const auto values = service_->machine().values();
@@ -489,11 +513,25 @@ Result<WorldResult> World::result() {
 
 }  // namespace
 
+Json class_json(const DeviceClass& kind, std::uint64_t devices, std::uint64_t contributions) {
+  return Json::object({{"name", kind.name},
+                       {"devices", devices},
+                       {"contributions", contributions},
+                       {"training_gflops", kind.training_gflops},
+                       {"memory_bytes", kind.memory_bytes},
+                       {"down_bytes_per_s", kind.down_bytes_per_s},
+                       {"up_bytes_per_s", kind.up_bytes_per_s},
+                       {"latency_ms", kind.latency_ms},
+                       {"training_watts", kind.training_watts},
+                       {"radio_watts", kind.radio_watts}});
+}
+
 std::uint64_t data_seed(const Experiment& experiment) {
   return derive_seed(experiment.task.seed, kData);
 }
 
 Result<WorldResult> run_world(const Experiment& experiment, const WorldObserver& observer) {
+  if (experiment.modelled) return run_modelled_world(experiment, observer);
   World world(experiment, observer);
   COVEY_TRY(world.prepare());
   COVEY_TRY(world.run());

@@ -20,6 +20,9 @@ struct WorldResult {
   std::vector<float> adapter;  ///< (P) of the last version
 };
 
+/// A class's line of the summary.
+formats::Json class_json(const DeviceClass& kind, std::uint64_t devices, std::uint64_t contributions);
+
 /// What an experiment's data is cut by.
 std::uint64_t data_seed(const Experiment& experiment);
 
