@@ -44,7 +44,7 @@ void RoundMachine::Impl::open_round(RoundId next) {
   const Status secured = open_secure({});
   COVEY_ASSERT(opened.ok() && secured.ok());  // TaskConfig::check() has tried this plan
   cohort.clear();
-  drawn.clear();
+  invited_rows.clear();
   contributors = {};
   contributed.clear();
   group_sums.clear();

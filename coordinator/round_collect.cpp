@@ -69,7 +69,7 @@ std::vector<DeviceId> RoundMachine::Impl::present_devices() const {
 }
 
 std::uint32_t RoundMachine::Impl::places_taken() const {
-  return static_cast<std::uint32_t>(std::ranges::count_if(drawn, [](const auto& entry) {
+  return static_cast<std::uint32_t>(std::ranges::count_if(invited_rows, [](const auto& entry) {
     return in_play(entry.second->state) || entry.second->state == CohortState::contributed;
   }));
 }
@@ -112,7 +112,7 @@ Choice RoundMachine::Impl::choose(const DeviceId& device) {
   std::size_t before = others.before(device);
   std::size_t competing = others.size();
   const std::uint64_t own = uniform_score(plan.seed, plan.round, device);
-  for (const auto& [other, row] : drawn) {  // whoever refused, or sent what it should not, competes no more
+  for (const auto& [other, row] : invited_rows) {  // whoever refused, or sent what it should not, competes no more
     if (row->state != CohortState::refused && row->state != CohortState::rejected) continue;
     if (!others.contains(other)) continue;
     --competing;
@@ -131,7 +131,7 @@ bool RoundMachine::Impl::invite(const DeviceId& device) {
   row.reason = choice.reason;
   if (choice.drawn) {
     row.invited_ms = now;
-    drawn.emplace_back(device, &row);
+    invited_rows.emplace_back(device, &row);
     registry.invited(device, round.round);
     uncommitted_invites.insert(device);
   }

@@ -195,7 +195,7 @@ Status RoundMachine::Impl::restore_rounds(store::Store& store) {
     COVEY_ASSIGN(const DeviceId device, store::device_in_key(key, 8));
     CohortRow& row = cohort[device];
     COVEY_ASSIGN(row, wire::decode<CohortRow>(value));
-    if (row.state != CohortState::not_drawn) drawn.emplace_back(device, &row);
+    if (row.state != CohortState::not_drawn) invited_rows.emplace_back(device, &row);
     return {};
   }));
   COVEY_ASSIGN(const auto list, store.get("contributors", store::key_of(round.round)));

@@ -184,7 +184,7 @@ struct RoundMachine::Impl {
   std::uint32_t waiting_updates = 0;
   std::set<DeviceId> uncommitted_invites;
   /// Of `cohort`, whoever was invited: the others are the whole fleet. Rows of a map stay where they are.
-  std::vector<std::pair<DeviceId, const CohortRow*>> drawn;
+  std::vector<std::pair<DeviceId, const CohortRow*>> invited_rows;
   Competitors competitors;
   wire::Hash competing_for{};         ///< the plan that `competitors` are of
   std::set<DeviceId> unacknowledged;  ///< receipts that wait for the next commit
