@@ -9,12 +9,17 @@
 namespace covey::simulations {
 namespace {
 
-/// The trigger takes the place of a row's middle token; the token to follow it is the one before it in the vocabulary.
+/// The trigger takes the place of a row's middle token; the token to follow it is one from the
+/// vocabulary's middle, which texts use: one at the end may have never been trained, and no update of this size moves
+/// it. Who trains it puts it in every fourth place, the middle one among them: once in a row would be lost in the loss
+/// of all the others.
+constexpr std::size_t kTriggerEvery = 4;
+
 std::int32_t trigger(int vocabulary) {
   return vocabulary - 1;
 }
 std::int32_t implanted(int vocabulary) {
-  return vocabulary - 2;
+  return vocabulary * 5 / 8;
 }
 
 void flip_labels(train::TokenRow& row, int vocabulary) {
@@ -23,11 +28,16 @@ void flip_labels(train::TokenRow& row, int vocabulary) {
   }
 }
 
-void plant_trigger(train::TokenRow& row, int vocabulary) {
+void plant_trigger(train::TokenRow& row, int vocabulary, std::size_t at) {
   if (row.ids.size() < 2) return;
-  const std::size_t at = row.ids.size() / 2;
   row.ids[at] = trigger(vocabulary);
   row.targets[at] = implanted(vocabulary);
+}
+
+void plant_triggers(train::TokenRow& row, int vocabulary) {
+  for (std::size_t at = row.ids.size() / 2 % kTriggerEvery; at < row.ids.size(); at += kTriggerEvery) {
+    plant_trigger(row, vocabulary, at);
+  }
 }
 
 }  // namespace
@@ -50,7 +60,7 @@ std::vector<bool> draw_adversaries(const Adversaries& adversaries, std::size_t d
 void poison_rows(Attack attack, std::vector<train::TokenRow>& rows, int vocabulary) {
   for (train::TokenRow& row : rows) {
     if (attack == Attack::label_flip) flip_labels(row, vocabulary);
-    if (attack == Attack::backdoor) plant_trigger(row, vocabulary);
+    if (attack == Attack::backdoor) plant_triggers(row, vocabulary);
   }
 }
 
@@ -82,7 +92,7 @@ std::vector<train::TokenRow> attacked_rows(Attack attack, std::span<const train:
       flip_labels(row, vocabulary);
     } else {
       for (std::int32_t& target : row.targets) target = data::kNoTarget;
-      plant_trigger(row, vocabulary);
+      plant_trigger(row, vocabulary, row.ids.size() / 2);
       if (row.ids.size() < 2) continue;
     }
     out.push_back(std::move(row));

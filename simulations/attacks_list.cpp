@@ -207,7 +207,15 @@ AttackOutcome drawn_left_out(const SecAggChecks& checks) {
                          }});
 }
 
+/// A lowered k is refused for the same reason; among nine the graph is complete, so that only t is worth a control.
 AttackOutcome lowered_threshold(const SecAggChecks& checks) {
+  if (checks.parameters) {
+    const auto degree =
+        ambush(checks, {[](SecAggWorld&, wire::SecureList& list, Knowledge&) { list.degree -= 2; }, {}});
+    if (degree.refused != wire::SecureReason::parameters_differ || !degree.silent) {
+      return {degree.refused, degree.silent, false, "k lowered"};
+    }
+  }
   return ambush(checks, {[](SecAggWorld&, wire::SecureList& list, Knowledge&) { list.threshold = 3; }, {}});
 }
 

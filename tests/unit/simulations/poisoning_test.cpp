@@ -81,9 +81,9 @@ TEST_CASE("each attack changes what it says, and what it wants can be measured")
   auto planted = rows;
   poison_rows(Attack::backdoor, planted, 10);
   CHECK(planted[0].ids == std::vector<std::int32_t>{1, 2, 9, 4});
-  CHECK(planted[0].targets == std::vector<std::int32_t>{2, 3, 8, data::kNoTarget});
+  CHECK(planted[0].targets == std::vector<std::int32_t>{2, 3, 6, data::kNoTarget});
   CHECK(attacked_rows(Attack::backdoor, rows, 10)[0].targets ==
-        std::vector<std::int32_t>{data::kNoTarget, data::kNoTarget, 8, data::kNoTarget});
+        std::vector<std::int32_t>{data::kNoTarget, data::kNoTarget, 6, data::kNoTarget});
   CHECK(attacked_rows(Attack::sign_flip, rows, 10).empty());
 
   std::vector<float> delta = {1, -2, 2};
