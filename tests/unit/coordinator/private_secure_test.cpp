@@ -1,5 +1,6 @@
-// Distributed noise in the round machine: real devices' halves of secure aggregation, each adding its share. A round is
-// charged in a commit before the unmask request leaves, whatever becomes of it, and the run stops before its budget.
+// Real devices' halves of secure aggregation around the round machine. Distributed noise: a round is charged in a
+// commit before the unmask request leaves, whatever becomes of it, and the run stops before its budget. Grouped mode: a
+// coordinator that is killed behind any commit ends with the same version.
 #include <algorithm>
 #include <deque>
 #include <memory>
@@ -7,6 +8,7 @@
 #include "aggregation/secagg_client.h"
 #include "aggregation/secagg_words.h"
 #include "coordinator/privacy_report.h"
+#include "coordinator/verify.h"
 #include "core/crypto/identity.h"
 #include "core/wire/codec.h"
 #include "core/wire/message.h"
@@ -46,14 +48,31 @@ struct Member {
   wire::RoundPlan plan;
   std::vector<std::uint32_t> words;
   Bytes update;
+  std::optional<wire::Message> last;  ///< said, and said again to a coordinator that was away
 };
+
+TaskConfig grouped_task() {
+  TaskConfig config = test_world::small_task();
+  config.rounds = 2;
+  config.goal_count = 6;
+  config.min_count = 6;
+  config.server_optimizer = {};
+  config.privacy = {};
+  config.privacy.mode = wire::PrivacyMode::grouped;
+  config.privacy.groups = 3;
+  config.privacy.survivors_min = 2;
+  config.privacy.clip_norm = 1;
+  config.aggregation.rule = Strategy::median;
+  return config;
+}
 
 /// A machine and six devices that train nothing: their deltas are zero, so that what comes out is noise.
 class Fleet {
  public:
   explicit Fleet(const TaskConfig& config) : config_(config) {
     for (std::uint8_t i = 1; i <= 6; ++i) {
-      auto member = std::make_unique<Member>(Member{*crypto::IdentityKey::from_seed(Bytes(32, i)), {}, {}, {}, {}, {}});
+      auto member =
+          std::make_unique<Member>(Member{*crypto::IdentityKey::from_seed(Bytes(32, i)), {}, {}, {}, {}, {}, {}});
       const DeviceId id = member->identity.device_id();
       members_.emplace(id, std::move(member));
     }
@@ -66,6 +85,8 @@ class Fleet {
     machine.emplace(*std::move(made));
     REQUIRE_OK(machine->restore(store));
     queue_.clear();
+    answers_.clear();
+    evaluated_.clear();
     timers_.clear();
     step(Started{});
   }
@@ -73,10 +94,13 @@ class Fleet {
   void run(int ticks = 400) {
     while (ticks-- > 0 && machine->phase() != Phase::finished) {
       for (auto& [id, member] : members_) {
-        if (!member->client) queue_.emplace_back(id, wire::CheckIn{});
+        wire::CheckIn here;
+        here.capabilities.weakest_mode = wire::PrivacyMode::grouped;
+        if (!member->client) queue_.emplace_back(id, here);
       }
       drain();
-      if (timers_.empty()) continue;
+      // Devices come back before any deadline passes.
+      if (std::exchange(came_back_, false) || timers_.empty()) continue;
       const auto due = std::ranges::min_element(timers_, {}, [](const auto& entry) { return entry.second; });
       const TimerId timer = due->first;
       now = std::max(now + 1, due->second);
@@ -92,15 +116,29 @@ class Fleet {
   std::vector<std::string> order;  ///< "charge", "unmask", "ended": as they came
   std::vector<RoundEnded> ended;
   std::int64_t now = 0;
+  int commits = 0;       ///< made so far
+  int killed_after = 0;  ///< the coordinator dies behind this one; what waited for it is not sent
 
  private:
   void step(const Event& event) {
+    if (!killed(event)) return;
+    killed_after = 0;
+    came_back_ = true;
+    boot();
+    for (auto& [id, member] : members_) {
+      if (member->client && member->last) queue_.emplace_back(id, *member->last);
+    }
+  }
+
+  /// True where the coordinator died in this step.
+  bool killed(const Event& event) {
     for (Effect& effect : machine->step(event, now)) {
       if (auto* persist = std::get_if<Persist>(&effect)) {
         for (const auto& write : persist->writes) {
           if (write.table == "privacy") order.emplace_back("charge");
         }
         REQUIRE_OK(store.commit(persist->writes));
+        if (++commits == killed_after) return true;
       } else if (auto* send = std::get_if<Send>(&effect)) {
         if (std::holds_alternative<wire::SecureUnmask>(send->message)) order.emplace_back("unmask");
         const auto frame = wire::encode_frame(send->message);
@@ -117,6 +155,12 @@ class Fleet {
         if (round->round.value > 0) ended.push_back(*round);
       }
     }
+    return false;
+  }
+
+  void say(const DeviceId& id, Member& member, wire::Message message) {
+    member.last = message;
+    queue_.emplace_back(id, std::move(message));
   }
 
   void drain() {
@@ -137,6 +181,18 @@ class Fleet {
     }
   }
 
+  /// Noise alone, or where the plan has none a small update that is this device's own.
+  static std::vector<std::uint32_t> words_of(const DeviceId& id, const wire::RoundPlan& plan,
+                                             const SecAggClientInputs& inputs) {
+    std::vector<float> delta(16);
+    if (plan.noise.kind != wire::NoiseKind::none) {
+      dp::NoiseBits noise(crypto::hash_in("test noise", inputs.seed).span());
+      return must(secagg_noised_contribution(inputs.setup.spec, dp::distributed_of(plan), delta,
+                                             seeded_bits(inputs.seed), noise, inputs.setup.bits));
+    }
+    for (std::size_t i = 0; i < 16; ++i) delta[i] = static_cast<float>(id.key[i]) / 2048;
+    return must(secagg_contribution(inputs.setup.spec, delta, 1, seeded_bits(inputs.seed), inputs.setup.bits));
+  }
   void hear(const DeviceId& id, Member& member, const wire::TaskOffer& m) {
     if (member.client) return;  // it asked twice before the invitation was a row
     member.plan = must(wire::decode<wire::RoundPlan>(m.plan));
@@ -148,21 +204,19 @@ class Fleet {
     inputs.seed = id.key;
     inputs.seed[0] ^= static_cast<std::uint8_t>(member.plan.round.value);
     inputs.masked_per_version_max = 9;  // rounds are aborted here after masking, and tried again
-    dp::NoiseBits noise(crypto::hash_in("test noise", inputs.seed).span());
-    member.words =
-        must(secagg_noised_contribution(inputs.setup.spec, dp::distributed_of(member.plan), std::vector<float>(16),
-                                        seeded_bits(inputs.seed), noise, inputs.setup.bits));
+    member.words = words_of(id, member.plan, inputs);
     member.client.emplace(must(SecAggClient::create(std::move(inputs))));
     queue_.emplace_back(id, wire::TaskAnswer{member.plan.round, true, wire::RefusalReason::none});
-    queue_.emplace_back(id, must(member.client->advertise(member.ledger)));
+    say(id, member, must(member.client->advertise(member.ledger)));
   }
   void hear(const DeviceId& id, Member& member, const wire::SecureList& m) {
-    queue_.emplace_back(id, must(member.client->share(m)));
+    say(id, member, must(member.client->share(m)));
   }
   void hear(const DeviceId& id, Member& member, const wire::SecureInbox& m) {
-    member.update = wire::encode(must(member.client->mask(m, member.words, member.ledger)));
-    queue_.emplace_back(
-        id,
+    if (member.client->phase() == SecAggClient::Phase::shared) {
+      member.update = wire::encode(must(member.client->mask(m, member.words, member.ledger)));
+    }
+    say(id, member,
         wire::SubmitBegin{
             member.plan.round, wire::UpdateKind::masked, wire::content_hash(member.update), member.update.size(), {}});
   }
@@ -170,16 +224,17 @@ class Fleet {
     queue_.emplace_back(id, wire::SubmitChunk{m.round, 0, member.update});
   }
   void hear(const DeviceId& id, Member& member, const wire::SecureSurvivors& m) {
-    queue_.emplace_back(id, must(member.client->agree(m)));
+    say(id, member, must(member.client->agree(m)));
   }
   void hear(const DeviceId& id, Member& member, const wire::SecureUnmask& m) {
-    if (unmasks) queue_.emplace_back(id, must(member.client->unmask(m)));
+    if (unmasks) say(id, member, must(member.client->unmask(m)));
   }
   void hear(const DeviceId&, Member& member, const wire::SecureAbort&) { member.client.reset(); }
   template <typename Other>
   void hear(const DeviceId&, Member&, const Other&) {}
 
   TaskConfig config_;
+  bool came_back_ = false;
   std::map<DeviceId, std::unique_ptr<Member>> members_;
   std::deque<std::pair<DeviceId, wire::Message>> queue_;    ///< to the coordinator
   std::deque<std::pair<DeviceId, wire::Message>> answers_;  ///< to devices
@@ -247,6 +302,37 @@ TEST_CASE("a task of devices' noise stops before epsilon_max, and stays stopped"
   CHECK(report.epsilon <= 12);
   fleet.boot();
   CHECK(fleet.machine->phase() == Phase::finished);
+}
+
+TEST_CASE(
+    "a coordinator killed behind any commit of a grouped task ends with the same version, and nothing is left over") {
+  Fleet steady(grouped_task());
+  steady.run();
+  REQUIRE(steady.machine->published() == 2);
+  CHECK(steady.ended[0].row.contributors == 6);
+  CHECK(steady.ended[0].row.weight == 6);
+  const std::vector<float> expected(steady.machine->values().begin(), steady.machine->values().end());
+  REQUIRE(steady.commits > 10);
+  for (int at = 1; at <= steady.commits; ++at) {
+    CAPTURE(at);
+    Fleet fleet(grouped_task());
+    fleet.killed_after = at;
+    fleet.run();
+    REQUIRE(fleet.machine->published() == 2);
+    CHECK(fleet.machine->round().value == 2);  // none was lost
+    CHECK(std::ranges::equal(fleet.machine->values(), expected));
+    const auto checks = verify_store(fleet.store, nullptr);
+    REQUIRE_OK(checks);
+    for (const auto& check : *checks) CHECK_MESSAGE(check.problem.empty(), check.name << ": " << check.problem);
+    int rows = 0;
+    for (const char* table : {kSecureTable, "sums"}) {
+      REQUIRE_OK(fleet.store.scan(table, {}, [&](ByteSpan, ByteSpan) -> Status {
+        ++rows;
+        return {};
+      }));
+    }
+    CHECK(rows == 0);
+  }
 }
 
 TEST_CASE("noise of the devices' needs secure mode, equal weights, a budget and shares that are not too fine") {
