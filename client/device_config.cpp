@@ -92,7 +92,7 @@ std::string device_config_template(wire::PrivacyMode weakest_mode, std::uint32_t
              "  weakest_mode: ") +
          wire::to_string(weakest_mode) +
          "\n"
-         "  # secure mode: updates are only ever summed with those of so many devices, this one counted\n"
+         "  # updates are only ever summed with those of so many devices, this one counted (grouped: of its group)\n"
          "  survivors_min: " +
          std::to_string(survivors_min) +
          "\n"

@@ -333,7 +333,7 @@ void Deployment::check_ledger() {
   int published = 0;
   for (const Json& round : (*list)->items()) {
     const std::int64_t id = int_of(round, "round");
-    const bool agrees = options_.mode == "secure" ? int_of(round, "contributors") >= acknowledged[id]
+    const bool agrees = options_.mode != "robust" ? int_of(round, "contributors") >= acknowledged[id]
                                                   : int_of(round, "contributors") == acknowledged[id];
     CHECK_MESSAGE(agrees, "round ", id, "\n", diary());
     published += text_of(round, "state") == "published" ? 1 : 0;

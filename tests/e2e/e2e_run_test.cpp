@@ -81,6 +81,29 @@ TEST_CASE("with learning rate 0 the held-out loss stays what it was") {
   CHECK(real_of(**newest, "loss") == real_of(**first, "loss"));
 }
 
+TEST_CASE("six devices, drawn by sortition and dealt into three groups, publish the median of the groups' means") {
+  Deployment run({.devices = 6,
+                  .rounds = 2,
+                  .goal = 6,
+                  .min = 6,
+                  .mode = "grouped",
+                  .privacy_more = ", groups: 3",
+                  .more = "aggregation: {rule: median}\nselection: {policy: sortition, spare: 2}\n"});
+  run.serve();
+  run.enroll_all();
+  run.run_all();
+  REQUIRE_MESSAGE(run.wait_until_finished(60'000), run.diary());
+  run.check_ledger();
+  const auto status = run.ask("status");
+  REQUIRE(status.has_value());
+  CHECK(text_of(*status, "threat_model").starts_with("grouped (curious coordinator)"));
+  const auto first = status->get_object("first");
+  const auto newest = status->get_object("newest");
+  REQUIRE_OK(first);
+  REQUIRE_OK(newest);
+  CHECK(real_of(**newest, "loss") < real_of(**first, "loss"));
+}
+
 TEST_CASE("FedProx: prox_mu of coordinator.yaml reaches the devices and keeps their updates near the start") {
   const auto norm = [](const std::string& prox) {
     Deployment run({.devices = 2, .rounds = 1, .goal = 2, .local_steps = 60, .local_more = prox});
