@@ -65,7 +65,9 @@ Status run_command(const RunOptions& options) {
 
   Eta eta(experiment.task.rounds);
   const auto started = std::chrono::steady_clock::now();
+  COVEY_ASSIGN(const auto ranks, join_ranks());
   RunDirectory directory;
+  directory.ranks = ranks.get();
   directory.out = options.out;
   directory.config = config_of(experiment, options);
   directory.command_line = options.command_line;
@@ -81,6 +83,8 @@ Status run_command(const RunOptions& options) {
   const auto summary = run_into(experiment, directory);
   clear_progress_line();
   if (!summary.ok()) return summary.error();
+  if (ranks) ranks->done();
+  if (ranks && !ranks->first()) return {};
   if (options.json) {
     std::printf("%s\n", summary->dump().c_str());
   } else {

@@ -52,6 +52,8 @@ class Taker {
   bool short_ = false;
 };
 
+}  // namespace
+
 Bytes outcome_bytes(const client::TrainingOutcome& outcome) {
   Bytes out;
   const auto& report = outcome.report;
@@ -82,6 +84,8 @@ std::optional<client::TrainingOutcome> outcome_from(ByteSpan bytes) {
   taker.copy(out.delta.data(), out.delta.size() * sizeof(float));
   return taker.done() ? std::optional(std::move(out)) : std::nullopt;
 }
+
+namespace {
 
 std::array<std::uint8_t, kSum> checksum(ByteSpan record) {
   const auto whole = crypto::hash(record);

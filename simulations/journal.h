@@ -63,6 +63,10 @@ class Journal {
   std::size_t resumed_ = 0;
 };
 
+/// A trained update as bytes, in the journal and between ranks.
+Bytes outcome_bytes(const client::TrainingOutcome& outcome);
+std::optional<client::TrainingOutcome> outcome_from(ByteSpan bytes);
+
 /// Names an experiment with its seed, its model's and data's bytes and this version of Covey: what a journal's records
 /// follow from, apart from the machine's instruction set. `threads` given on the command line is not part of it.
 /// @errors those of reading these files.

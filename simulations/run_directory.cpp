@@ -70,20 +70,47 @@ Status write_results(const Experiment& experiment, const WorldResult& result, co
 
 }  // namespace
 
+namespace {
+
+/// A rank that only helps: the first one decides whether there is something to run. Each keeps what it has trained in a
+/// journal of its own.
+Result<Json> help(const Experiment& experiment, const RunDirectory& directory) {
+  if (directory.ranks->share(0, {}) != Bytes{1}) return Json();
+  COVEY_ASSIGN(const auto identity, run_identity(experiment));
+  COVEY_TRY(make_folders(directory.out));
+  const std::string path = directory.out + "/" + kJournalName + "." + std::to_string(directory.ranks->rank());
+  COVEY_ASSIGN(const auto journal, Journal::open(path, identity));
+  WorldObserver observer;
+  observer.journal = journal.get();
+  observer.ranks = directory.ranks;
+  COVEY_TRY(run_world(experiment, observer));
+  std::error_code ignored;
+  std::filesystem::remove(path, ignored);
+  return Json();
+}
+
+}  // namespace
+
 Result<Json> run_into(const Experiment& experiment, const RunDirectory& directory) {
+  if (directory.ranks != nullptr && !directory.ranks->first()) return help(experiment, directory);
   const std::string& out = directory.out;
   COVEY_ASSIGN(const auto identity, run_identity(experiment));
   COVEY_ASSIGN(auto complete, complete_run(directory, identity.hex()));
-  if (complete.is_object()) return complete;
+  if (complete.is_object()) {
+    if (directory.ranks != nullptr) directory.ranks->share(0, Bytes{0});
+    return complete;
+  }
   COVEY_TRY(make_folders(out));
   const std::string journal_path = out + "/" + kJournalName;
   COVEY_ASSIGN(const auto journal, Journal::open(journal_path, identity));
   COVEY_TRY(write_file_durably(out + "/config.yaml", directory.config));
 
+  if (directory.ranks != nullptr) directory.ranks->share(0, Bytes{1});
   const auto started = std::chrono::steady_clock::now();
   LiveMetrics live(out + "/metrics.jsonl");
   WorldObserver observer;
   observer.journal = journal.get();
+  observer.ranks = directory.ranks;
   observer.on_round = [&](const Json& round) {
     live.add(round);
     if (directory.on_round) directory.on_round(round);
@@ -96,7 +123,11 @@ Result<Json> run_into(const Experiment& experiment, const RunDirectory& director
   result.summary.set("command", directory.command_line).set("config", directory.config);
   COVEY_TRY(write_results(experiment, result, out));
   std::error_code ignored;
-  std::filesystem::remove(journal_path, ignored);  // where it stays, a resumed run only repeats the end
+  std::vector<std::filesystem::path> journals;  // those of ranks that an earlier life had, too
+  for (const auto& entry : std::filesystem::directory_iterator(out, ignored)) {
+    if (entry.path().filename().string().starts_with(kJournalName)) journals.push_back(entry.path());
+  }
+  for (const auto& path : journals) std::filesystem::remove(path, ignored);  // one that stays only repeats the end
   return result.summary;
 }
 

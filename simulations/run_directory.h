@@ -8,6 +8,7 @@
 #include "core/base/result.h"
 #include "core/formats/json.h"
 #include "simulations/experiment.h"
+#include "simulations/ranks.h"
 
 namespace covey::simulations {
 
@@ -16,12 +17,13 @@ struct RunDirectory {
   std::string config;                                        ///< what ran, for config.yaml and the report
   std::string command_line;                                  ///< that repeats it, for the report
   bool resume = false;                                       ///< go on with what `out` holds; nothing there: begin
+  Ranks* ranks = nullptr;                                    ///< that the run is spread over; may be nullptr
   std::function<void(const formats::Json& round)> on_round;  ///< as soon as it has ended; may be empty
 };
 
 /// Runs the experiment, or what is left of it. A complete run is not run again: its summary comes back.
 /// metrics.jsonl, metrics.csv and adapter/ are the same bytes however often it was killed and resumed.
-/// @return what summary.json holds.
+/// @return what summary.json holds; null on other ranks than the first, which write journals alone.
 /// @errors already_exists: `out` holds a run and `resume` is not set. invalid_argument: it holds another run.
 /// What run_world reports; io_error.
 Result<formats::Json> run_into(const Experiment& experiment, const RunDirectory& directory);

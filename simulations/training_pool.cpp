@@ -4,11 +4,39 @@
 #include <chrono>
 
 #include "core/base/assert.h"
+#include "simulations/journal.h"
 #include "simulations/own_cost.h"
 
 namespace covey::simulations {
 
-TrainingPool::TrainingPool(int threads) {
+namespace {
+
+/// A result on its way between ranks: a zero byte and the outcome, or the code and the message of an error.
+Bytes result_bytes(const Result<client::TrainingOutcome>& result) {
+  Bytes out(1, 0);
+  if (result.ok()) {
+    append(out, outcome_bytes(*result));
+  } else {
+    out[0] = static_cast<std::uint8_t>(1 + static_cast<int>(result.error().code));
+    out.insert(out.end(), result.error().message.begin(), result.error().message.end());
+  }
+  return out;
+}
+
+Result<client::TrainingOutcome> result_from(const Bytes& bytes) {
+  const ByteSpan rest = ByteSpan(bytes).subspan(std::min<std::size_t>(1, bytes.size()));
+  if (!bytes.empty() && bytes[0] > 0) {
+    return Error{static_cast<ErrorCode>(bytes[0] - 1), std::string(rest.begin(), rest.end())};
+  }
+  auto outcome = outcome_from(rest);
+  if (bytes.empty() || !outcome) return Error{ErrorCode::internal, "another rank's training result is damaged"};
+  return *std::move(outcome);
+}
+
+}  // namespace
+
+TrainingPool::TrainingPool(int threads, Ranks* ranks)
+    : ranks_(ranks), given_(ranks == nullptr ? 1 : static_cast<std::size_t>(ranks->count())) {
   for (int i = 0; i < std::max(1, threads); ++i) workers_.emplace_back([this] { work(); });
 }
 
@@ -22,14 +50,29 @@ TrainingPool::~TrainingPool() {
   for (auto& worker : workers_) worker.join();
 }
 
-TrainingPool::Ticket TrainingPool::submit(Job job) {
+TrainingPool::Ticket TrainingPool::submit(Job job, double cost) {
   const std::lock_guard lock(mutex_);
-  queue_.emplace_back(next_, std::move(job));
-  wake_.notify_one();
+  const auto least = std::ranges::min_element(given_);
+  *least += cost;
+  const int owner = static_cast<int>(least - given_.begin());
+  owners_[next_] = owner;
+  if (mine(owner)) {
+    queue_.emplace_back(next_, std::move(job));
+    wake_.notify_one();
+  }
   return next_++;
 }
 
 Result<client::TrainingOutcome> TrainingPool::take(Ticket ticket) {
+  const int owner = owners_.extract(ticket).mapped();
+  if (ranks_ == nullptr) return wait(ticket);
+  if (!mine(owner)) return result_from(ranks_->share(owner, {}));
+  auto result = wait(ticket);
+  ranks_->share(owner, result_bytes(result));
+  return result;
+}
+
+Result<client::TrainingOutcome> TrainingPool::wait(Ticket ticket) {
   std::unique_lock lock(mutex_);
   finished_.wait(lock, [&] { return results_.contains(ticket); });
   auto node = results_.extract(ticket);
@@ -38,6 +81,8 @@ Result<client::TrainingOutcome> TrainingPool::take(Ticket ticket) {
 
 void TrainingPool::drop(Ticket ticket) {
   const std::lock_guard lock(mutex_);
+  const auto owner = owners_.extract(ticket);
+  if (owner.empty() || !mine(owner.mapped())) return;
   const auto waiting = std::find_if(queue_.begin(), queue_.end(), [&](const auto& q) { return q.first == ticket; });
   if (waiting != queue_.end()) {
     queue_.erase(waiting);

@@ -1,5 +1,6 @@
 /// Real training of virtual devices on worker threads, beside the single-threaded world. A job's result does not depend
-/// on when or where it runs, so a world is the same with any number of threads.
+/// on when or where it runs, so a world is the same with any number of threads. With ranks (ranks.h) every rank submits
+/// every job, one of them runs it, and all take its result.
 #pragma once
 
 #include <condition_variable>
@@ -13,6 +14,7 @@
 
 #include "client/session.h"
 #include "core/base/result.h"
+#include "simulations/ranks.h"
 
 namespace covey::simulations {
 
@@ -22,12 +24,14 @@ class TrainingPool {
   using Job = std::function<Result<client::TrainingOutcome>()>;
   using Ticket = std::uint64_t;
 
-  explicit TrainingPool(int threads);
+  /// @param ranks  borrowed; null: this process runs all jobs.
+  explicit TrainingPool(int threads, Ranks* ranks = nullptr);
   ~TrainingPool();
   TrainingPool(const TrainingPool&) = delete;
   TrainingPool& operator=(const TrainingPool&) = delete;
 
-  Ticket submit(Job job);
+  /// @param cost  in any unit, the same on every rank: jobs go to the rank that has been given least.
+  Ticket submit(Job job, double cost = 1);
   /// Waits for the job and takes its result; each ticket once.
   Result<client::TrainingOutcome> take(Ticket ticket);
   /// The result is not wanted any more: a job that has not begun never will.
@@ -39,7 +43,12 @@ class TrainingPool {
 
  private:
   void work();
+  Result<client::TrainingOutcome> wait(Ticket ticket);
+  [[nodiscard]] bool mine(int rank) const { return ranks_ == nullptr || rank == ranks_->rank(); }
 
+  Ranks* ranks_;
+  std::vector<double> given_;     ///< per rank, of all jobs so far
+  std::map<Ticket, int> owners_;  ///< of jobs that nobody has taken or dropped
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::condition_variable finished_;

@@ -128,11 +128,13 @@ void VirtualTrainer::start(const wire::RoundPlan& plan) {
   running.round = plan.round;
   running.started_ms = shared_.queue.now_ms();
   running.ready_at_ms = running.started_ms + modelled_ms(plan);
-  running.ticket = shared_.pool.submit([plan, bench = shared_.bench, content = *values, rows = &rows_,
-                                        memory = device_.memory_bytes, number = number_, journal = shared_.journal] {
-    const auto now = [&] { return train(plan, bench, content, *rows, memory, number); };
-    return journal != nullptr ? journal->training(plan.round, number, now) : now();
-  });
+  running.ticket = shared_.pool.submit(
+      [plan, bench = shared_.bench, content = *values, rows = &rows_, memory = device_.memory_bytes, number = number_,
+       journal = shared_.journal] {
+        const auto now = [&] { return train(plan, bench, content, *rows, memory, number); };
+        return journal != nullptr ? journal->training(plan.round, number, now) : now();
+      },
+      static_cast<double>(running.ready_at_ms - running.started_ms) * device_.training_gflops);
   running_ = running;
   const std::uint64_t generation = ++generation_;
   shared_.queue.at(running.ready_at_ms, [this, generation, alive = alive_] {

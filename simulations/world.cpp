@@ -102,7 +102,7 @@ class World final : public coordinator::Evaluator {
         observer_(observer),
         queue_(kWallStartMs),
         evaluation_pool_(experiment.threads),
-        training_(experiment.threads) {}
+        training_(experiment.threads, observer.ranks) {}
 
   Status prepare();
   Status run();
@@ -356,9 +356,12 @@ void World::evaluate(coordinator::Evaluate request) {
   answer.version = request.version;
   if (!data_.held_out.empty()) {
     const auto now = [&] { return measure(std::move(request.adapter), data_.held_out); };
+    const auto once = [&]() -> Result<train::Evaluation> {
+      return observer_.journal != nullptr ? observer_.journal->evaluation(request.version, now) : now();
+    };
     const double cpu_begin = process_cpu_seconds();
     const double training_begin = training_.cpu_seconds();
-    const auto measured = observer_.journal != nullptr ? observer_.journal->evaluation(request.version, now) : now();
+    const auto measured = observer_.ranks != nullptr ? evaluate_once(*observer_.ranks, once) : once();
     const double others = training_.cpu_seconds() - training_begin;  // jobs that ended beside it
     evaluation_cpu_ += std::max(0.0, process_cpu_seconds() - cpu_begin - others);
     if (measured.ok()) {

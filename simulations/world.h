@@ -10,6 +10,7 @@
 #include "core/formats/json.h"
 #include "simulations/experiment.h"
 #include "simulations/journal.h"
+#include "simulations/ranks.h"
 
 namespace covey::simulations {
 
@@ -29,6 +30,7 @@ std::uint64_t data_seed(const Experiment& experiment);
 struct WorldObserver {
   std::function<void(const formats::Json& round)> on_round;  ///< as soon as it has ended; may be empty
   Journal* journal = nullptr;  ///< takes and gives back trained updates and evaluations; may be nullptr
+  Ranks* ranks = nullptr;      ///< that the run is spread over; may be nullptr
 };
 
 /// Runs until the task's rounds are done. Same experiment and seed: same rounds and adapter, bit for bit, with any

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs from Debian 12 what Covey is built, run and tested with. Idempotent; asks apt only for what is missing.
 #   tests/install.sh            to build and run the programs
-#   tests/install.sh --tests    and what the tests need beside that
+#   tests/install.sh --tests    and what the tests need beside that (OpenMPI among it: covey-sim on many machines)
 #   tests/install.sh --arm64    and the Arm64 cross compiler, libraries and qemu-user
 #   tests/install.sh --interop  and the implementations from npm that ours is compared with (Node.js 20 or newer)
 #   tests/install.sh --browser  and headless Chromium, which looks at the reports
@@ -13,7 +13,7 @@ arm64=no
 interop=no
 for argument in "$@"; do
   case "$argument" in
-    --tests) packages+=(binutils procps sqlite3 curl) ;;
+    --tests) packages+=(binutils procps sqlite3 curl openmpi-bin libopenmpi-dev) ;;
     --browser) packages+=(chromium) ;;
     --arm64) arm64=yes ;;
     --interop)

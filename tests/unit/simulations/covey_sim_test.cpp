@@ -100,6 +100,73 @@ TEST_CASE("a run that is killed again and again is resumed to the same bytes") {
   check_refused("run " + experiment + " --seed 7 --resume --out " + killed, "complete run of another");
 }
 
+namespace {
+
+/// False, with a word about it, where OpenMPI is not installed or the program was built without it.
+bool mpi_is_here() {
+  if (test::run_command("mpirun --version").exit_code == 0 &&
+      test::run_command("ldd " + test::bin_dir() + "/covey-sim").out.find("libmpi") != std::string::npos) {
+    return true;
+  }
+  MESSAGE("SKIPPED: no mpirun, or covey-sim was built without MPI; tests/install.sh --tests installs OpenMPI");
+  return false;
+}
+
+std::string mpirun(int ranks, const std::string& arguments) {
+  return "env OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --oversubscribe --bind-to none -n " +
+         std::to_string(ranks) + " " + test::bin_dir() + "/covey-sim " + arguments;
+}
+
+}  // namespace
+
+TEST_CASE("1, 2 and 4 ranks write the same bytes") {
+  if (!mpi_is_here()) return;
+  const test::TempDir out;
+  tiny::Choices choices;
+  choices.dropout = 0.2;
+  const std::string experiment = tiny::World::shared().experiment(choices);
+  const std::string alone = metrics_of_run(experiment, out.file("alone"), "--threads 1");
+  for (const int ranks : {1, 2, 4}) {
+    CAPTURE(ranks);
+    const std::string folder = out.file("ranks" + std::to_string(ranks));
+    const auto result = test::run_command(mpirun(ranks, "run " + experiment + " --threads 1 --out " + folder));
+    REQUIRE_MESSAGE(result.exit_code == 0, result.err);
+    CHECK(*read_text_file(folder + "/metrics.jsonl") == alone);
+    CHECK(*read_text_file(folder + "/adapter/adapter_model.safetensors") ==
+          *read_text_file(out.file("alone") + "/adapter/adapter_model.safetensors"));
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+      CHECK(entry.path().filename().string().find("journal") == std::string::npos);
+    }
+    CHECK(std::count(result.out.begin(), result.out.end(), '\n') < 15);  // one table, whatever the ranks
+  }
+}
+
+TEST_CASE("a lost rank ends the run, and what it left resumes to the same bytes on fewer ranks") {
+  if (!mpi_is_here()) return;
+  const test::TempDir out;
+  tiny::Choices choices;
+  choices.rounds = 40;
+  const std::string experiment = tiny::World::shared().experiment(choices);
+  const std::string alone = metrics_of_run(experiment, out.file("alone"), "--threads 1");
+  const std::string folder = out.file("run");
+  const std::string journal = folder + "/journal.bin.1";
+  // The helping rank is killed as soon as it has trained something.
+  const auto lost = test::run_command(
+      mpirun(2, "run " + experiment + " --threads 1 --out " + folder) +
+      " & starter=$!; for i in $(seq 2000); do [ -f " + journal + " ] && [ $(stat -c %s " + journal +
+      ") -gt 2000 ] && break; sleep 0.005; done; for child in $(pgrep -f -- '--out " + folder +
+      "$'); do tr '\\0' '\\n' < /proc/$child/environ | grep -qx OMPI_COMM_WORLD_RANK=1 && kill -9 $child; done; "
+      "wait $starter");
+  CHECK(lost.exit_code != 0);
+  REQUIRE(!std::filesystem::exists(folder + "/summary.json"));
+  REQUIRE(std::filesystem::exists(folder + "/journal.bin"));
+  const auto resumed =
+      test::run_command(test::bin_dir() + "/covey-sim run " + experiment + " --threads 1 --resume --out " + folder);
+  REQUIRE_MESSAGE(resumed.exit_code == 0, resumed.err);
+  CHECK(*read_text_file(folder + "/metrics.jsonl") == alone);
+  CHECK(!std::filesystem::exists(journal));
+}
+
 TEST_CASE("partition shows who would have what, on the terminal, as JSON and as a picture") {
   const test::TempDir dir;
   std::string lines;
