@@ -7,7 +7,7 @@
 #   tests/install.sh --browser  and headless Chromium, which looks at the reports
 set -euo pipefail
 
-packages=(g++ cmake ninja-build pkg-config libeigen3-dev libzmq3-dev cppzmq-dev libcereal-dev libsodium-dev libsqlite3-dev
+packages=(g++ cmake ninja-build pkg-config libzmq3-dev cppzmq-dev libcereal-dev libsodium-dev libsqlite3-dev
   libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libspdlog-dev libcpp-httplib-dev libjs-chart.js libutf8proc-dev doctest-dev jq iproute2)
 arm64=no
 interop=no

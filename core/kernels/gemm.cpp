@@ -13,15 +13,20 @@ struct Tiling {
   int n;
 };
 
-/// From the shape alone: halves the longer side until there are enough tiles for any pool, or tiles get too small.
+/// From the shape alone. Every tile packs its columns of the second operand: so it has all rows, unless there would be
+/// too few tiles for the threads of a small machine to end at one time.
 Tiling choose_tiling(int M, int N, int K) {
-  Tiling t{M < 256 ? M : 256, N < 512 ? N : 512};
+  constexpr double kTilesEnough = 16;
+  constexpr int kColumns = kGemmColumns;
+  Tiling t{M < 1024 ? M : 1024, N < kColumns ? N : kColumns};
   const auto tiles = [&] { return static_cast<double>((M + t.m - 1) / t.m) * ((N + t.n - 1) / t.n); };
-  while (tiles() < 8 && static_cast<double>(t.m) * t.n * K > 2 * kTileWork && (t.m > 32 || t.n > 64)) {
-    if (t.m >= t.n ? t.m > 32 : t.n <= 64) {
-      t.m = (t.m / 2 + 15) / 16 * 16;
+  while (tiles() < kTilesEnough && static_cast<double>(t.m) * t.n * K > 2 * kTileWork) {
+    if (t.m > 240) {
+      t.m = (t.m / 2 + 11) / 12 * 12;
+    } else if (t.n > 32) {
+      t.n = t.n > 64 ? 64 : 32;
     } else {
-      t.n = (t.n / 2 + 15) / 16 * 16;
+      break;
     }
   }
   return t;

@@ -15,6 +15,9 @@ namespace covey::kernels {
 
 enum class GemmOp { nt, nn, tn };
 
+/// Columns of a product's result whose packed operand stays in L2. A multiple of every variant's register tile.
+constexpr long kGemmColumns = 96;
+
 /// One tile: c (m,n) = alpha op(a, b), or += where accumulate; leading dimensions in floats.
 struct GemmTile {
   GemmOp op = GemmOp::nt;

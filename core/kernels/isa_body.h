@@ -1,9 +1,12 @@
 /// Body of the isa_*.cpp files: everything here is compiled once per instruction set, in a namespace of its own.
 /// No inline function or template of the standard library may be called from here: its one linked copy could be the
 /// AVX-512 one. (tests/unit/kernels/isa_test.cpp looks for such symbols.)
-#define EIGEN_DONT_PARALLELIZE
-#define EIGEN_MPL2_ONLY
-#include <Eigen/Core>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
 #include <cmath>
 #include <cstring>
 
@@ -12,6 +15,7 @@
 namespace covey::kernels::COVEY_ISA_NAMESPACE {
 namespace {
 // clang-format off
+#include "core/kernels/isa_repeat.inl"
 #include "core/kernels/isa_vector.inl"
 #include "core/kernels/isa_activation.inl"
 #include "core/kernels/isa_gemm.inl"

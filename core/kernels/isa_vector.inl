@@ -13,7 +13,7 @@ static inline void store(float* p, V16 v) {
   __builtin_memcpy(p, &v, sizeof v);
 }
 static inline V16 splat(float x) {
-  return V16{} + x;
+  return V16{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
 }
 /// The first n < 16 lanes, `fill` in the others.
 static inline V16 load_part(const float* p, long n, float fill) {
