@@ -80,6 +80,20 @@ TEST_CASE("a chain of signed epochs is followed to its head, and tells how this 
   CHECK_FALSE(chain.check_listed(wire::Key{}).ok());
 }
 
+TEST_CASE("the roots that sortition draws from are known for the newest epochs, and for no others") {
+  const TestRoster roster = roster_of(12);
+  RosterChain chain = empty_chain();
+  CHECK_FALSE(chain.root(0));
+  CHECK_FALSE(chain.root(1));
+  for (const auto& epoch : roster.epochs) REQUIRE_OK(chain.extend(epoch));
+  CHECK(chain.active_count() == 12);
+  for (std::uint64_t epoch = 0; epoch <= 14; ++epoch) {
+    const auto root = chain.root(epoch);
+    CHECK(root.has_value() == (epoch >= 12 - kRootsKept && epoch <= 12));
+    if (root) CHECK(*root == wire::hash_of(roster.epochs[epoch - 1]));
+  }
+}
+
 TEST_CASE("forks, gaps, stale epochs, other keys and damage are refused, and the head stays") {
   const TestRoster roster = roster_of(4);
   RosterChain chain = empty_chain();
