@@ -26,19 +26,26 @@ struct Mix {
   std::vector<std::vector<std::size_t>> counts;  ///< per device and label
 };
 
-Mix mix_of(const std::vector<data::Part>& parts) {
+/// One for each phase, with the same labels in the same order.
+std::vector<Mix> mixes_of(const std::vector<std::vector<data::Part>>& phases) {
   std::map<std::string, std::size_t> totals;
-  for (const auto& part : parts) {
-    for (const auto& example : part.examples) ++totals[example.label.value_or("")];
+  for (const auto& parts : phases) {
+    for (const auto& part : parts) {
+      for (const auto& example : part.examples) ++totals[example.label.value_or("")];
+    }
   }
-  Mix out;
-  for (const auto& [label, count] : totals) out.labels.push_back(label);
-  std::ranges::stable_sort(out.labels, std::ranges::greater(), [&](const auto& label) { return totals[label]; });
+  std::vector<std::string> labels;
+  for (const auto& [label, count] : totals) labels.push_back(label);
+  std::ranges::stable_sort(labels, std::ranges::greater(), [&](const auto& label) { return totals[label]; });
   std::map<std::string, std::size_t> place;
-  for (std::size_t i = 0; i < out.labels.size(); ++i) place[out.labels[i]] = i;
-  for (const auto& part : parts) {
-    auto& row = out.counts.emplace_back(out.labels.size());
-    for (const auto& example : part.examples) ++row[place[example.label.value_or("")]];
+  for (std::size_t i = 0; i < labels.size(); ++i) place[labels[i]] = i;
+  std::vector<Mix> out;
+  for (const auto& parts : phases) {
+    Mix& mix = out.emplace_back(Mix{labels, {}});
+    for (const auto& part : parts) {
+      auto& row = mix.counts.emplace_back(labels.size());
+      for (const auto& example : part.examples) ++row[place[example.label.value_or("")]];
+    }
   }
   return out;
 }
@@ -87,12 +94,8 @@ std::string colour(std::size_t label, std::size_t labels) {
   return "hsl(" + std::to_string(label * 360 / labels) + " 60% 55%)";
 }
 
-/// One stacked bar per device, one colour per label; no script, nothing loaded from elsewhere.
-std::string plot(const std::string& name, const std::string& figures, const std::vector<data::Part>& parts,
-                 const Mix& mix) {
-  const std::size_t bars = std::min(parts.size(), kBarsMax);
-  std::size_t largest = 1;
-  for (std::size_t d = 0; d < bars; ++d) largest = std::max(largest, size_of(mix.counts[d]));
+/// One stacked bar per device, one colour per label.
+std::string bars_of(const std::vector<data::Part>& parts, const Mix& mix, std::size_t bars, std::size_t largest) {
   const double width = 900.0 / static_cast<double>(bars);
   std::string svg;
   std::array<char, 200> line{};
@@ -108,22 +111,91 @@ std::string plot(const std::string& name, const std::string& figures, const std:
              escaped(mix.labels[label]) + "</title></rect>\n";
     }
   }
-  std::string legend;
-  const bool named = mix.labels.size() > 1 && mix.labels.size() <= kLegendMax;
-  for (std::size_t label = 0; named && label < mix.labels.size(); ++label) {
-    legend += "<span><i style='background:" + colour(label, mix.labels.size()) + "'></i>" + escaped(mix.labels[label]) +
-              "</span> ";
+  return "<svg viewBox='0 0 900 305' role=img>" + svg + "</svg>";
+}
+
+/// The devices' bars, below each other for each phase; no script, nothing loaded from elsewhere.
+std::string plot(const std::string& name, const std::vector<std::string>& figures,
+                 const std::vector<std::vector<data::Part>>& phases, const std::vector<Mix>& mixes) {
+  const std::size_t devices = phases.front().size();
+  const std::size_t bars = std::min(devices, kBarsMax);
+  std::size_t largest = 1;
+  for (const Mix& mix : mixes) {
+    for (std::size_t d = 0; d < bars; ++d) largest = std::max(largest, size_of(mix.counts[d]));
   }
-  const std::string cut = parts.size() > bars ? " (the first " + std::to_string(bars) + " are drawn)" : "";
+  const auto& labels = mixes.front().labels;
+  std::string legend;
+  const bool named = labels.size() > 1 && labels.size() <= kLegendMax;
+  for (std::size_t label = 0; named && label < labels.size(); ++label) {
+    legend +=
+        "<span><i style='background:" + colour(label, labels.size()) + "'></i>" + escaped(labels[label]) + "</span> ";
+  }
+  const std::string cut = devices > bars ? " (the first " + std::to_string(bars) + " are drawn)" : "";
+  std::string body;
+  for (std::size_t k = 0; k < phases.size(); ++k) {
+    if (phases.size() > 1) {
+      body += "<h2>Phase " + std::to_string(k + 1) + " of " + std::to_string(phases.size()) + "</h2>";
+    }
+    body += "<p>" + figures[k] + cut + "</p>" + bars_of(phases[k], mixes[k], bars, largest);
+  }
   return "<!doctype html><html lang=en><meta charset=utf-8><title>" + escaped(name) +
          "</title><style>:root{color-scheme:light dark}body{font:15px system-ui;max-width:940px;margin:2em "
          "auto;padding:0 1em}"
          "svg{width:100%;height:auto}i{display:inline-block;width:.8em;height:.8em;margin-right:.3em}span{margin-right:"
          "1em}"
          "</style><h1>" +
-         escaped(name) + "</h1><p>" + figures + cut +
-         "</p><p>Examples per device; tallest bar: " + std::to_string(largest) +
-         ".</p><svg viewBox='0 0 900 305' role=img>" + svg + "</svg><p>" + legend + "</p></html>\n";
+         escaped(name) + "</h1><p>Examples per device; tallest bar: " + std::to_string(largest) + ".</p>" + body +
+         "<p>" + legend + "</p></html>\n";
+}
+
+struct Figures {
+  std::vector<std::size_t> sizes;  ///< per device
+  std::size_t all = 0;
+  double effective = 0;  ///< labels in effect, mean over devices
+  std::string words;
+};
+
+Figures figures_of(const Mix& mix) {
+  Figures out;
+  for (const auto& row : mix.counts) {
+    out.sizes.push_back(size_of(row));
+    out.effective += labels_in_effect(row) / static_cast<double>(mix.counts.size());
+  }
+  out.all = size_of(out.sizes);
+  const auto [least, most] = std::ranges::minmax(out.sizes);
+  std::array<char, 200> words{};
+  std::snprintf(words.data(), words.size(),
+                "%zu examples on %zu devices: %zu to %zu each (Gini %.2f); %zu labels, %.1f in effect on a device",
+                out.all, out.sizes.size(), least, most, inequality(out.sizes), mix.labels.size(), out.effective);
+  out.words = words.data();
+  return out;
+}
+
+Json json_of(const std::vector<data::Part>& parts, const Mix& mix, const Figures& figures) {
+  const auto [least, most] = std::ranges::minmax(figures.sizes);
+  Json devices = Json::array();
+  for (std::size_t d = 0; d < parts.size(); ++d) {
+    devices.push_back(Json::object({{"key", parts[d].key},
+                                    {"examples", figures.sizes[d]},
+                                    {"labels_in_effect", labels_in_effect(mix.counts[d])}}));
+  }
+  return Json::object({{"devices", parts.size()},
+                       {"examples", figures.all},
+                       {"least", least},
+                       {"most", most},
+                       {"gini", inequality(figures.sizes)},
+                       {"labels", mix.labels.size()},
+                       {"labels_in_effect", figures.effective},
+                       {"per_device", devices}});
+}
+
+void print_bars(const std::vector<data::Part>& parts, const Figures& figures) {
+  const std::size_t most = std::ranges::max(figures.sizes);
+  for (std::size_t d = 0; d < std::min<std::size_t>(parts.size(), 50); ++d) {
+    const auto length = std::max<std::size_t>(1, figures.sizes[d] * kTerminalBars / std::max<std::size_t>(most, 1));
+    std::printf("%-20.20s %7zu  %s\n", parts[d].key.c_str(), figures.sizes[d], std::string(length, '#').c_str());
+  }
+  if (parts.size() > 50) std::printf("... and %zu more devices\n", parts.size() - 50);
 }
 
 }  // namespace
@@ -131,46 +203,25 @@ std::string plot(const std::string& name, const std::string& figures, const std:
 Status partition_command(const PartitionOptions& options) {
   COVEY_ASSIGN(const auto experiment, load_experiment(options.experiment));
   // The seed that a run of this experiment draws its data from.
-  COVEY_ASSIGN(const auto parts, partition_devices(experiment.data, experiment.devices, data_seed(experiment)));
-  const Mix mix = mix_of(parts);
-  std::vector<std::size_t> sizes;
-  double effective = 0;
-  for (const auto& row : mix.counts) {
-    sizes.push_back(size_of(row));
-    effective += labels_in_effect(row) / static_cast<double>(parts.size());
+  COVEY_ASSIGN(const auto phases, partition_devices(experiment.data, experiment.devices, data_seed(experiment)));
+  const auto mixes = mixes_of(phases);
+  std::vector<std::string> words;
+  Json list = Json::array();
+  for (std::size_t k = 0; k < phases.size(); ++k) {
+    const Figures figures = figures_of(mixes[k]);
+    words.push_back(figures.words);
+    list.push_back(json_of(phases[k], mixes[k], figures));
+    if (options.json) continue;
+    if (phases.size() > 1) std::printf("phase %zu of %zu\n", k + 1, phases.size());
+    print_bars(phases[k], figures);
+    std::printf("%s\n", figures.words.c_str());
   }
-  const auto [least, most] = std::ranges::minmax(sizes);
-  const std::size_t all = size_of(sizes);
   if (options.json) {
-    Json devices = Json::array();
-    for (std::size_t d = 0; d < parts.size(); ++d) {
-      devices.push_back(Json::object(
-          {{"key", parts[d].key}, {"examples", sizes[d]}, {"labels_in_effect", labels_in_effect(mix.counts[d])}}));
-    }
-    const Json out = Json::object({{"devices", parts.size()},
-                                   {"examples", all},
-                                   {"least", least},
-                                   {"most", most},
-                                   {"gini", inequality(sizes)},
-                                   {"labels", mix.labels.size()},
-                                   {"labels_in_effect", effective},
-                                   {"per_device", devices}});
+    const Json out = phases.size() == 1 ? list.items().front() : Json::object({{"phases", list}});
     std::printf("%s\n", out.dump().c_str());
   }
-  std::array<char, 200> figures{};
-  std::snprintf(figures.data(), figures.size(),
-                "%zu examples on %zu devices: %zu to %zu each (Gini %.2f); %zu labels, %.1f in effect on a device", all,
-                parts.size(), least, most, inequality(sizes), mix.labels.size(), effective);
-  if (!options.json) {
-    for (std::size_t d = 0; d < std::min<std::size_t>(parts.size(), 50); ++d) {
-      const auto length = std::max<std::size_t>(1, sizes[d] * kTerminalBars / std::max<std::size_t>(most, 1));
-      std::printf("%-20.20s %7zu  %s\n", parts[d].key.c_str(), sizes[d], std::string(length, '#').c_str());
-    }
-    if (parts.size() > 50) std::printf("... and %zu more devices\n", parts.size() - 50);
-    std::printf("%s\n", figures.data());
-  }
   if (options.out.empty()) return {};
-  return write_file_durably(options.out, plot(experiment.name, figures.data(), parts, mix));
+  return write_file_durably(options.out, plot(experiment.name, words, phases, mixes));
 }
 
 }  // namespace covey::simulations

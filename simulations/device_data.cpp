@@ -67,33 +67,62 @@ std::vector<train::TokenRow> rows_of(const text::Tokenizer& tokenizer, const std
 
 }  // namespace
 
-Result<std::vector<data::Part>> partition_devices(const DataConfig& config, std::size_t devices, std::uint64_t seed) {
+std::span<const train::TokenRow> DeviceRows::in_phase(std::size_t phase) const {
+  if (phase_begin.empty()) return rows;
+  return std::span(rows).subspan(phase_begin[phase], phase_begin[phase + 1] - phase_begin[phase]);
+}
+
+std::size_t phase_at(const DataConfig& config, std::int64_t now_ms) {
+  if (config.phases < 2) return 0;
+  return std::min(config.phases - 1, static_cast<std::size_t>(now_ms / config.phase_ms));
+}
+
+Result<std::vector<std::vector<data::Part>>> partition_devices(const DataConfig& config, std::size_t devices,
+                                                               std::uint64_t seed) {
+  using Phases = std::vector<std::vector<data::Part>>;
   COVEY_ASSIGN(const auto examples, read(config, devices, seed));
-  if (config.partition == "key") return largest(data::partition_by_key(examples), devices, config.file);
-  if (examples.size() < devices) {
-    return Error{ErrorCode::invalid_argument, config.file + ": has " + std::to_string(examples.size()) +
-                                                  " examples, fewer than the " + std::to_string(devices) +
-                                                  " devices; lower `devices`"};
+  if (config.partition == "key") {
+    COVEY_ASSIGN(auto parts, largest(data::partition_by_key(examples), devices, config.file));
+    return Phases{std::move(parts)};
+  }
+  if (examples.size() < devices * config.phases) {
+    return Error{ErrorCode::invalid_argument,
+                 config.file + ": has " + std::to_string(examples.size()) + " examples, fewer than the " +
+                     std::to_string(devices) + " devices" +
+                     (config.phases > 1 ? " in " + std::to_string(config.phases) + " phases" : "") +
+                     "; lower `devices`"};
   }
   const std::uint64_t drawn = derive_seed(seed, kPartitionStream);
-  const auto parts = config.partition == "label" ? data::partition_by_label(examples, devices, config.alpha, drawn)
-                     : config.partition == "quantity"
-                         ? data::partition_by_quantity(examples, devices, config.alpha, drawn)
-                         : data::partition_iid(examples, devices, drawn);
+  if (config.partition == "drift") {
+    auto phases = data::partition_drifting(examples, {devices, config.alpha, config.phases}, drawn);
+    if (!phases.ok()) return Error{phases.error().code, config.file + ": " + phases.error().message};
+    return phases;
+  }
+  auto parts = config.partition == "label"      ? data::partition_by_label(examples, devices, config.alpha, drawn)
+               : config.partition == "quantity" ? data::partition_by_quantity(examples, devices, config.alpha, drawn)
+                                                : data::partition_iid(examples, devices, drawn);
   if (!parts.ok()) return Error{parts.error().code, config.file + ": " + parts.error().message};
-  return parts;
+  return Phases{*std::move(parts)};
 }
 
 Result<SimulatedData> load_device_data(const DataConfig& config, std::size_t devices, int seq,
                                        const text::Tokenizer& tokenizer, std::uint64_t seed) {
-  COVEY_ASSIGN(const auto parts, partition_devices(config, devices, seed));
+  COVEY_ASSIGN(const auto phases, partition_devices(config, devices, seed));
   SimulatedData out;
-  for (std::size_t i = 0; i < parts.size(); ++i) {
+  for (std::size_t i = 0; i < devices; ++i) {
     const std::uint64_t part_seed = derive_seed(derive_seed(seed, kHoldOutStream), i);
-    COVEY_ASSIGN(const auto split, data::hold_out(parts[i].examples.size(), config.held_out, part_seed));
-    out.devices.push_back({parts[i].key, rows_of(tokenizer, parts[i].examples, split.train, seq)});
-    auto held = rows_of(tokenizer, parts[i].examples, split.held_out, seq);
-    std::move(held.begin(), held.end(), std::back_inserter(out.held_out));
+    DeviceRows device{phases[0][i].key, {}, {}};
+    for (const auto& parts : phases) {
+      const auto& examples = parts[i].examples;
+      COVEY_ASSIGN(const auto split, data::hold_out(examples.size(), config.held_out, part_seed));
+      if (phases.size() > 1) device.phase_begin.push_back(device.rows.size());
+      auto rows = rows_of(tokenizer, examples, split.train, seq);
+      std::move(rows.begin(), rows.end(), std::back_inserter(device.rows));
+      auto held = rows_of(tokenizer, examples, split.held_out, seq);
+      std::move(held.begin(), held.end(), std::back_inserter(out.held_out));
+    }
+    if (phases.size() > 1) device.phase_begin.push_back(device.rows.size());
+    out.devices.push_back(std::move(device));
   }
   const auto max = static_cast<std::size_t>(config.held_out_rows_max);
   if (max > 0 && out.held_out.size() > max) {

@@ -27,9 +27,14 @@ DataConfig read_data(config::Section section, const std::string& file) {
     }
   }
   if (generated) data.lines = section.int64("lines", data.lines, 1, 10'000);
-  data.partition = section.choice("partition", {"key", "iid", "label", "quantity"}, "key");
-  if (data.partition == "label" || data.partition == "quantity") {
+  data.partition = section.choice("partition", {"key", "iid", "label", "quantity", "drift"}, "key");
+  const bool drift = data.partition == "drift";
+  if (drift || data.partition == "label" || data.partition == "quantity") {
     data.alpha = section.real("alpha", data.alpha, 1e-3, 1e6);
+  }
+  if (drift) {
+    data.phases = static_cast<std::size_t>(section.int64("phases", 4, 2, 100));
+    data.phase_ms = section.duration_ms("phase", kDay_ms, 1, 3650 * kDay_ms);
   }
   data.held_out = section.real("held_out", 0.1, 0.0, 0.9);
   data.held_out_rows_max = section.int64("held_out_rows_max", 400, 0, 10'000'000);

@@ -77,7 +77,7 @@ const Bytes* MemoryDownloads::content(const wire::Hash& blob) const {
 namespace {
 
 Result<client::TrainingOutcome> train(const wire::RoundPlan& plan, const adapters::Workbench& bench,
-                                      const Bytes& values, const std::vector<train::TokenRow>& rows,
+                                      const Bytes& values, std::span<const train::TokenRow> rows,
                                       std::uint64_t memory_bytes, std::uint64_t number) {
   std::vector<float> floats(values.size() / sizeof(float));
   std::memcpy(floats.data(), values.data(), floats.size() * sizeof(float));
@@ -88,9 +88,14 @@ Result<client::TrainingOutcome> train(const wire::RoundPlan& plan, const adapter
 
 }  // namespace
 
-VirtualTrainer::VirtualTrainer(SharedWorld shared, std::uint64_t number, const DeviceClass& device,
-                               const std::vector<train::TokenRow>& rows, const MemoryDownloads& downloads, Hooks hooks)
-    : shared_(shared), number_(number), device_(device), rows_(rows), downloads_(downloads), hooks_(std::move(hooks)) {}
+VirtualTrainer::VirtualTrainer(SharedWorld shared, std::uint64_t number, const DeviceClass& device, RowsNow rows,
+                               const MemoryDownloads& downloads, Hooks hooks)
+    : shared_(shared),
+      number_(number),
+      device_(device),
+      rows_(std::move(rows)),
+      downloads_(downloads),
+      hooks_(std::move(hooks)) {}
 
 VirtualTrainer::~VirtualTrainer() {
   *alive_ = false;
@@ -109,10 +114,10 @@ double plan_tokens(const wire::RoundPlan& plan, std::size_t device_rows, double 
   return steps * batch * positions / rows * passes;
 }
 
-std::int64_t VirtualTrainer::modelled_ms(const wire::RoundPlan& plan) const {
+std::int64_t VirtualTrainer::modelled_ms(const wire::RoundPlan& plan, std::span<const train::TokenRow> rows) const {
   double positions = 0;
-  for (const auto& row : rows_) positions += static_cast<double>(std::min<std::size_t>(row.ids.size(), plan.seq));
-  const double tokens = plan_tokens(plan, rows_.size(), positions);
+  for (const auto& row : rows) positions += static_cast<double>(std::min<std::size_t>(row.ids.size(), plan.seq));
+  const double tokens = plan_tokens(plan, rows.size(), positions);
   return std::max<std::int64_t>(
       1, training_ms(device_, shared_.bench.model->parameter_count(), static_cast<std::uint64_t>(tokens)));
 }
@@ -127,11 +132,12 @@ void VirtualTrainer::start(const wire::RoundPlan& plan) {
   Running running;
   running.round = plan.round;
   running.started_ms = shared_.queue.now_ms();
-  running.ready_at_ms = running.started_ms + modelled_ms(plan);
+  const auto rows = rows_();
+  running.ready_at_ms = running.started_ms + modelled_ms(plan, rows);
   running.ticket = shared_.pool.submit(
-      [plan, bench = shared_.bench, content = *values, rows = &rows_, memory = device_.memory_bytes, number = number_,
+      [plan, bench = shared_.bench, content = *values, rows, memory = device_.memory_bytes, number = number_,
        journal = shared_.journal] {
-        const auto now = [&] { return train(plan, bench, content, *rows, memory, number); };
+        const auto now = [&] { return train(plan, bench, content, rows, memory, number); };
         return journal != nullptr ? journal->training(plan.round, number, now) : now();
       },
       static_cast<double>(running.ready_at_ms - running.started_ms) * device_.training_gflops);

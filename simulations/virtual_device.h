@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -65,9 +66,11 @@ class VirtualTrainer final : public client::Trainer {
     std::function<void()> on_ready;                                 ///< at virtual time, when poll() has news
     std::function<void(RoundId, std::span<float> delta)> on_delta;  ///< a bad device's: changes it; may be empty
   };
+  /// What the device has at this virtual time; the rows outlive the trainer.
+  using RowsNow = std::function<std::span<const train::TokenRow>()>;
   /// @param number  of the device, which seeded training takes its own directions from.
-  VirtualTrainer(SharedWorld shared, std::uint64_t number, const DeviceClass& device,
-                 const std::vector<train::TokenRow>& rows, const MemoryDownloads& downloads, Hooks hooks);
+  VirtualTrainer(SharedWorld shared, std::uint64_t number, const DeviceClass& device, RowsNow rows,
+                 const MemoryDownloads& downloads, Hooks hooks);
   ~VirtualTrainer() override;
 
   void start(const wire::RoundPlan& plan) override;
@@ -84,12 +87,12 @@ class VirtualTrainer final : public client::Trainer {
     std::int64_t started_ms = 0;
     std::int64_t ready_at_ms = 0;
   };
-  [[nodiscard]] std::int64_t modelled_ms(const wire::RoundPlan& plan) const;
+  [[nodiscard]] std::int64_t modelled_ms(const wire::RoundPlan& plan, std::span<const train::TokenRow> rows) const;
 
   SharedWorld shared_;
   std::uint64_t number_;
   const DeviceClass& device_;
-  const std::vector<train::TokenRow>& rows_;
+  RowsNow rows_;
   const MemoryDownloads& downloads_;
   Hooks hooks_;
   std::optional<Running> running_;

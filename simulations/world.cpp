@@ -68,7 +68,7 @@ wire::Key curve_from(std::uint64_t seed, std::uint64_t index) {
 struct Device {
   std::size_t index = 0;
   const DeviceClass* kind = nullptr;
-  const std::vector<train::TokenRow>* rows = nullptr;
+  const DeviceRows* rows = nullptr;
   wire::Key curve{};
   Link link;
   store::MemoryStore store;
@@ -198,7 +198,7 @@ Status World::make_devices() {
     device->link = draw_link(*device->kind, experiment_.traces, derive_seed(task_.seed, kLinks), i);
     device->bad = bad[i];
     if (bad[i]) poison_rows(experiment_.adversaries.attack, data_.devices[i].rows, bench_.model->config().vocab_size);
-    device->rows = &data_.devices[i].rows;
+    device->rows = &data_.devices[i];
     device->curve = curve_from(task_.seed, i);
     device->random = Rng(derive_seed(task_.seed, kRandom), i);
     device->nonces = Rng(derive_seed(task_.seed, kNonces), i);
@@ -217,8 +217,8 @@ void World::start_life(Device& device) {
   for (const auto& file : task_.model) preinstalled.insert(file.blob);
   device.downloads = std::make_unique<MemoryDownloads>(std::move(preinstalled));
   device.trainer = std::make_unique<VirtualTrainer>(
-      SharedWorld{queue_, training_, bench_, observer_.journal}, device.index, *device.kind, *device.rows,
-      *device.downloads,
+      SharedWorld{queue_, training_, bench_, observer_.journal}, device.index, *device.kind,
+      [this, &device] { return device.rows->in_phase(phase_at(experiment_.data, queue_.now_ms())); }, *device.downloads,
       VirtualTrainer::Hooks{
           .on_start = [this, &device](const wire::RoundPlan& plan,
                                       std::int64_t ms) { training_begins(device, plan, ms); },
@@ -250,7 +250,7 @@ void World::start_life(Device& device) {
   capabilities.processor = device.kind->name;
   capabilities.memory_bytes = device.kind->memory_bytes;
   capabilities.training_memory_bytes_max = device.kind->memory_bytes;
-  capabilities.examples = std::bit_floor(std::uint64_t{device.rows->size()});
+  capabilities.examples = std::bit_floor(std::uint64_t{device.rows->rows.size()});
   capabilities.weakest_mode = task_.privacy.mode;
   note(device.agent->start(capabilities));
   keep_hours(device);

@@ -110,22 +110,41 @@ double draw_gamma(Rng& rng, double shape) {
   }
 }
 
-/// Where each part's share of n things ends, by proportions from a symmetric Dirichlet distribution.
-std::vector<std::size_t> dirichlet_ends(Rng& rng, std::size_t parts, double alpha, std::size_t n) {
+/// Proportions from a symmetric Dirichlet distribution, not normalized.
+std::vector<double> draw_mass(Rng& rng, std::size_t parts, double alpha) {
   std::vector<double> mass(parts);
   double total = 0;
   for (double& m : mass) total += m = draw_gamma(rng, alpha);
-  if (!(total > 0)) {  // all underflowed: one part has everything
-    mass[rng.below(parts)] = total = 1;
-  }
-  std::vector<std::size_t> ends(parts);
+  if (!(total > 0)) mass[rng.below(parts)] = 1;  // all underflowed: one part has everything
+  return mass;
+}
+
+/// Where each part's share of n things ends.
+std::vector<std::size_t> ends_of(const std::vector<double>& mass, std::size_t n) {
+  const double total = std::accumulate(mass.begin(), mass.end(), 0.0);
+  std::vector<std::size_t> ends(mass.size());
   double sum = 0;
-  for (std::size_t p = 0; p < parts; ++p) {
+  for (std::size_t p = 0; p < mass.size(); ++p) {
     sum += mass[p];
     ends[p] = std::min(n, static_cast<std::size_t>(std::llround(sum / total * static_cast<double>(n))));
   }
   ends.back() = n;
   return ends;
+}
+
+std::vector<std::size_t> dirichlet_ends(Rng& rng, std::size_t parts, double alpha, std::size_t n) {
+  return ends_of(draw_mass(rng, parts, alpha), n);
+}
+
+/// (1 - share) of the first proportions and `share` of the second.
+std::vector<double> mixed(const std::vector<double>& first, const std::vector<double>& second, double share) {
+  const double first_total = std::accumulate(first.begin(), first.end(), 0.0);
+  const double second_total = std::accumulate(second.begin(), second.end(), 0.0);
+  std::vector<double> out(first.size());
+  for (std::size_t p = 0; p < out.size(); ++p) {
+    out[p] = (1 - share) * first[p] / first_total + share * second[p] / second_total;
+  }
+  return out;
 }
 
 Status check_uneven(std::size_t examples, std::size_t parts, double alpha) {
@@ -158,16 +177,27 @@ void deal(std::span<const Example> examples, std::span<const std::size_t> order,
 
 }  // namespace
 
-Result<std::vector<Part>> partition_by_label(std::span<const Example> examples, std::size_t parts, double alpha,
-                                             std::uint64_t seed) {
-  COVEY_TRY(check_uneven(examples.size(), parts, alpha));
-  std::map<std::string, std::vector<std::size_t>> by_label;
+namespace {
+
+using ByLabel = std::map<std::string, std::vector<std::size_t>>;
+
+Result<ByLabel> labelled(std::span<const Example> examples) {
+  ByLabel out;
   for (std::size_t i = 0; i < examples.size(); ++i) {
     if (!examples[i].label) {
       return Error{ErrorCode::invalid_argument, "example " + std::to_string(examples[i].line) + " has no label"};
     }
-    by_label[*examples[i].label].push_back(i);
+    out[*examples[i].label].push_back(i);
   }
+  return out;
+}
+
+}  // namespace
+
+Result<std::vector<Part>> partition_by_label(std::span<const Example> examples, std::size_t parts, double alpha,
+                                             std::uint64_t seed) {
+  COVEY_TRY(check_uneven(examples.size(), parts, alpha));
+  COVEY_ASSIGN(auto by_label, labelled(examples));
   std::vector<Part> out = numbered(parts);
   Rng rng(seed, 1);
   for (auto& [label, members] : by_label) {
@@ -175,6 +205,29 @@ Result<std::vector<Part>> partition_by_label(std::span<const Example> examples, 
     deal(examples, members, dirichlet_ends(rng, parts, alpha, members.size()), out);
   }
   feed_the_empty(out);
+  return out;
+}
+
+Result<std::vector<std::vector<Part>>> partition_drifting(std::span<const Example> examples, const DriftOptions& drift,
+                                                          std::uint64_t seed) {
+  if (drift.phases < 2) return Error{ErrorCode::invalid_argument, "drift needs at least 2 phases"};
+  COVEY_TRY(check_uneven(examples.size() / drift.phases, drift.parts, drift.alpha));
+  COVEY_ASSIGN(auto by_label, labelled(examples));
+  std::vector<std::vector<Part>> out(drift.phases, numbered(drift.parts));
+  Rng rng(seed, 3);
+  std::size_t dealt = 0;  // of all labels: phases take turns, so that rare labels do not all go to the same ones
+  for (auto& [label, members] : by_label) {
+    rng.shuffle(members);
+    const auto first = draw_mass(rng, drift.parts, drift.alpha);
+    const auto last = draw_mass(rng, drift.parts, drift.alpha);
+    std::vector<std::vector<std::size_t>> slices(drift.phases);
+    for (const std::size_t member : members) slices[dealt++ % drift.phases].push_back(member);
+    for (std::size_t k = 0; k < drift.phases; ++k) {
+      const double share = static_cast<double>(k) / static_cast<double>(drift.phases - 1);
+      deal(examples, slices[k], ends_of(mixed(first, last, share), slices[k].size()), out[k]);
+    }
+  }
+  for (auto& phase : out) feed_the_empty(phase);
   return out;
 }
 

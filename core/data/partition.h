@@ -40,6 +40,18 @@ Result<std::vector<Part>> partition_iid(std::span<const Example> examples, std::
 Result<std::vector<Part>> partition_by_label(std::span<const Example> examples, std::size_t parts, double alpha,
                                              std::uint64_t seed);
 
+struct DriftOptions {
+  std::size_t parts = 1;
+  double alpha = 0.5;
+  std::size_t phases = 2;
+};
+/// Label mixes that move with time: every label's examples are dealt out to the phases in turn, and within phase k of K
+/// to the parts, by proportions that go in equal steps from one draw of partition_by_label's distribution to another.
+/// @return [phase][part]; keys as there, every part has at least one example in every phase. @errors as
+/// partition_by_label; invalid_argument: fewer than 2 phases, or fewer examples than parts in a phase.
+Result<std::vector<std::vector<Part>>> partition_drifting(std::span<const Example> examples, const DriftOptions& drift,
+                                                          std::uint64_t seed);
+
 /// Unequal amounts of the same mix: shuffled, and divided by proportions drawn from a symmetric Dirichlet distribution.
 /// @errors as partition_by_label, but for labels.
 Result<std::vector<Part>> partition_by_quantity(std::span<const Example> examples, std::size_t parts, double alpha,

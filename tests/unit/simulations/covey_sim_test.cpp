@@ -188,6 +188,18 @@ TEST_CASE("partition shows who would have what, on the terminal, as JSON and as 
   CHECK(*json->get_uint("examples") == 300);
   CHECK(*json->get_uint("labels") == 3);
   CHECK(*json->get_double("labels_in_effect") < 2.5);
+  // Under drift each phase has a picture of its own.
+  tiny::write(
+      dir.file("d.yaml"),
+      "model: base\ndevices: 6\ndata: {file: lines.jsonl, partition: drift, alpha: 0.1, phases: 3, phase_h: 1}\n");
+  const std::string drift = test::bin_dir() + "/covey-sim partition " + dir.file("d.yaml");
+  const auto phases = test::run_command(drift + " --out " + dir.file("drift.html"));
+  REQUIRE_MESSAGE(phases.exit_code == 0, phases.err);
+  CHECK(phases.out.find("phase 3 of 3") != std::string::npos);
+  CHECK(read_text_file(dir.file("drift.html"))->find("Phase 3 of 3") != std::string::npos);
+  const auto listed = formats::Json::parse(test::run_command(drift + " --json").out);
+  REQUIRE_OK(listed);
+  CHECK(listed->find("phases")->size() == 3);
   check_refused("partition " + dir.file("none.yaml"), "none.yaml");
 }
 

@@ -125,3 +125,81 @@ TEST_CASE("too few keys or examples for the devices are one clear line") {
   config.file += ".missing";
   CHECK(load_device_data(config, 2, kSeq, tokenizer(), 1).error().code == ErrorCode::not_found);
 }
+
+namespace {
+
+/// 3 labels, 200 examples each.
+DataConfig drifting_file(std::size_t phases) {
+  std::string text;
+  for (int i = 0; i < 600; ++i) {
+    text += R"({"text": "row )" + std::to_string(i) + R"(", "label": "l)" + std::to_string(i % 3) + "\"}\n";
+  }
+  DataConfig config;
+  config.file = tiny::World::shared().file("drift.jsonl");
+  tiny::write(config.file, text);
+  config.partition = "drift";
+  config.alpha = 0.3;
+  config.phases = phases;
+  config.phase_ms = 1000;
+  return config;
+}
+
+double share_of(const data::Part& part, const std::string& label) {
+  const auto count = std::ranges::count_if(part.examples, [&](const auto& example) { return example.label == label; });
+  return static_cast<double>(count) / static_cast<double>(part.examples.size());
+}
+
+}  // namespace
+
+TEST_CASE("under drift every example is somebody's in one phase, and the first phase is unlike the last one") {
+  const auto phases = partition_devices(drifting_file(5), 8, 3);
+  REQUIRE_OK(phases);
+  REQUIRE(phases->size() == 5);
+  std::set<std::string> seen;
+  for (const auto& parts : *phases) {
+    REQUIRE(parts.size() == 8);
+    for (const auto& part : parts) {
+      CHECK(!part.examples.empty());
+      for (const auto& example : part.examples) CHECK(seen.insert(example.text).second);
+    }
+  }
+  CHECK(seen.size() == 600);
+  const auto distance = [&](std::size_t from, std::size_t to) {
+    double out = 0;
+    for (std::size_t d = 0; d < 8; ++d) {
+      for (const auto* label : {"l0", "l1", "l2"}) {
+        out += std::abs(share_of(phases->at(from)[d], label) - share_of(phases->at(to)[d], label)) / 8;
+      }
+    }
+    return out;
+  };
+  CHECK(distance(0, 4) > 0.5);
+  CHECK(distance(0, 4) > 1.5 * distance(0, 1));  // step by step, not at once
+}
+
+TEST_CASE("a device trains on the rows of the phase that virtual time is in") {
+  const DataConfig config = drifting_file(3);
+  CHECK(phase_at(config, 0) == 0);
+  CHECK(phase_at(config, 999) == 0);
+  CHECK(phase_at(config, 1000) == 1);
+  CHECK(phase_at(config, 1'000'000) == 2);  // the last one stays
+  const auto data = load_device_data(config, 6, 32, tokenizer(), 5);
+  REQUIRE_OK(data);
+  for (const auto& device : data->devices) {
+    std::size_t rows = 0;
+    for (std::size_t k = 0; k < 3; ++k) rows += device.in_phase(k).size();
+    CHECK(rows == device.rows.size());
+    CHECK(device.in_phase(0).data() == device.rows.data());
+    CHECK(!device.in_phase(2).empty());
+  }
+  CHECK(DeviceRows{"x", data->devices[0].rows, {}}.in_phase(0).size() == data->devices[0].rows.size());
+}
+
+TEST_CASE("drift without labels, or with fewer examples than devices in a phase, is refused") {
+  DataConfig config = drifting_file(4);
+  CHECK(!partition_devices(config, 200, 1).ok());
+  tiny::write(config.file, "{\"text\": \"a\"}\n{\"text\": \"b\"}\n{\"text\": \"c\"}\n{\"text\": \"d\"}\n");
+  const auto unlabelled = partition_devices(config, 1, 1);
+  REQUIRE(!unlabelled.ok());
+  CHECK(unlabelled.error().message.find("label") != std::string::npos);
+}

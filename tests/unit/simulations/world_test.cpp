@@ -176,3 +176,30 @@ TEST_CASE("a world that cannot end says so") {
   REQUIRE_FALSE(result.ok());
   CHECK(result.error().message.find("virtual_time_max") != std::string::npos);
 }
+
+TEST_CASE("a world whose data drifts repeats, and is not the one whose data stays as it was at first") {
+  auto& world = tiny::World::shared();
+  world.experiment({});  // makes the base model
+  std::string text;
+  for (int i = 0; i < 400; ++i) {
+    text += R"({"text": "the )" + std::string(i % 2 == 0 ? "lamp is on" : "door is shut") + " " + std::to_string(i) +
+            R"(", "label": ")" + std::to_string(i % 2) + "\"}\n";
+  }
+  tiny::write(world.file("labels.jsonl"), text);
+  const auto lines_with = [&](const std::string& phase) {
+    const std::string path = world.file("drifts.yaml");
+    tiny::write(path,
+                "model: base\ndevices: 6\nrounds: 3\ngoal: 4\nmin: 2\nround_pause_s: 2\nprivacy: {mode: robust}\n"
+                "adapter: {rank: 2, targets: [all-linear]}\nlocal: {epochs: 1, batch: 4, seq: 32}\n"
+                "data: {file: labels.jsonl, partition: drift, alpha: 0.2, phases: 3, " +
+                    phase + "}\n");
+    const auto experiment = load_experiment(path);
+    REQUIRE_OK(experiment);
+    const auto result = run_world(*experiment);
+    REQUIRE_OK(result);
+    return lines(*result);
+  };
+  const std::string moving = lines_with("phase_s: 5");
+  CHECK(lines_with("phase_s: 5") == moving);
+  CHECK(lines_with("phase_h: 9") != moving);
+}
