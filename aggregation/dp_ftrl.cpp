@@ -41,13 +41,16 @@ void TreeNoise::add_node(std::vector<std::int64_t>& out, unsigned level, std::ui
   for (std::int64_t& value : out) value += sign * gaussian.draw(bits);
 }
 
-/// The prefix of `count` rounds is the sum of one node per bit that is set; from count to count + 1 the trailing ones
-/// merge into one node.
-std::vector<std::int64_t> TreeNoise::of_round(std::uint64_t t) const {
+/// The prefix of `count` rounds is the sum of one node per bit that is set: of 2^level leaves, behind the larger ones.
+std::vector<std::int64_t> TreeNoise::between(std::uint64_t from, std::uint64_t to) const {
   std::vector<std::int64_t> out(values_);
-  const auto merged = static_cast<unsigned>(std::countr_one(t));
-  add_node(out, merged, t >> merged, 1);
-  for (unsigned level = 0; level < merged; ++level) add_node(out, level, (t >> level) - 1, -1);
+  for (unsigned level = 0; level < 56; ++level) {
+    const bool before = (from >> level & 1) != 0;
+    const bool after = (to >> level & 1) != 0;
+    if (before && after && from >> level == to >> level) continue;  // one node of both
+    if (after) add_node(out, level, (to >> level) - 1, 1);
+    if (before) add_node(out, level, (from >> level) - 1, -1);
+  }
   return out;
 }
 
@@ -102,15 +105,17 @@ std::vector<double> Blt::coefficients(std::size_t rounds) const {
 }
 
 double Blt::sensitivity(const Participation& participation) const {
+  // Column sums by recursion: a participation enters every b rounds, and after k of them none follows.
   const auto c = coefficients(participation.rounds);
-  std::vector<double> sum(participation.rounds);
-  for (std::size_t time = 0; time < participation.times(); ++time) {
-    for (std::size_t i = time * participation.separation; i < sum.size(); ++i) {
-      sum[i] += c[i - time * participation.separation];
-    }
-  }
+  const std::size_t b = participation.separation;
+  const std::size_t window = participation.times() * b;
+  std::vector<double> sum(c);
   double squares = 0;
-  for (const double value : sum) squares += value * value;
+  for (std::size_t i = 0; i < sum.size(); ++i) {
+    if (i >= b) sum[i] += sum[i - b];
+    if (i >= window) sum[i] -= c[i - window];
+    squares += sum[i] * sum[i];
+  }
   return std::sqrt(squares);
 }
 

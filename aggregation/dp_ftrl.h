@@ -38,7 +38,9 @@ class TreeNoise {
   /// @param seed  32 secret bytes for the whole run. @param sigma  of one node, [2^-5, 2^24].
   TreeNoise(ByteSpan seed, double sigma, std::size_t values);
   /// shape (P). @cost O(P log t) draws.
-  [[nodiscard]] std::vector<std::int64_t> of_round(std::uint64_t t) const;
+  [[nodiscard]] std::vector<std::int64_t> of_round(std::uint64_t t) const { return between(t, t + 1); }
+  /// shape (P): the noise of the first `to` rounds' sum minus that of the first `from` rounds', from <= to.
+  [[nodiscard]] std::vector<std::int64_t> between(std::uint64_t from, std::uint64_t to) const;
 
  private:
   void add_node(std::vector<std::int64_t>& out, unsigned level, std::uint64_t index, std::int64_t sign) const;

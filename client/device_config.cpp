@@ -60,6 +60,9 @@ Result<DeviceConfig> load_device_config(const std::string& path) {
       static_cast<std::uint32_t>(policy.int64("masked_per_version_max", out.policy.masked_per_version_max, 1, 1'000));
   out.policy.epsilon_max = policy.real("epsilon_max", 0, 0, 1e6);
   out.policy.delta = policy.real("delta", out.policy.delta, 1e-300, 0.5);
+  out.policy.coordinator_noise = policy.boolean("coordinator_noise", false);
+  out.policy.separation_min =
+      static_cast<std::uint32_t>(policy.int64("separation_min", out.policy.separation_min, 1, kMillion));
   out.eligibility.only_on_ac = policy.boolean("only_on_ac", true);
   out.eligibility.allow_metered = policy.boolean("allow_metered", false);
   out.eligibility.state_file = policy.text("state_file", "");
@@ -104,6 +107,10 @@ std::string device_config_template(wire::PrivacyMode weakest_mode, std::uint32_t
          "are\n"
          "                  # refused then. 0: no bound\n"
          "  delta: 1.0e-6  # at which epsilon is counted\n"
+         "  coordinator_noise: false  # true: noise that the coordinator adds over the rounds counts, too (it protects "
+         "from\n"
+         "                            # everyone but the coordinator)\n"
+         "  separation_min: 1  # rounds between this device's updates where a plan has such noise\n"
          "  only_on_ac: true\n"
          "  allow_metered: false\n"
          "  rounds_per_day_max: 0  # 0: any number\n"

@@ -120,6 +120,7 @@ void Session::Machine::handle(const TrainingDone& e) {
   round.content = wire::content_hash(round.update);
   round.report = report_of(e.outcome);
   round.state = RoundState::submitting;
+  count_correlated();
   finish_training(e, {{kSessionTable, update_key(), round.update}});
 }
 

@@ -151,6 +151,10 @@ struct SessionPolicy {
   /// without noise, is refused. 0: any plan.
   double epsilon_max = 0;
   double delta = 1e-6;
+  /// Whether noise that the coordinator promises to add over the rounds (DP-FTRL) counts as noise to epsilon_max. It
+  /// protects from everyone but the coordinator.
+  bool coordinator_noise = false;
+  std::uint32_t separation_min = 1;                           ///< rounds between this device's updates, under DP-FTRL
   std::uint64_t upload_bytes_max = std::uint64_t{256} << 20;  ///< of one round
   std::uint64_t model_bytes_max = std::uint64_t{8} << 30;     ///< all files of one base model
   std::uint32_t steps_max = 100'000;                          ///< of one round

@@ -1,6 +1,7 @@
 /// Internal to the session: its state, shared by the files that hold its transitions.
 ///   session.cpp         events, restart        session_round.cpp   the link, a round from offer to receipt
 ///   session_plan.cpp    bounds on a plan       session_secure.cpp  secure aggregation, the roster
+///   session_correlated.cpp  separation under DP-FTRL
 #pragma once
 
 #include <algorithm>
@@ -134,6 +135,10 @@ struct Session::Machine {
   [[nodiscard]] PlanVerdict judge_draw(const wire::RoundPlan& plan) const;
   [[nodiscard]] std::optional<aggregation::SecAggDraw> draw_of_round() const;
   [[nodiscard]] PlanVerdict judge_privacy(const wire::RoundPlan& plan) const;
+  /// DP-FTRL (session_correlated.cpp): against what this device has agreed to, and when it sent last.
+  [[nodiscard]] PlanVerdict judge_correlated(const wire::RoundPlan& plan) const;
+  /// Goes into the commit before the update can leave.
+  void count_correlated();
 
   // ---- the roster (session_secure.cpp)
   /// Asks until `target` is verified; then goes on. Whatever is wrong on the way ends the connection.

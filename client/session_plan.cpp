@@ -4,6 +4,7 @@
 #include <set>
 
 #include "adapters/layout.h"
+#include "aggregation/dp_correlated.h"
 #include "aggregation/secagg_session.h"
 #include "aggregation/update.h"
 #include "client/session.h"
@@ -94,6 +95,22 @@ PlanVerdict check_update(const wire::RoundPlan& plan, const SessionPolicy& polic
   return {};
 }
 
+/// Noise of the coordinator's over all rounds: what it states must hold together.
+PlanVerdict check_correlated_plan(const wire::RoundPlan& plan, const SessionPolicy& policy) {
+  if (plan.correlated.kind == wire::CorrelatedKind::none) return {};
+  if (const auto sound = aggregation::dp::check_correlated(plan.correlated); !sound.ok())
+    return bad(sound.error().message);
+  if (plan.weight_max != 1 || plan.rotate || plan.noise.kind != wire::NoiseKind::none)
+    return bad("correlated noise: goes with weight_max 1, without rotation and without noise of the devices'");
+  if (plan.mode == wire::PrivacyMode::grouped) return bad("correlated noise: not in mode grouped");
+  if (plan.round.value > aggregation::dp::kCorrelatedRoundsMax) return bad("correlated noise: round number");
+  if (plan.correlated.separation < policy.separation_min)
+    return {wire::RefusalReason::mode, "a separation of " + std::to_string(plan.correlated.separation) +
+                                           " rounds; this device's policy asks for " +
+                                           std::to_string(policy.separation_min) + " (separation_min)"};
+  return {};
+}
+
 /// What the plan promises of secure aggregation; the rest is checked against it message by message.
 PlanVerdict check_secure(const wire::RoundPlan& plan, const SessionPolicy& policy) {
   if (plan.mode != wire::PrivacyMode::secure && plan.noise.kind != wire::NoiseKind::none)
@@ -125,7 +142,8 @@ PlanVerdict check_plan(const wire::RoundPlan& plan, const SessionPolicy& policy)
   if (plan.mode < policy.weakest_mode)
     return {wire::RefusalReason::mode, std::string("mode ") + wire::to_string(plan.mode) + " is weaker than " +
                                            wire::to_string(policy.weakest_mode) + ", the weakest this device accepts"};
-  for (const auto check : {check_training, check_seeded, check_files, check_update, check_secure}) {
+  for (const auto check :
+       {check_training, check_seeded, check_files, check_update, check_correlated_plan, check_secure}) {
     auto verdict = check(plan, policy);
     if (verdict.reason != wire::RefusalReason::none) return verdict;
   }

@@ -226,6 +226,7 @@ PlanVerdict Session::Machine::judge(const wire::RoundPlan& plan, std::int64_t le
   if (verdict.reason != RefusalReason::none) return verdict;
   if (verdict = judge_draw(plan); verdict.reason != RefusalReason::none) return verdict;
   if (verdict = judge_privacy(plan); verdict.reason != RefusalReason::none) return verdict;
+  if (verdict = judge_correlated(plan); verdict.reason != RefusalReason::none) return verdict;
   if (capabilities.examples == 0) return {RefusalReason::no_data, "no examples; `covey-device import FILE`"};
   const auto limit = config.policy.rounds_per_day_max;
   if (limit > 0 && ledger.day == now / kDay_ms && ledger.rounds_in_day >= limit)

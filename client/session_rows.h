@@ -31,6 +31,18 @@ struct OpenRound {
   }
 };
 
+/// What a device has agreed to under DP-FTRL, and what it has sent: nothing weaker is taken, and nothing sent sooner.
+struct CorrelatedRow {
+  wire::CorrelatedPlan agreed;   ///< of the first such round it took part in, or stricter; kind none: there was none
+  std::uint64_t last_round = 0;  ///< newest round that an update of this device may have reached
+  std::uint64_t sent = 0;        ///< such rounds
+
+  template <class Archive>
+  void serialize(Archive& a) {
+    a(agreed, last_round, sent);
+  }
+};
+
 struct Ledger {
   std::uint64_t last_round = 0;  ///< highest round ever started: none is started twice
   std::uint64_t accepted = 0;
@@ -41,10 +53,11 @@ struct Ledger {
   std::uint64_t plan_epoch = 0;  ///< newest roster epoch that a plan was based on: later plans go not below it
   aggregation::SecAggLedger secagg;
   Bytes privacy;  ///< aggregation::dp::Ledger: what noised rounds have told of this device; empty: nothing yet
+  CorrelatedRow correlated;
 
   template <class Archive>
   void serialize(Archive& a) {
-    a(last_round, accepted, bytes_submitted, day, rounds_in_day, journal_next, plan_epoch, secagg, privacy);
+    a(last_round, accepted, bytes_submitted, day, rounds_in_day, journal_next, plan_epoch, secagg, privacy, correlated);
   }
 };
 

@@ -32,6 +32,7 @@ void Session::Machine::answer_secure(const Question& m) {
   const bool masked = before != secure->phase() && secure->phase() == SessionPhase::secure_mask;
   if (masked) {
     charge_privacy();
+    count_correlated();
     persist({}, round_text(m.round) + " masked: " + std::to_string(secure->update().size()) +
                     " bytes, one of at least " + std::to_string(open->plan.secure.survivors_min) +
                     " that only a sum of can be read" + privacy_words());
@@ -113,6 +114,7 @@ double Session::Machine::epsilon() const {
 /// Whether the owner's bound bears another round of this plan.
 PlanVerdict Session::Machine::judge_privacy(const wire::RoundPlan& plan) const {
   if (config.policy.epsilon_max <= 0) return {};
+  if (plan.correlated.kind != wire::CorrelatedKind::none && config.policy.coordinator_noise) return {};
   if (plan.noise.kind == wire::NoiseKind::none)
     return {wire::RefusalReason::mode, "no noise; this device's policy asks for differential privacy (epsilon_max)"};
   const auto layout = adapters::AdapterLayout::parse(plan.adapter_layout);  // check_plan() has read it

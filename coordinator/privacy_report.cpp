@@ -54,16 +54,42 @@ void describe_distributed(const Privacy& privacy, PrivacyReport& out) {
   out.assumptions = text;
 }
 
+void describe_correlated(const Privacy& privacy, PrivacyReport& out) {
+  const wire::CorrelatedPlan& claim = privacy.correlated;
+  const bool tree = claim.kind == wire::CorrelatedKind::tree;
+  char text[320];
+  std::snprintf(text, sizeof text,
+                "DP-FTRL: %s noise correlated over the rounds, multiplier %.4g, separation %u rounds",
+                tree ? "tree (discrete Gaussian)" : "BLT", claim.multiplier, claim.separation);
+  out.mechanism = text;
+  if (claim.participations_max > 0) {
+    out.mechanism += ", at most " + std::to_string(claim.participations_max) + " updates of one device";
+  }
+  if (!tree) out.mechanism += ", " + std::to_string(claim.buffers) + " buffers";
+  out.unit = "all updates of one device, set to zero";
+  out.protects_from =
+      std::string("whoever sees the published adapters; not from the coordinator, which adds the noise and ") +
+      (privacy.mode == wire::PrivacyMode::secure ? "learns each round's sum without it"
+                                                 : "sees each update, and keeps reported losses and counts");
+  std::snprintf(text, sizeof text,
+                "that each device keeps %u rounds between its updates%s, which it does by its own memory, and that one "
+                "person has one device; nothing about which devices take part when",
+                claim.separation, claim.participations_max > 0 ? " and counts them" : "");
+  out.assumptions = text;
+}
+
 }  // namespace
 
 Result<std::optional<PrivacyReport>> read_privacy_report(const TaskConfig& task, store::Store& store) {
   const auto& dp = task.privacy.dp;
-  if (!dp.on() && !task.privacy.distributed()) return std::optional<PrivacyReport>();
+  if (!dp.on() && !task.privacy.distributed() && !task.privacy.correlates()) return std::optional<PrivacyReport>();
   PrivacyReport out;
   out.delta = dp.budget.delta;
   out.epsilon_max = dp.budget.epsilon_max;
   out.clip_norm = task.privacy.clip_norm;
-  if (task.privacy.distributed()) {
+  if (task.privacy.correlates()) {
+    describe_correlated(task.privacy, out);
+  } else if (task.privacy.distributed()) {
     describe_distributed(task.privacy, out);
   } else {
     describe_central(dp, out);

@@ -255,8 +255,7 @@ void RoundMachine::Impl::serve_version() {
 }
 
 void RoundMachine::Impl::after_round() {
-  const std::uint64_t tried_max = config.rounds_tried_max > 0 ? config.rounds_tried_max : 10 * config.rounds;
-  if (published >= config.rounds || round.round.value >= tried_max || !budget_left()) {
+  if (published >= config.rounds || round.round.value >= config.tried_max() || !budget_left()) {
     phase = Phase::finished;
     return;
   }

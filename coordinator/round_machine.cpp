@@ -256,6 +256,11 @@ void RoundMachine::Impl::on_started() {
     write("task", store::key_of("identity"), Bytes(identity.begin(), identity.end()));
     write("versions", store::key_of(version.version), wire::encode(version));
     write("adapters", store::key_of(version.version), content);
+    if (config.privacy.correlates()) {
+      privacy.correlated = config.privacy.correlated;
+      privacy.value_bits = config.privacy.value_bits;
+      write_privacy();
+    }
     flush();
   }
   serve_version();

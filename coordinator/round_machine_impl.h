@@ -7,6 +7,7 @@
 #include <set>
 
 #include "adapters/layout.h"
+#include "aggregation/dp_correlated.h"
 #include "aggregation/robust_set.h"
 #include "aggregation/running_sum.h"
 #include "aggregation/secagg_round.h"
@@ -127,10 +128,14 @@ struct RoundMachine::Impl {
 
   // -- round_privacy.cpp
   /// The coordinator adds the noise.
-  [[nodiscard]] bool noised() const { return config.privacy.dp.on(); }
+  [[nodiscard]] bool noised() const { return config.privacy.dp.on() || config.privacy.correlates(); }
   /// There is a ledger: noise of the coordinator's or of the devices'.
   [[nodiscard]] bool accounted() const { return noised() || config.privacy.distributed(); }
-  [[nodiscard]] std::vector<double> round_charge() const;
+  /// Of round `next`, were it closed with a sum.
+  [[nodiscard]] std::vector<double> round_charge(RoundId next) const;
+  [[nodiscard]] Status check_correlated_unchanged() const;
+  /// Under DP-FTRL: it contributed too lately, as far as its history tells. The device decides by its own memory.
+  [[nodiscard]] bool too_soon(const DeviceId& device) const;
   Status charge_round();
   Status restore_privacy(store::Store& store);
   [[nodiscard]] bool waits_for_noise() const { return noised() && privacy.charged != round.round; }
@@ -173,8 +178,9 @@ struct RoundMachine::Impl {
   std::set<DeviceId> contributed;                              ///< the same devices, for look-up
   std::map<RoundId, std::map<DeviceId, ReceiptRow>> receipts;  ///< of the newest kReceiptRounds rounds
   Registry registry;
-  std::optional<aggregation::dp::Ledger> ledger;  ///< under differential privacy
-  PrivacyRow privacy;                             ///< its `ledger` is filled in when it is written
+  std::optional<aggregation::dp::Ledger> ledger;               ///< under differential privacy
+  PrivacyRow privacy;                                          ///< its `ledger` is filled in when it is written
+  std::optional<aggregation::dp::CorrelatedNoise> correlated;  ///< what privacy.task_seed gives, made when it is needed
 
   // of the life of this process only
   std::map<DeviceId, Assembly> assemblies;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "aggregation/compress_rotate.h"
+#include "aggregation/dp_correlated.h"
 #include "aggregation/dp_distributed.h"
 #include "aggregation/grouped.h"
 #include "aggregation/robust_set.h"
@@ -26,6 +27,27 @@ constexpr std::uint64_t kUpdateOverheadBytes = 256;
 
 Error bad(const std::string& what) {
   return {ErrorCode::invalid_argument, "task: " + what};
+}
+
+/// DP-FTRL: sums of all rounds lie on one scale, and nothing but sums is noised.
+Status check_correlated_task(const TaskConfig& task, const aggregation::UpdateSpec& spec) {
+  const Privacy& privacy = task.privacy;
+  if (!privacy.correlates()) return {};
+  COVEY_TRY(privacy.dp.budget.check());
+  COVEY_TRY(aggregation::dp::check_correlated(privacy.correlated, spec));
+  if (privacy.dp.on() || privacy.distributed()) return bad("privacy.dp: choose one mechanism");
+  if (privacy.dp.adaptive_clip) {
+    return bad("privacy.dp.adaptive_clip: tree and blt add up noise of one scale over all rounds; leave it out");
+  }
+  if (privacy.rotate)
+    return bad("privacy.rotate: turns each round's noise another way, so that none cancels; leave it out");
+  if (privacy.mode == wire::PrivacyMode::grouped || task.aggregation.rule != aggregation::Strategy::mean) {
+    return bad("privacy.dp: its noise is made for a sum; write mode secure or robust and `aggregation: {rule: mean}`");
+  }
+  if (task.tried_max() > aggregation::dp::kCorrelatedRoundsMax) {
+    return bad("rounds_tried_max: tree and blt are accounted for up to 1000000 rounds");
+  }
+  return {};
 }
 }  // namespace
 
@@ -125,6 +147,7 @@ Status TaskConfig::check() const {
       return bad("privacy.dp: every device must count the same; set privacy.weight_max to 1");
     COVEY_TRY(aggregation::dp::distributed_of(plan).check(aggregation::dp::distributed_sensitivity(spec)));
   }
+  COVEY_TRY(check_correlated_task(*this, spec));
   if (privacy.dp.on() && privacy.mode != wire::PrivacyMode::robust) {
     return bad("privacy.dp: central noise needs `privacy.mode: robust`, where each update's norm is checked");
   }
@@ -200,6 +223,7 @@ wire::RoundPlan plan_round(const TaskConfig& config, const VersionRow& base, Rou
   plan.value_bits = config.privacy.value_bits;
   plan.weight_max = config.privacy.weight_max;
   plan.rotate = config.privacy.rotate;
+  plan.correlated = config.privacy.correlated;
   plan.cohort_invited = config.invited_max();
   plan.goal_count = config.goal_count;
   plan.min_count = config.min_count;
@@ -235,6 +259,7 @@ wire::Hash task_identity(const TaskConfig& config) {
   }
   if (config.privacy.dp.on()) hasher.update(std::string_view("central differential privacy"));
   if (config.privacy.distributed()) hasher.update(std::string_view("distributed differential privacy"));
+  if (config.privacy.correlates()) hasher.update(std::string_view("correlated differential privacy"));
   if (config.local.candidates > 0) hasher.update(std::string_view("seeded")).update_u64(config.local.candidates);
   return hasher.update(encode_values(config.initial)).finish().bytes;
 }

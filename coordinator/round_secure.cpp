@@ -63,7 +63,7 @@ void RoundMachine::Impl::write_secure_rows(bool with_sum) {
 }
 
 bool RoundMachine::Impl::may_be_invited(const DeviceId& device) const {
-  return !secure || roster(device, plan.roster_epoch);
+  return !too_soon(device) && (!secure || roster(device, plan.roster_epoch));
 }
 
 bool RoundMachine::Impl::drawn(const DeviceId& device, const DrawRoot& root) const {

@@ -208,10 +208,15 @@ struct PrivacyRow {
   double clip_norm = 0;  ///< of rounds that start from now on
   RoundId charged;       ///< newest round that is paid for
   Bytes seed;            ///< of its noise; empty once the round has ended: who has it can take the noise off
+  // DP-FTRL alone
+  RoundId charged_before;           ///< the newest one before `charged`: noise is of the rounds between
+  wire::CorrelatedPlan correlated;  ///< what the task began with: it may not change
+  std::uint32_t value_bits = 0;     ///< likewise, as is clip_norm
+  Bytes task_seed;                  ///< of all its noise, kept for the whole task: who has it can take the noise off
 
   template <class Archive>
   void serialize(Archive& a) {
-    a(ledger, clip_norm, charged, seed);
+    a(ledger, clip_norm, charged, seed, charged_before, correlated, value_bits, task_seed);
   }
 };
 

@@ -52,12 +52,20 @@ void read_server_optimizer(config::Section section, aggregation::ServerOptimizer
 
 void read_dp(config::Section section, Privacy& privacy) {
   aggregation::dp::CentralConfig& out = privacy.dp;
-  const std::string mechanism =
-      section.choice("mechanism", {"none", "central_gaussian", "distributed_gaussian", "distributed_skellam"}, "none");
+  const std::string mechanism = section.choice(
+      "mechanism", {"none", "central_gaussian", "distributed_gaussian", "distributed_skellam", "tree", "blt"}, "none");
   const double noise = section.real("noise_multiplier", 1.0, 1e-3, 1e3);
   out.noise_multiplier = mechanism == "central_gaussian" ? noise : 0;
   if (mechanism == "distributed_gaussian") privacy.noise = {wire::NoiseKind::discrete_gaussian, noise};
   if (mechanism == "distributed_skellam") privacy.noise = {wire::NoiseKind::skellam, noise};
+  if (mechanism == "tree" || mechanism == "blt") {
+    privacy.correlated.kind = mechanism == "tree" ? wire::CorrelatedKind::tree : wire::CorrelatedKind::blt;
+    privacy.correlated.multiplier = noise;
+    privacy.correlated.separation =
+        static_cast<std::uint32_t>(section.int64("separation", config::required, 1, 1'000'000));
+    privacy.correlated.participations_max = count(section, "participations_max", 0, 0, 1'000'000);
+  }
+  if (mechanism == "blt") privacy.correlated.buffers = count(section, "buffers", 4, 1, 16);
   out.budget.delta = section.real("delta", 1e-6, 1e-300, 0.5);
   out.budget.epsilon_max = section.real("epsilon_max", 8, 1e-6, 1e6);
   out.adaptive_clip = section.boolean("adaptive_clip", false);
@@ -116,6 +124,9 @@ void read_rounds(config::Section root, TaskConfig& task) {
   task.rounds = static_cast<std::uint64_t>(root.int64("rounds", static_cast<std::int64_t>(task.rounds), 1, 1'000'000));
   task.rounds_tried_max = static_cast<std::uint64_t>(root.int64("rounds_tried_max", 0, 0, 10'000'000));
   read_privacy(root.section("privacy"), task.privacy);
+  if (task.privacy.correlated.kind == wire::CorrelatedKind::blt) {
+    task.privacy.correlated.fitted_rounds = static_cast<std::uint32_t>(task.rounds);
+  }
   const bool sums = task.privacy.mode != wire::PrivacyMode::robust;
   // Not told otherwise, a secure round gathers as many as its sums need at least.
   task.goal_count = count(root, "goal", sums ? task.privacy.devices_min() : task.goal_count, 1, 100'000);
@@ -322,9 +333,13 @@ privacy:
 # privacy.dp adds noise. distributed_gaussian, distributed_skellam (secure mode): each device adds a share before it masks, so
 # that the coordinator too sees noised sums only; as many survivors_min as there are (default 100), less corrupt_fraction of
 # them, are counted on for it. central_gaussian (robust mode) adds noise to each round's sum, so that the published adapters tell little of any one device; the
-# coordinator still sees updates. noise_multiplier = deviation / clip_norm; the task ends before epsilon passes
+# coordinator still sees updates. tree, blt (DP-FTRL; secure or robust mode): noise of the coordinator's that is correlated
+# over the rounds, so that it grows slowly and sampling is not assumed: each device refuses to send again within
+# `separation` rounds, or more than participations_max times (0: as often as that lets). None of these keys may change
+# under a running task. noise_multiplier = deviation / clip_norm; the task ends before epsilon passes
 # epsilon_max (at delta); needs weight_max 1 and rule mean. adaptive_clip moves clip_norm to the median norm.
 #   dp: {mechanism: central_gaussian, noise_multiplier: 1.0, delta: 1e-6, epsilon_max: 8, adaptive_clip: false}
+#   dp: {mechanism: blt, noise_multiplier: 6, separation: 20, participations_max: 0, buffers: 4, delta: 1e-6, epsilon_max: 8}
 
 # How updates become one. mean: only their sum is kept. median, trimmed_mean, krum, multi_krum, geometric_median,
 # norm_bound, centred_clipping (modes `robust` and `grouped`) withstand a share `byzantine` of bad devices, count every device

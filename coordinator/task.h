@@ -40,6 +40,8 @@ struct Privacy {
   aggregation::dp::CentralConfig dp;  ///< noise of the coordinator's; its budget is that of `noise`, too
   wire::NoisePlan noise;              ///< noise of the devices', in `secure` mode
   [[nodiscard]] bool distributed() const { return noise.kind != wire::NoiseKind::none; }
+  wire::CorrelatedPlan correlated;  ///< DP-FTRL: noise of the coordinator's over all rounds; `fitted_rounds` = `rounds`
+  [[nodiscard]] bool correlates() const { return correlated.kind != wire::CorrelatedKind::none; }
   // secure aggregation (security.md section 4)
   double corrupt_fraction = 0.1;     ///< gamma
   double dropout_fraction = 0.2;     ///< delta
@@ -94,6 +96,8 @@ struct TaskConfig {
   /// What a seeded task's adapter and candidates follow from.
   [[nodiscard]] std::uint64_t seeded_seed() const;
   [[nodiscard]] std::uint32_t invited_max() const;
+  /// Rounds after which the task ends, published or not.
+  [[nodiscard]] std::uint64_t tried_max() const { return rounds_tried_max > 0 ? rounds_tried_max : 10 * rounds; }
   /// Bytes of one encoded update, at most.
   [[nodiscard]] std::uint64_t update_bytes_max() const;
   /// Whether the aggregation rule bears the numbers of updates, or of groups, that rounds close with.

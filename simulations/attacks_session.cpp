@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "adapters/layout.h"
+#include "aggregation/dp_correlated.h"
 #include "aggregation/secagg_words.h"
 #include "client/roster.h"
 #include "client/session.h"
@@ -273,6 +274,62 @@ AttackVerdict raised_epsilon(const SessionAttack& attack) {
                  "it takes part, and those who know the others' updates read its own within a tenth of the clip norm");
 }
 
+/// A coordinator that takes uploads to their end.
+std::vector<wire::Message> taken(AttackVictim& victim, const wire::RoundPlan& plan) {
+  wire::Hash content{};
+  return offered(victim, plan, [&](const wire::Message& said) -> std::vector<wire::Message> {
+    if (const auto* begin = std::get_if<wire::SubmitBegin>(&said)) {
+      content = begin->content;
+      return {wire::SubmitNext{begin->round, 0}};
+    }
+    if (!std::holds_alternative<wire::SubmitChunk>(said)) return {};
+    return {wire::Receipt{plan.round, content, wire::ReceiptStatus::accepted}};
+  });
+}
+
+/// What those who know the other updates read of the victim's in `rounds` rounds' noised sum, where `times` of its
+/// updates are in it: the largest error.
+double hidden_over_rounds(const wire::RoundPlan& plan, std::uint64_t rounds, int times) {
+  dp::CorrelatedNoise noise(plan.correlated, Bytes(32, 9), UpdateSpec::of(plan, kVictimDelta.size()));
+  const double unit = UpdateSpec::of(plan, kVictimDelta.size()).scale() * times;
+  double worst = 0;
+  for (const std::int64_t value : noise.between(0, rounds)) {
+    worst = std::max(worst, std::abs(static_cast<double>(value)) / unit);
+  }
+  return worst;
+}
+
+/// The device has agreed to a separation of 200 rounds and sent an update; the same coordinator calls it round after
+/// round with a signed plan that says 1, and then with the old one. The control has no memory of what it agreed to.
+AttackVerdict lowered_separation(const SessionAttack& attack) {
+  constexpr std::uint64_t kRounds = 200;
+  auto honest = clear_plan();
+  honest.correlated = {wire::CorrelatedKind::tree, 2, kRounds, 0, 0, 0};
+  auto lowered = honest;
+  lowered.correlated.separation = 1;
+  client::SessionPolicy policy;
+  policy.weakest_mode = wire::PrivacyMode::robust;
+  AttackVictim victim(victim_config(policy), kVictimDelta);
+  bool refused = first_of<wire::SubmitChunk>(taken(victim, honest)) != nullptr;
+  std::string why;
+  for (std::uint64_t round = 2; round <= 5; ++round) {
+    honest.round = lowered.round = RoundId{round};
+    refused = refused && refused_for(taken(victim, lowered), wire::RefusalReason::mode);
+    why = victim.session().last_problem();
+    refused = refused && refused_for(taken(victim, honest), wire::RefusalReason::policy);
+  }
+  AttackVictim forgetful(victim_config(policy), kVictimDelta);
+  int sent = 0;
+  for (std::uint64_t round = 1; round <= kRounds; ++round) {
+    lowered.round = RoundId{round};
+    sent += first_of<wire::SubmitChunk>(taken(forgetful, lowered)) != nullptr ? 1 : 0;
+  }
+  const bool read = sent > 0 && hidden_over_rounds(lowered, kRounds, sent) < 0.1;
+  return verdict(attack, refused, why, read && hidden_over_rounds(honest, kRounds, 1) > 1,
+                 "it sends in all 200 rounds, and those who see the adapters and know the others' updates read its own "
+                 "within a tenth of the clip norm");
+}
+
 }  // namespace
 
 const std::vector<SessionAttack>& session_attacks() {
@@ -282,6 +339,7 @@ const std::vector<SessionAttack>& session_attacks() {
       {"21", "invented devices around a victim, roster key apart", invented_devices},
       {"30", "downgraded privacy mode", downgraded_mode},
       {"31", "raised local epsilon: a plan with less noise", raised_epsilon},
+      {"31", "lowered separation under correlated noise", lowered_separation},
   };
   return all;
 }

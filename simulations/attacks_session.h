@@ -1,7 +1,7 @@
 /// Attacks of security.md section 8 that a device's roster and policy decide, before secure aggregation begins (5, 6,
 /// 21, 30, 31), each against a whole session (attack_victim.h). A control is a device that lacks the one thing that
-/// stops the attack: its memory of the chain, a roster key apart from the coordinator's, the default policy, or its
-/// owner's bound on epsilon.
+/// stops the attack: its memory of the chain, a roster key apart from the coordinator's, the default policy, its
+/// owner's bound on epsilon, or the memory of what it agreed to.
 #pragma once
 
 #include <vector>

@@ -100,13 +100,19 @@ void serialize(A& a, NoisePlan& m) {
 }
 
 template <class A>
+void serialize(A& a, CorrelatedPlan& m) {
+  a(up_to(m.kind, CorrelatedKind::blt), m.multiplier, m.separation, m.participations_max, m.buffers, m.fitted_rounds);
+}
+
+template <class A>
 void serialize(A& a, RoundPlan& m) {
   a(bounded(m.task, kNameBytesMax), m.round, m.base_version, bounded(m.model, kModelFilesMax),
     bounded(m.adapter_layout, kLayoutBytesMax), m.adapter, m.seed);
   a(bounded(m.method, kNameBytesMax), bounded(m.optimizer, kNameBytesMax), m.learning_rate, m.weight_decay,
     m.gradient_clip, m.prox_mu, m.local_steps, m.local_epochs, m.local_steps_max, m.batch, m.seq);
   a(up_to(m.mode, PrivacyMode::secure), m.clip_norm, m.value_bits, m.weight_max, m.cohort_invited, m.goal_count,
-    m.min_count, m.update_bytes_max, m.deadline_ms, m.roster_epoch, m.secure, m.seeded, m.noise, m.rotate);
+    m.min_count, m.update_bytes_max, m.deadline_ms, m.roster_epoch, m.secure, m.seeded, m.noise, m.rotate,
+    m.correlated);
 }
 
 template <class A>

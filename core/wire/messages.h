@@ -160,6 +160,20 @@ struct NoisePlan {
   double multiplier = 0;  ///< deviation of the noise in a sum over the sensitivity; (0, 1000]
 };
 
+enum class CorrelatedKind : std::uint8_t { none = 0, tree = 1, blt = 2 };
+
+/// DP-FTRL: the coordinator adds noise that is correlated over the rounds of a task, and devices keep their updates
+/// apart. Constant over a task; a device that has agreed to it takes nothing weaker (aggregation/dp_correlated.h).
+struct CorrelatedPlan {
+  CorrelatedKind kind = CorrelatedKind::none;
+  double multiplier = 0;                 ///< deviation of the independent noise over one update's sensitivity
+  std::uint32_t separation = 1;          ///< b: updates of one device lie at least b rounds apart, aborted ones counted
+  std::uint32_t participations_max = 0;  ///< k; 0: as many as the separation lets
+  std::uint32_t buffers = 0;             ///< d, of a BLT
+  std::uint32_t fitted_rounds = 0;       ///< what a BLT is fitted to
+  bool operator==(const CorrelatedPlan&) const = default;
+};
+
 /// Everything a device must know to take part in one round. Stored before it is sent, signed by the coordinator.
 struct RoundPlan {
   std::string task;
@@ -196,6 +210,7 @@ struct RoundPlan {
   SeededPlan seeded;
   NoisePlan noise;
   bool rotate = false;  ///< updates are rotated by `seed` before they are rounded (aggregation/compress_rotate.h)
+  CorrelatedPlan correlated;
 };
 
 struct CheckIn {

@@ -132,6 +132,39 @@ TEST_CASE("devices' noise reaches the version, is paid for round by round, and i
   CHECK(run(choices).adapter == noised.adapter);
 }
 
+TEST_CASE("worlds under tree and BLT noise learn, keep devices apart, and say what they claim") {
+  for (const bool secure : {false, true}) {
+    for (const std::string mechanism : {"tree", "blt"}) {
+      CAPTURE(mechanism);
+      tiny::Choices choices;
+      choices.rounds = 8;
+      choices.devices = 12;
+      choices.goal = 3;
+      choices.over_selection = 1;
+      choices.weight_max = 1;
+      choices.learning_rate = 0.02;
+      choices.privacy = std::string(secure ? kSecure : "mode: robust") + ", dp: {mechanism: " + mechanism +
+                        ", noise_multiplier: 0.02, separation: 4, delta: 1.0e-6, epsilon_max: 1000000}";
+      const auto noised = run(choices);
+      const double before = *noised.summary.find("base")->get_double("loss");
+      const double after = *noised.summary.find("final")->get_double("loss");
+      std::printf("%s, %s: loss %.4f -> %.4f, epsilon %.4g\n", mechanism.c_str(), secure ? "secure" : "robust", before,
+                  after, *noised.summary.get_double("epsilon"));
+      CHECK(after < before);
+      int published = 0;
+      for (const auto& round : noised.rounds) {
+        published += *round.get_bool("published") ? 1 : 0;
+        CHECK(*round.get_uint("refused") == 0);  // the coordinator does not call devices that would refuse
+      }
+      CHECK(published == 8);
+      const std::string claim = *noised.summary.get_string("privacy_claim");
+      CHECK(claim.find("DP-FTRL: " + std::string(mechanism == "tree" ? "tree" : "BLT")) != std::string::npos);
+      CHECK(claim.find("not from the coordinator") != std::string::npos);
+      CHECK(run(choices).adapter == noised.adapter);
+    }
+  }
+}
+
 TEST_CASE("secure rounds go on from version to version, and a world of them repeats bit for bit") {
   const auto first = run(secure_choices());
   REQUIRE(first.rounds.size() >= 3);
