@@ -8,8 +8,8 @@
 namespace covey::aggregation {
 namespace {
 
-constexpr std::uint32_t kMagic = 0x54504f43;  // "COPT"
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kOptimizerMagic = 0x54504f43;  // "COPT"
+constexpr std::uint32_t kOptimizerVersion = 1;
 
 bool has_momentum(ServerOptimizerKind kind) {
   return kind != ServerOptimizerKind::fedavg;
@@ -133,8 +133,8 @@ Status ServerOptimizer::step(std::span<float> adapter, std::span<const float> me
 Bytes ServerOptimizer::serialize() const {
   Bytes out;
   out.reserve(32 + 4 * (m_.size() + v_.size()));
-  put_u32(out, kMagic);
-  put_u32(out, kVersion);
+  put_u32(out, kOptimizerMagic);
+  put_u32(out, kOptimizerVersion);
   put_u32(out, static_cast<std::uint32_t>(config_.kind));
   put_u32(out, 0);
   put_u64(out, values_);
@@ -148,7 +148,7 @@ Result<ServerOptimizer> ServerOptimizer::restore(const ServerOptimizerConfig& co
                                                  ByteSpan bytes) {
   COVEY_ASSIGN(ServerOptimizer optimizer, create(config, values));
   StateReader in(bytes);
-  const bool known = in.u32() == kMagic && in.u32() == kVersion;
+  const bool known = in.u32() == kOptimizerMagic && in.u32() == kOptimizerVersion;
   const std::uint32_t kind = in.u32();
   const bool zero = in.u32() == 0;
   const std::uint64_t stored_values = in.u64();
