@@ -45,6 +45,10 @@ void read_fleet(config::Section section, Experiment& experiment, const std::stri
   experiment.classes = read_classes(section, [&](const std::string& path) { return beside(file, path); });
   experiment.traces = read_traces(section, [&](const std::string& path) { return beside(file, path); });
   experiment.availability = read_availability(section.section("availability"));
+  experiment.roster_known = section.choice("roster", {"followed", "known"}, "followed") == "known";
+  if (experiment.roster_known && experiment.task.privacy.mode != wire::PrivacyMode::robust) {
+    section.problem("roster", "known leaves out who else is listed, which secure aggregation needs; set `followed`");
+  }
   experiment.dropout = section.real("dropout", 0.0, 0.0, 1.0);
   experiment.away_ms = section.duration_ms("away", 600'000, 0, 30 * kDay_ms);
 }

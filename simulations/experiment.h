@@ -29,6 +29,7 @@ struct Experiment {
   std::vector<DeviceClass> classes;
   std::vector<LinkTrace> traces;  ///< recorded links in place of the classes' rates; empty: the rates
   Availability availability;
+  bool roster_known = false;  ///< devices begin with the roster followed: for each it costs time and memory O(devices)
   std::optional<ModelledTraining> modelled;  ///< nothing is trained: modelled_world.h
   Adversaries adversaries;
   double dropout = 0;               ///< chance that a device dies while it trains for a round

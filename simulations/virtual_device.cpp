@@ -6,6 +6,7 @@
 
 #include "adapters/layout.h"
 #include "client/local_round.h"
+#include "client/session_rows.h"
 #include "core/train/gradient.h"
 
 namespace covey::simulations {
@@ -100,6 +101,21 @@ VirtualTrainer::VirtualTrainer(SharedWorld shared, std::uint64_t number, const D
 VirtualTrainer::~VirtualTrainer() {
   *alive_ = false;
   stop(false);
+}
+
+Result<client::RosterHead> follow_roster(const coordinator::Registration& registration, const wire::Key& roster) {
+  client::RosterChain chain(roster, wire::Key{});
+  while (chain.head().epoch < registration.roster_epoch()) {
+    COVEY_ASSIGN(const auto reply, registration.roster_after(chain.head().epoch));
+    for (const auto& document : reply.epochs) COVEY_TRY(chain.extend(document));
+  }
+  return chain.head();
+}
+
+store::Write known_roster_row(client::RosterHead head, const wire::Key& curve) {
+  head.listing = client::RosterListing::active;
+  head.curve = curve;
+  return {client::kSessionTable, client::roster_key(), wire::encode(head)};
 }
 
 double plan_tokens(const wire::RoundPlan& plan, std::size_t device_rows, double positions) {

@@ -13,6 +13,8 @@
 
 #include "adapters/workbench.h"
 #include "client/agent.h"
+#include "client/roster.h"
+#include "coordinator/registration.h"
 #include "core/crypto/identity.h"
 #include "core/net/blob_fetch.h"
 #include "core/store/memory_store.h"
@@ -45,6 +47,12 @@ class MemoryDownloads final : public client::Downloads {
   Bytes incoming_;
   std::uint64_t fetched_ = 0;
 };
+
+/// Where a device stands that has followed the whole roster, as `fleet.roster: known` lets all begin; its own listing
+/// is filled in by known_roster_row().
+/// @errors what the chain reports.
+Result<client::RosterHead> follow_roster(const coordinator::Registration& registration, const wire::Key& roster);
+store::Write known_roster_row(client::RosterHead head, const wire::Key& curve);
 
 /// What a plan's local training computes, in tokens of backprop: other methods' passes are counted in its terms.
 /// @param positions  tokens in all of the device's `rows` rows.

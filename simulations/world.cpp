@@ -180,6 +180,10 @@ Status World::prepare() {
   COVEY_TRY(make_devices());
   // All devices in few epochs: each device verifies the chain, and its bytes are part of what the world measures.
   COVEY_TRY(registration_->sign_pending(roster_key));
+  if (experiment_.roster_known) {
+    COVEY_ASSIGN(const auto head, follow_roster(*registration_, roster_public));
+    for (auto& device : devices_) COVEY_TRY(device->store.commit(std::vector{known_roster_row(head, device->curve)}));
+  }
   COVEY_ASSIGN(service_, coordinator::Service::create(task_, identity_from(task_.seed, 0),
                                                       {store_, network_->server(), *registration_, blobs_, *this,
                                                        queue_.clock(), [this] { return noise_seed(); }}));

@@ -192,3 +192,23 @@ TEST_CASE("a modelled fleet in secure mode, or scores beside classes, are refuse
               "fleet: {scores: nowhere.json}\n");
   CHECK(load_experiment(path).error().message.find("fleet.scores") != std::string::npos);
 }
+
+TEST_CASE("a fleet that knows the roster from the start trains the same amount and moves fewer bytes") {
+  const std::string path = tiny::World::shared().experiment({});
+  const auto text = read_text_file(path);
+  REQUIRE_OK(text);
+  const auto run_with = [&](const std::string& roster) {
+    std::string changed = *text;
+    changed.replace(changed.find("fleet: {"), 8, "fleet: {roster: " + roster + ", ");
+    tiny::write(path, changed);
+    const auto experiment = load_experiment(path);
+    REQUIRE_OK(experiment);
+    const auto result = run_world(*experiment);
+    REQUIRE_OK(result);
+    return *result;
+  };
+  const auto followed = run_with("followed");
+  const auto known = run_with("known");
+  CHECK(*known.summary.get_uint("contributions") == *followed.summary.get_uint("contributions"));
+  CHECK(*known.summary.get_uint("bytes_down") < *followed.summary.get_uint("bytes_down"));
+}
