@@ -2,7 +2,8 @@
 /// "Sparsified SGD with memory"; Karimireddy et al. 2019 (error feedback). For `robust` mode only: which elements a
 /// device sends tells of its data, and positions that differ between devices cannot be masked and summed.
 ///
-/// Encoded: count k u32, bits m u32, scale f32, k positions u32 growing, k values of m bits packed (quantize.h).
+/// Packed: k positions, growing, of as many bits as P - 1 has, filled up to whole bytes; then k values of m bits
+/// (quantize.h), on the scale that all devices of a round share.
 #pragma once
 
 #include <cstddef>
@@ -16,37 +17,31 @@
 
 namespace covey::aggregation {
 
-struct SparseUpdate {
+struct SparseWords {
   std::vector<std::uint32_t> positions;  ///< growing
-  std::vector<float> values;             ///< of the same length
+  std::vector<std::int32_t> q;           ///< of the same length, |q| < 2^(m-1)
 };
 
-/// One device's compressor. Not thread-safe. Its residual is state that outlives a round and must be kept durable by
-/// who wants error feedback over a restart; a new one starts from zero.
-class TopK {
- public:
-  /// @param values  P. @param kept  k, from 1 to P.
-  TopK(std::size_t values, std::size_t kept);
-
-  /// The k elements of residual + delta of the largest magnitude (the lower position first among equals),
-  /// stochastically rounded to `bits`; the rest, rounding error included, becomes the residual.
-  /// @errors invalid_argument: another length, an element that is not finite, bits outside of 2 to 24.
-  Result<SparseUpdate> compress(std::span<const float> delta, std::uint32_t bits, const RandomBits& random);
-
-  [[nodiscard]] std::span<const float> residual() const { return residual_; }
-  [[nodiscard]] Bytes serialize() const;
-  /// @errors corrupt_data: not 4 P bytes, or not finite.
-  Status restore(ByteSpan bytes);
-
- private:
-  std::size_t kept_;
-  std::vector<float> residual_;  ///< (P)
+struct Sparsified {
+  SparseWords words;
+  std::vector<float>
+      residual;  ///< shape (P): what residual and delta held beyond the words; carry it to the next round
 };
 
-Bytes encode_sparse(const SparseUpdate& update, std::uint32_t bits);
-/// From a peer, for P values with at most `kept_max` of them. @return dense, shape (P).
-/// @errors corrupt_data: a count, length, scale or position that encode_sparse() cannot have written; nothing larger
-/// than 4 P bytes is allocated.
-Result<std::vector<float>> decode_sparse(ByteSpan bytes, std::size_t values, std::size_t kept_max);
+/// The k elements of residual + delta of the largest magnitude (the lower position first among equals), clipped
+/// together to the L2 norm C, x S, stochastically rounded. What clipping and rounding took is in the new residual, too.
+/// @param delta, residual  shape (P); an empty residual is zero. @param spec  k = spec.kept > 0.
+/// @errors invalid_argument: other lengths, or an element that is not finite. @cost O(P) time, 12 bytes x P.
+Result<Sparsified> sparsify(const UpdateSpec& spec, std::span<const float> delta, std::span<const float> residual,
+                            const RandomBits& random);
+
+/// Bytes of k packed elements of P values, m bits each.
+std::size_t sparse_size(std::size_t kept, std::size_t values, std::uint32_t bits);
+Bytes pack_sparse(const SparseWords& words, std::size_t values, std::uint32_t bits);
+/// From a peer. @return dense, shape (P). @errors invalid_argument: another length than sparse_size(), positions that
+/// do not grow within P, or words that pack_sparse() cannot have written; nothing is allocated before the length is
+/// right.
+Result<std::vector<std::int32_t>> unpack_sparse(ByteSpan bytes, std::size_t kept, std::size_t values,
+                                                std::uint32_t bits);
 
 }  // namespace covey::aggregation

@@ -25,6 +25,7 @@ struct UpdateSpec {
   std::uint32_t weight_max = 1;        ///< w_max
   std::uint32_t contributors_max = 0;  ///< n of one sum: the cohort, in `grouped` mode its largest group
   double noise_room = 0;               ///< quantized units: how far devices' noise may bring a sum beyond its largest
+  std::size_t kept = 0;                ///< k of a sparse update (compress_topk.h); 0: all values are sent
 
   /// @param values  P: update_values().
   static UpdateSpec of(const wire::RoundPlan& plan, std::size_t values);
@@ -67,6 +68,11 @@ RandomBits seeded_bits(const std::array<std::uint8_t, 32>& seed);
 /// @cost O(P) time; 5 bytes x P memory.
 Result<wire::ClearUpdate> protect(const wire::RoundPlan& plan, const wire::Hash& plan_hash,
                                   std::span<const float> delta, std::uint64_t weight, const RandomBits& random);
+/// The same where the plan keeps k values (plan.kept > 0): `residual`, shape (P) or empty for zero, is added to the
+/// delta first and becomes what the update leaves out. @errors as protect(); the residual stays as it was then.
+Result<wire::ClearUpdate> protect_sparse(const wire::RoundPlan& plan, const wire::Hash& plan_hash,
+                                         std::span<const float> delta, std::uint64_t weight, const RandomBits& random,
+                                         std::vector<float>& residual);
 
 /// The largest L2 norm of a quantized update that open_update() lets pass: C S + sqrt(P), since rounding moves each
 /// value of an honest vector by less than 1.

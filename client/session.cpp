@@ -110,9 +110,8 @@ void Session::Machine::handle(const TrainingDone& e) {
   training = false;
   if (open->plan.mode != wire::PrivacyMode::robust) return begin_secure(e);
   auto& round = *open;
-  const auto plan_hash = wire::plan_hash(round.plan_bytes);
-  auto update =
-      aggregation::protect(round.plan, plan_hash, e.outcome.delta, e.outcome.weight, aggregation::seeded_bits(e.seed));
+  std::vector<store::Write> writes;
+  auto update = protect(e, writes);
   if (!update.ok()) return refuse(e.round, wire::RefusalReason::failed, update.error().message);
   round.update = wire::encode(*update);
   if (round.update.size() > round.plan.update_bytes_max)
@@ -121,7 +120,8 @@ void Session::Machine::handle(const TrainingDone& e) {
   round.report = report_of(e.outcome);
   round.state = RoundState::submitting;
   count_correlated();
-  finish_training(e, {{kSessionTable, update_key(), round.update}});
+  writes.push_back({kSessionTable, update_key(), round.update});
+  finish_training(e, std::move(writes));
 }
 
 wire::TrainingReport Session::Machine::report_of(const TrainingOutcome& outcome) const {
@@ -161,6 +161,10 @@ void Session::Machine::handle(const EligibilityChanged& e) {
 
 void Session::Machine::handle(const Forgotten&) {
   if (!training) emit(StopTraining{false});  // a checkpoint may lie there from before a pause
+  if (!residual.empty()) {                   // made from the examples, too
+    residual.clear();
+    persist({{kSessionTable, residual_key(), std::nullopt}}, "");
+  }
   if (open) drop("its examples were forgotten");
 }
 
@@ -189,6 +193,7 @@ Status Session::Machine::restore(store::Store& store) {
     }));
     roster.restore(head, std::move(active));
   }
+  COVEY_TRY(restore_residual(store));
   COVEY_ASSIGN(const auto open_row, store.get(kSessionTable, open_key()));
   if (!open_row) return {};
   const Error damaged{ErrorCode::corrupt_data,

@@ -1,7 +1,7 @@
 /// Internal to the session: its state, shared by the files that hold its transitions.
 ///   session.cpp         events, restart        session_round.cpp   the link, a round from offer to receipt
 ///   session_plan.cpp    bounds on a plan       session_secure.cpp  secure aggregation, the roster
-///   session_correlated.cpp  separation under DP-FTRL
+///   session_correlated.cpp  separation under DP-FTRL    session_sparse.cpp  top-k, its residual
 #pragma once
 
 #include <algorithm>
@@ -38,6 +38,8 @@ struct Session::Machine {
   // durable
   std::optional<OpenRound> open;
   Ledger ledger;
+  std::vector<float> residual;       ///< what sparse updates have left out so far; empty: nothing
+  std::vector<float> residual_next;  ///< the same once the open round's update is accepted
   RosterChain roster;
 
   // of this process
@@ -77,6 +79,11 @@ struct Session::Machine {
   }
 
   // ---- durable changes
+  /// The clear update of the open round, and the rows that belong to it.
+  Result<wire::ClearUpdate> protect(const TrainingDone& e, std::vector<store::Write>& writes);
+  /// The open round's update counts: what it left out is the residual now.
+  void advance_residual();
+  Status restore_residual(store::Store& store);
   void write_journal(std::vector<store::Write>& writes, const std::string& line);
   void persist(std::vector<store::Write> writes, const std::string& journal);
 

@@ -87,6 +87,8 @@ PlanVerdict check_update(const wire::RoundPlan& plan, const SessionPolicy& polic
   const auto adapter_values = static_cast<std::size_t>(layout->size);
   if (plan.adapter.bytes != aggregation::version_values(plan, adapter_values) * 4)
     return bad("adapter: its size is not that of its layout");
+  if (plan.kept > 0 && (plan.mode != wire::PrivacyMode::robust || plan.rotate))
+    return bad("kept: sparse updates are for mode robust without rotation");
   const auto spec = aggregation::UpdateSpec::of(plan, aggregation::update_values(plan, adapter_values));
   if (const auto fits = spec.check(); !fits.ok()) return bad(fits.error().message);
   const std::uint64_t bytes = spec.packed_bytes() + kUpdateHeadBytes;

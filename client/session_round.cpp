@@ -133,6 +133,8 @@ void Session::Machine::close_round(const std::string& journal) {
   secure.reset();  // and wipes its keys
   std::vector<store::Write> writes = {{kSessionTable, open_key(), std::nullopt},
                                       {kSessionTable, update_key(), std::nullopt}};
+  if (!residual_next.empty()) writes.push_back({kSessionTable, residual_next_key(), std::nullopt});
+  residual_next.clear();
   persist(std::move(writes), journal);
   emit(CancelTimer{SessionTimer::round_deadline});
   open.reset();
@@ -270,6 +272,7 @@ void Session::Machine::on(const wire::Receipt& m) {
     ++ledger.accepted;
     ledger.bytes_submitted += bytes;
     problem.clear();
+    advance_residual();
     if (secure) {  // it counts; the others still need this device to take the masks off
       secure->acknowledged();
       emit(CancelTimer{SessionTimer::reply});

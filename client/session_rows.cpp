@@ -6,6 +6,7 @@
 
 COVEY_WIRE_RECORD(covey::client::OpenRound);
 COVEY_WIRE_RECORD(covey::client::Ledger);
+COVEY_WIRE_RECORD(covey::client::ResidualRow);
 COVEY_WIRE_RECORD(covey::client::RosterHead);
 COVEY_WIRE_RECORD(covey::client::JournalEntry);
 COVEY_WIRE_RECORD(covey::client::ExampleRow);

@@ -61,6 +61,16 @@ struct Ledger {
   }
 };
 
+/// What sparse updates have left out so far, or will have left out once an update counts.
+struct ResidualRow {
+  std::vector<float> values;  ///< (P)
+
+  template <class Archive>
+  void serialize(Archive& a) {
+    a(values);
+  }
+};
+
 /// One example of the device's own (example_store.h).
 struct ExampleRow {
   std::string prompt;
@@ -77,6 +87,13 @@ inline Bytes open_key() {
 }
 inline Bytes update_key() {
   return store::key_of("update");
+}
+/// What sparse updates have left out (P floats), and what that becomes with the open round's receipt.
+inline Bytes residual_key() {
+  return store::key_of("residual");
+}
+inline Bytes residual_next_key() {
+  return store::key_of("residual next");
 }
 inline Bytes roster_key() {
   return store::key_of("roster");

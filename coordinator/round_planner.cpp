@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "aggregation/compress_rotate.h"
+#include "aggregation/compress_topk.h"
 #include "aggregation/dp_correlated.h"
 #include "aggregation/dp_distributed.h"
 #include "aggregation/grouped.h"
@@ -56,6 +57,12 @@ std::uint64_t TaskConfig::seeded_seed() const {
   return derive_seed(seed, kPurpose << 32);
 }
 
+std::uint32_t TaskConfig::kept() const {
+  if (privacy.top_k == 0) return 0;
+  const double all = static_cast<double>(values());
+  return static_cast<std::uint32_t>(std::clamp(std::ceil(privacy.top_k * all), 1.0, all));
+}
+
 std::uint32_t TaskConfig::invited_max() const {
   return static_cast<std::uint32_t>(std::ceil(goal_count * over_selection));
 }
@@ -77,6 +84,7 @@ Status TaskConfig::check_rule() const {
 std::uint64_t TaskConfig::update_bytes_max() const {
   // A masked word is as wide as the sum of all; 32 bits are the most it can be.
   const std::uint64_t bits = privacy.mode != wire::PrivacyMode::robust ? 32 : privacy.value_bits;
+  if (kept() > 0) return aggregation::sparse_size(kept(), values(), privacy.value_bits) + kUpdateOverheadBytes;
   const std::uint64_t sent = privacy.rotate ? aggregation::rotated_size(initial.size()) : values();
   return ((sent + 1) * bits + 7) / 8 + kUpdateOverheadBytes;
 }
@@ -135,6 +143,17 @@ Status TaskConfig::check() const {
   if (privacy.rotate && aggregation.rule != aggregation::Strategy::mean) {
     return bad(
         "privacy.rotate: rules that look at single values need them as they are; write `aggregation: {rule: mean}`");
+  }
+  if (!(privacy.top_k >= 0 && privacy.top_k <= 1)) return bad("privacy.top_k: write a share of the values, 0 to 1");
+  if (privacy.top_k > 0) {
+    if (privacy.mode != wire::PrivacyMode::robust || aggregation.rule != aggregation::Strategy::mean) {
+      return bad(
+          "privacy.top_k: positions that differ cannot be masked, and most values are missing to the other rules; "
+          "write `mode: robust` and `aggregation: {rule: mean}`");
+    }
+    if (privacy.rotate) return bad("privacy.top_k: a rotation makes all values alike; leave out `rotate`");
+    if (privacy.dp.on() || privacy.correlates())
+      return bad("privacy.top_k: noise covers all values; leave out one of `dp` and `top_k`");
   }
   const wire::RoundPlan plan = plan_round(*this, {}, RoundId{1}, 0);
   const auto spec = aggregation::UpdateSpec::of(plan, aggregation::update_values(plan, initial.size()));
@@ -224,6 +243,7 @@ wire::RoundPlan plan_round(const TaskConfig& config, const VersionRow& base, Rou
   plan.weight_max = config.privacy.weight_max;
   plan.rotate = config.privacy.rotate;
   plan.correlated = config.privacy.correlated;
+  plan.kept = config.kept();
   plan.cohort_invited = config.invited_max();
   plan.goal_count = config.goal_count;
   plan.min_count = config.min_count;

@@ -92,6 +92,7 @@ void read_privacy(config::Section section, Privacy& out) {
   out.value_bits = count(section, "value_bits", out.value_bits, 4, 24);
   out.weight_max = count(section, "weight_max", out.weight_max, 1, 1'000'000);
   out.rotate = section.boolean("rotate", false);
+  out.top_k = section.real("top_k", 0, 0, 1);
 }
 
 void read_aggregation(config::Section section, TaskConfig& task) {
@@ -329,6 +330,7 @@ privacy:
   # groups: 8                # of mode grouped; goal must be at least groups x survivors_min
   # groups_min: 5            # default: more than half
   # rotate: true             # random rotation before rounding: lets value_bits be small; pads to a power of two
+  # top_k: 0.01              # robust mode: only this share of the values is sent, the largest; the rest waits on the device
 
 # privacy.dp adds noise. distributed_gaussian, distributed_skellam (secure mode): each device adds a share before it masks, so
 # that the coordinator too sees noised sums only; as many survivors_min as there are (default 100), less corrupt_fraction of

@@ -37,6 +37,7 @@ struct Privacy {
   std::uint32_t value_bits = 16;      ///< of one quantized value
   std::uint32_t weight_max = 1;       ///< 1 = every device counts the same
   bool rotate = false;                ///< before rounding; pads an update to a power of two
+  double top_k = 0;                   ///< share of an update's values that is sent, in `robust` mode; 0: all
   aggregation::dp::CentralConfig dp;  ///< noise of the coordinator's; its budget is that of `noise`, too
   wire::NoisePlan noise;              ///< noise of the devices', in `secure` mode
   [[nodiscard]] bool distributed() const { return noise.kind != wire::NoiseKind::none; }
@@ -93,6 +94,8 @@ struct TaskConfig {
   std::uint64_t versions_kept = 16;                             ///< adapters whose values stay in the store
 
   [[nodiscard]] std::uint64_t values() const { return initial.size(); }
+  /// Values of an update that are sent, under top_k; else 0.
+  [[nodiscard]] std::uint32_t kept() const;
   /// What a seeded task's adapter and candidates follow from.
   [[nodiscard]] std::uint64_t seeded_seed() const;
   [[nodiscard]] std::uint32_t invited_max() const;

@@ -211,6 +211,8 @@ struct RoundPlan {
   NoisePlan noise;
   bool rotate = false;  ///< updates are rotated by `seed` before they are rounded (aggregation/compress_rotate.h)
   CorrelatedPlan correlated;
+  std::uint32_t kept =
+      0;  ///< top-k, `robust` mode: values of an update that are sent; 0: all (aggregation/compress_topk.h)
 };
 
 struct CheckIn {
@@ -306,9 +308,9 @@ struct ClearUpdate {
   RoundId round;
   Hash plan{};               ///< hash of the encoded RoundPlan it answers
   std::uint32_t weight = 1;  ///< w <= weight_max
-  std::uint32_t count = 0;   ///< P
+  std::uint32_t count = 0;   ///< P; of a sparse update k
   std::uint32_t bits = 0;    ///< m
-  Bytes words;               ///< P values of m bits, packed
+  Bytes words;               ///< P values of m bits, packed; of a sparse update before them k positions
 };
 
 // ---- secure aggregation (security.md section 4; aggregation/secagg_client.h and secagg_server.h)

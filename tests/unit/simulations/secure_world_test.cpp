@@ -86,6 +86,31 @@ TEST_CASE("a rotation is undone in the version, and rounding to few bits costs n
   CHECK(rotated <= plain);
 }
 
+TEST_CASE("a world that sends a tenth of the values comes near the loss of one that sends all, for fewer bytes") {
+  tiny::Choices choices;
+  choices.rounds = 10;
+  choices.devices = choices.goal = 6;
+  choices.over_selection = 1;
+  choices.learning_rate = 0.02;
+  choices.value_bits = 16;
+  const auto dense = run(choices);
+  choices.privacy = "mode: robust, top_k: 0.1";
+  const auto sparse = run(choices);
+  const auto loss_of = [](const WorldResult& world, const char* at) {
+    return *world.summary.find(at)->get_double("loss");
+  };
+  const auto bytes_of = [](const WorldResult& world) { return *world.rounds.back().get_uint("update_bytes"); };
+  const double before = loss_of(dense, "base");
+  const double all = loss_of(dense, "final");
+  const double tenth = loss_of(sparse, "final");
+  std::printf("loss %.4f, after 10 rounds %.4f with all values (%llu bytes a round), %.4f with a tenth (%llu bytes)\n",
+              before, all, static_cast<unsigned long long>(bytes_of(dense)), tenth,
+              static_cast<unsigned long long>(bytes_of(sparse)));
+  CHECK(before - tenth > 0.7 * (before - all));
+  CHECK(bytes_of(sparse) < 0.25 * static_cast<double>(bytes_of(dense)));
+  CHECK(run(choices).adapter == sparse.adapter);
+}
+
 TEST_CASE("so does a secure round of seeded updates: the same scalars, the same adapter") {
   check_same_in_the_clear(seeded_choices());
   auto differences = seeded_choices();
