@@ -13,12 +13,11 @@ namespace {
 
 /// A result on its way between ranks: a zero byte and the outcome, or the code and the message of an error.
 Bytes result_bytes(const Result<client::TrainingOutcome>& result) {
-  Bytes out(1, 0);
+  Bytes out(1, result.ok() ? 0 : static_cast<std::uint8_t>(1 + static_cast<int>(result.error().code)));
   if (result.ok()) {
     append(out, outcome_bytes(*result));
   } else {
-    out[0] = static_cast<std::uint8_t>(1 + static_cast<int>(result.error().code));
-    out.insert(out.end(), result.error().message.begin(), result.error().message.end());
+    for (const char c : result.error().message) out.push_back(static_cast<std::uint8_t>(c));
   }
   return out;
 }

@@ -23,7 +23,7 @@ std::string phone(int score, const char* memory) {
 Experiment modelled(const std::string& extra, int devices = 3000) {
   tiny::Choices choices;
   const std::string path = tiny::World::shared().file("fleet.yaml");
-  tiny::World::shared().experiment(choices);  // makes the base model
+  static_cast<void>(tiny::World::shared().experiment(choices));  // makes the base model
   tiny::write(path, "model: base\ndevices: " + std::to_string(devices) +
                         "\ntraining: modelled\nmodelled: {parameters: 1.0e+9, update_bytes: 4000000, examples: 50}\n"
                         "data: {format: households}\nrounds: 6\ngoal: 100\nmin: 50\nover_selection: 1.3\n"
