@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/base/rng.h"
 #include "core/kernels/cross_entropy.h"
 #include "core/model/buffers.h"
 #include "core/model/pass.h"
@@ -19,6 +20,7 @@ struct Engine::Impl {
   TrainedSteps planned;  ///< what the buffers were made for
   TrainedSteps wanted;   ///< what the call at hand trains
   const std::atomic<bool>* stop = nullptr;
+  std::uint64_t gradients = 0;  ///< that were computed
 
   [[nodiscard]] const Program& program() const { return pass.model->program; }
   [[nodiscard]] Work work(std::size_t segment) { return {pass, program().body[segment], buffers.body[segment]}; }
@@ -95,6 +97,7 @@ Result<std::unique_ptr<Engine>> Engine::create(const Model& model, const EngineO
   Pass& pass = impl->pass;
   pass.model = &model.impl();
   pass.pool = &pool;
+  pass.stochastic = options.stochastic_seed.has_value();
   pass.buffers = &impl->buffers;
   pass.cosine = impl->buffers.cosine;
   pass.sine = impl->buffers.sine;
@@ -133,6 +136,7 @@ Result<LossResult> Engine::Impl::loss_and_gradient(float grad_scale) {
   if (!covers(planned, wanted)) {
     return Error{ErrorCode::invalid_argument, "engine: made to train other layers or tensors than these"};
   }
+  if (options.stochastic_seed) pass.rounding_seed = derive_seed(*options.stochastic_seed, gradients++);
   forward();
   if (pass.target.empty()) return LossResult{};
   const bool want_dx = wanted.body_trains;

@@ -64,6 +64,10 @@ struct EngineOptions {
   /// What will train, where that is known beforehand: nothing is kept below the lowest trained layer, and above it only
   /// what the gradients need. Other gradients are refused then. Unset: anything may train.
   std::optional<TrainedPart> trained = {};
+  /// W8A8: gradients that pass through int8 weights are rounded up with the probability of the remainder, which has no
+  /// bias but more noise, instead of to the nearest. The noise follows from this seed, how many gradients the engine
+  /// gave before, the layer and the element: not from threads or checkpoints. No effect without int8 weights.
+  std::optional<std::uint64_t> stochastic_seed = {};
 };
 
 struct JvpResult {

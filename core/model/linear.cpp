@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/base/rng.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/gemm.h"
 #include "core/model/parts.h"
@@ -67,13 +68,23 @@ void plain_forward(Pass& pass, const Linear& linear, int N, const float* x, floa
   add_rest(pass, linear, N, x, y, options.x_row);
 }
 
+/// Of the noise with which this layer's dY is rounded. Blocks that share a layer share its noise, each without bias.
+std::uint32_t rounding_seed(const Pass& pass, const Linear& linear) {
+  if (!pass.stochastic) return 0;
+  const auto layer = static_cast<std::uint64_t>(&linear - pass.model->linears.data());
+  return static_cast<std::uint32_t>(derive_seed(pass.rounding_seed, layer));
+}
+
 void plain_backward(Pass& pass, const Linear& linear, int N, const float* x, const float* dy, float* dx,
                     LinearOptions options) {
   ThreadPool& pool = *pass.pool;
   const long x_row = options.x_row;
   if (dx != nullptr && linear.int8 != nullptr && linear.int8_backward && !pass.own_head(linear)) {
     kernels::int8_backward(pool, N, *linear.int8, dy, dx, pass.int8,
-                           {.accumulate = options.accumulate, .y_row = x_row});
+                           {.accumulate = options.accumulate,
+                            .y_row = x_row,
+                            .stochastic = pass.stochastic,
+                            .seed = rounding_seed(pass, linear)});
   } else if (dx != nullptr) {
     const kernels::GemmOptions to{.alpha = 1, .accumulate = options.accumulate, .y_row = x_row};
     const float* w = values_of(pass, linear).w;
