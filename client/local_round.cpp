@@ -24,7 +24,9 @@ train::SeedPool candidates_of(const wire::RoundPlan& plan) {
 
 train::TrainConfig config_of(const wire::RoundPlan& plan, std::size_t rows, std::uint64_t device) {
   train::TrainConfig config;
-  config.gradient.method = train::method_named(plan.method).value_or(train::Method::backprop);  // check_plan() knows it
+  const auto named = train::plan_method_named(plan.method).value_or(train::PlanMethod());  // check_plan() knows it
+  config.gradient.method = named.method;
+  config.gradient.derivative = named.derivative;
   config.optimizer.kind = plan.optimizer == "sgd" ? train::OptimizerKind::sgd : train::OptimizerKind::adamw;
   config.optimizer.weight_decay = plan.weight_decay;
   config.lr = plan.learning_rate;

@@ -40,7 +40,7 @@ bool plain_name(const std::string& name) {
 }
 
 PlanVerdict check_training(const wire::RoundPlan& plan, const SessionPolicy& policy) {
-  if (!train::method_named(plan.method)) return bad("unknown method");
+  if (!train::plan_method_named(plan.method)) return bad("unknown method");
   if (plan.optimizer != "adamw" && plan.optimizer != "sgd") return bad("unknown optimizer");
   if (!between(plan.learning_rate, 0, 100)) return bad("learning_rate");
   if (!between(plan.weight_decay, 0, 10)) return bad("weight_decay");
@@ -60,8 +60,8 @@ PlanVerdict check_training(const wire::RoundPlan& plan, const SessionPolicy& pol
 PlanVerdict check_seeded(const wire::RoundPlan& plan, const SessionPolicy&) {
   if (plan.seeded.candidates == 0) return {};
   if (plan.seeded.candidates > kCandidatesMax) return bad("seeded.candidates");
-  const auto method = train::method_named(plan.method);
-  if (!method || *method == train::Method::backprop) return bad("seeded: backprop has no directions");
+  const auto named = train::plan_method_named(plan.method);
+  if (!named || named->method == train::Method::backprop) return bad("seeded: backprop has no directions");
   if (plan.optimizer != "sgd" || plan.weight_decay > 0 || plan.prox_mu > 0)
     return bad("seeded: needs plain sgd, without weight_decay and prox_mu");
   return {};

@@ -107,8 +107,8 @@ Status TaskConfig::check() const {
   if (round_pause_ms < 0) return bad("round_pause: write 0 or more");
   if ((local.steps > 0) == (local.epochs > 0)) return bad("local: set exactly one of steps and epochs");
   if (local.batch == 0 || local.seq == 0 || local.steps_max == 0) return bad("local: batch, seq, steps_max start at 1");
-  if (!train::method_named(local.method)) {
-    return bad("local.method: write backprop, forward-gradient or zeroth-order");
+  if (!train::plan_method_named(local.method)) {
+    return bad("local.method: write backprop, forward-gradient, forward-gradient-central or zeroth-order");
   }
   if (local.optimizer != "adamw" && local.optimizer != "sgd") return bad("local.optimizer: write adamw or sgd");
   if (local.candidates > 0) {

@@ -29,7 +29,7 @@ void read_local(config::Section section, LocalTraining& local) {
   local.steps_max = count(section, "steps_max", local.steps_max, 1, 1'000'000);
   local.batch = count(section, "batch", local.batch, 1, 4'096);
   local.seq = count(section, "seq", local.seq, 1, 65'536);
-  local.method = section.choice("method", train::method_names(), local.method);
+  local.method = section.choice("method", train::plan_method_names(), local.method);
   local.candidates = count(section, "candidates", 0, 0, 65'536);
   local.optimizer = section.choice("optimizer", {"adamw", "sgd"}, local.optimizer);
   local.learning_rate = section.real("learning_rate", local.learning_rate, 0, 1'000);

@@ -20,7 +20,7 @@ struct LocalTraining {
   std::uint32_t steps_max = 1000;
   std::uint32_t batch = 8;
   std::uint32_t seq = 128;
-  std::string method = "backprop";  ///< train::method_names()
+  std::string method = "backprop";  ///< train::plan_method_names()
   /// K > 0: a seeded task. Versions and updates are K scalars, one for each candidate direction; 0: dense.
   std::uint32_t candidates = 0;
   std::string optimizer = "adamw";  ///< adamw, sgd

@@ -15,14 +15,28 @@ struct RunOptions {
   std::string out;         ///< directory, made where it is missing
   std::optional<int> threads;
   std::optional<std::uint64_t> seed;
-  bool resume = false;       ///< go on with what `out` holds
-  bool json = false;         ///< summary.json on stdout instead of a table
-  std::string command_line;  ///< for the report
+  std::vector<std::string> set;  ///< key=value, in place of what the file says
+  bool resume = false;           ///< go on with what `out` holds
+  bool json = false;             ///< summary.json on stdout instead of a table
+  std::string command_line;      ///< for the report
 };
 
 /// Runs an experiment and writes what run_directory.h lists.
 /// @errors what load_experiment and run_into report.
 Status run_command(const RunOptions& options);
+
+/// Prints the keys of an experiment, as a Markdown table or as JSON.
+Status keys_command(bool json);
+
+struct SweepOptions {
+  std::string sweep;  ///< YAML file, see sweep.h
+  std::string out;    ///< directory: sweep.yaml, results.sqlite, runs/NAME/
+  std::optional<int> threads;
+};
+
+/// Runs what is left of a sweep: complete runs are not run again, a killed one goes on.
+/// @errors what load_sweep reports; internal: runs failed, each told on stderr; io_error.
+Status sweep_command(const SweepOptions& options);
 
 struct PoisonOptions {
   std::string experiment;          ///< YAML file with `adversaries`

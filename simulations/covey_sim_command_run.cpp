@@ -59,7 +59,11 @@ void print_table(const Json& summary, const std::string& out) {
 }  // namespace
 
 Status run_command(const RunOptions& options) {
-  COVEY_ASSIGN(Experiment experiment, load_experiment(options.experiment));
+  std::vector<KeyValue> set;
+  for (const auto& text : options.set) {
+    COVEY_ASSIGN(set.emplace_back(), KeyValue::parse(text));
+  }
+  COVEY_ASSIGN(Experiment experiment, load_experiment(options.experiment, set));
   if (options.threads) experiment.threads = *options.threads;
   if (options.seed) experiment.task.seed = *options.seed;
 

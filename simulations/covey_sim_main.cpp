@@ -21,11 +21,22 @@ int main(int argc, char** argv) {
   command->add_option("--threads", run.threads, "devices trained at the same time (no result depends on it)")
       ->check(CLI::Range(1, 1024));
   command->add_option("--seed", run.seed, "in place of the file's seed");
+  command->add_option("--set", run.set, "key=value in place of the file's, as local.batch=4; again for more")
+      ->take_all();
   command->add_flag("--resume", run.resume, "go on with the run in --out that was killed; the same bytes come out");
   command->add_flag("--json", run.json, "print summary.json on stdout");
   const CLI::App* attack = app.add_subcommand(
       "attack",
       "Play attacks on secure aggregation against the real machines; each once more without the check that stops it.");
+  simulations::SweepOptions sweep;
+  CLI::App* sweeping = app.add_subcommand(
+      "sweep", "Run an experiment with many settings and seeds; results.sqlite. Again: goes on where it was killed.");
+  sweeping->add_option("SWEEP", sweep.sweep, "YAML file; simulations/README.md explains it")->required();
+  sweeping->add_option("--out", sweep.out, "directory for the results")->required();
+  sweeping->add_option("--threads", sweep.threads, "devices trained at the same time")->check(CLI::Range(1, 1024));
+  bool keys_json = false;
+  CLI::App* keys = app.add_subcommand("keys", "List the keys of an experiment: meaning, default, range.");
+  keys->add_flag("--json", keys_json, "as JSON");
   simulations::PoisonOptions poison;
   CLI::App* poisoning = app.add_subcommand(
       "poison", "Run an experiment under each aggregation rule with 0, 10, 20 and 30% bad devices; print the losses.");
@@ -54,6 +65,8 @@ int main(int argc, char** argv) {
   dividing->add_flag("--json", partition.json, "print figures as JSON");
   if (const auto code = parse_command_line(app, argc, argv)) return *code;
   set_log_level(LogLevel::warning);  // the coordinator's line per round is in metrics.jsonl
+  if (sweeping->parsed()) return report_outcome(app, simulations::sweep_command(sweep));
+  if (keys->parsed()) return report_outcome(app, simulations::keys_command(keys_json));
   if (poisoning->parsed()) return report_outcome(app, simulations::poison_command(poison));
   if (dividing->parsed()) return report_outcome(app, simulations::partition_command(partition));
   if (torture->parsed()) {

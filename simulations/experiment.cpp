@@ -64,8 +64,17 @@ void read_adversaries(config::Section section, Adversaries& out) {
 
 }  // namespace
 
-Result<Experiment> load_experiment(const std::string& path) {
+Result<KeyValue> KeyValue::parse(const std::string& text) {
+  const auto at = text.find('=');
+  if (at == std::string::npos || at == 0 || at + 1 == text.size()) {
+    return Error{ErrorCode::invalid_argument, "`" + text + "`: write section.key=value"};
+  }
+  return KeyValue{text.substr(0, at), text.substr(at + 1)};
+}
+
+Result<Experiment> load_experiment(const std::string& path, const std::vector<KeyValue>& set) {
   COVEY_ASSIGN(auto document, config::Document::load(path));
+  for (const auto& [key, value] : set) COVEY_TRY(document.set(key, value));
   auto root = document.root();
   Experiment experiment;
   experiment.name = root.text("name", std::filesystem::path(path).stem().string());
@@ -77,6 +86,14 @@ Result<Experiment> load_experiment(const std::string& path) {
   coordinator::read_rounds(root, experiment.task);
   if (experiment.task.min_count > experiment.devices) {
     root.problem("min", "is above `devices` (" + std::to_string(experiment.devices) + "); no round could be published");
+  }
+  experiment.central = root.boolean("central", false);
+  if (experiment.central) {
+    experiment.task.goal_count = experiment.task.min_count = 1;
+    experiment.task.over_selection = 1;
+    if (experiment.task.privacy.mode != wire::PrivacyMode::robust) {
+      root.problem("central", "has one device, of which no sum can hide anything; set `privacy.mode: robust`");
+    }
   }
   experiment.task.task = experiment.name;
   experiment.adapter = coordinator::read_adapter(root.section("adapter"));

@@ -22,7 +22,8 @@ struct Experiment {
   std::string model;      ///< Hugging Face directory or llama2.c .bin
   std::string tokenizer;  ///< empty: beside the model
   std::size_t devices = 0;
-  int threads = 1;  ///< devices trained at the same time; does not change any result
+  bool central = false;  ///< the rows of all devices on one: a world of one device
+  int threads = 1;       ///< devices trained at the same time; does not change any result
   DataConfig data;
   coordinator::TaskConfig task;  ///< rounds, cohort, deadline, local training, server optimizer, privacy, seed
   adapters::AdapterOptions adapter;
@@ -38,8 +39,17 @@ struct Experiment {
   std::string resolved;             ///< the file with all defaults, as YAML
 };
 
-/// Paths in the file are relative to the file's folder.
+/// "local.learning_rate=0.01": a dotted key and its YAML value.
+/// @errors invalid_argument: no "=".
+struct KeyValue {
+  std::string key;
+  std::string value;
+  static Result<KeyValue> parse(const std::string& text);
+  [[nodiscard]] std::string text() const { return key + "=" + value; }
+};
+
+/// Paths in the file are relative to the file's folder. @param set  put in place of what the file says.
 /// @errors invalid_argument: one line, file:line:col, what and how to mend.
-Result<Experiment> load_experiment(const std::string& path);
+Result<Experiment> load_experiment(const std::string& path, const std::vector<KeyValue>& set = {});
 
 }  // namespace covey::simulations

@@ -124,7 +124,7 @@ double plan_tokens(const wire::RoundPlan& plan, std::size_t device_rows, double 
   double steps = plan.local_steps > 0 ? plan.local_steps : std::ceil(plan.local_epochs * rows / batch);
   if (plan.local_steps_max > 0) steps = std::min(steps, static_cast<double>(plan.local_steps_max));
   train::GradientConfig gradient;
-  gradient.method = train::method_named(plan.method).value_or(gradient.method);
+  gradient.method = train::plan_method_named(plan.method).value_or(train::PlanMethod()).method;
   // What a step costs beside backprop's forward and backward pass.
   const double passes = gradient.forward_passes() / 2.0;
   return steps * batch * positions / rows * passes;

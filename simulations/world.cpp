@@ -154,6 +154,14 @@ class World final : public coordinator::Evaluator {
   std::uint64_t trained_ = 0;  ///< rounds that devices began to train for
 };
 
+/// The first device gets what all have; the held-out rows stay what they are.
+void put_on_one(SimulatedData& data) {
+  DeviceRows all{"central", {}};
+  for (auto& device : data.devices) std::ranges::move(device.rows, std::back_inserter(all.rows));
+  data.devices.clear();
+  data.devices.push_back(std::move(all));
+}
+
 Json metrics_json(const coordinator::Metrics& metrics) {
   Json out = Json::object();
   out.set("loss", metrics.loss ? Json(*metrics.loss) : Json());
@@ -167,6 +175,7 @@ Status World::prepare() {
   COVEY_ASSIGN(data_,
                load_device_data(experiment_.data, experiment_.devices, static_cast<int>(experiment_.task.local.seq),
                                 *bench_.tokenizer, data_seed(experiment_)));
+  if (experiment_.central) put_on_one(data_);
   task_ = experiment_.task;
   COVEY_ASSIGN(const auto files, coordinator::model_files(experiment_.model, experiment_.tokenizer));
   COVEY_TRY(coordinator::serve_model(task_, files, blobs_));
@@ -192,10 +201,11 @@ Status World::prepare() {
 }
 
 Status World::make_devices() {
-  const auto kinds = draw_classes(experiment_.classes, experiment_.devices, derive_seed(task_.seed, kFleet));
+  const std::size_t count = data_.devices.size();
+  const auto kinds = draw_classes(experiment_.classes, count, derive_seed(task_.seed, kFleet));
   Rng starts(derive_seed(task_.seed, kStart));
-  const auto bad = draw_adversaries(experiment_.adversaries, experiment_.devices, derive_seed(task_.seed, kAdversary));
-  for (std::size_t i = 0; i < experiment_.devices; ++i) {
+  const auto bad = draw_adversaries(experiment_.adversaries, count, derive_seed(task_.seed, kAdversary));
+  for (std::size_t i = 0; i < count; ++i) {
     auto device = std::make_unique<Device>();
     device->index = i;
     device->kind = &experiment_.classes[kinds[i]];
@@ -473,7 +483,7 @@ Result<WorldResult> World::result() {
   const Json sums = totals();
   out.summary = Json::object({{"name", experiment_.name},
                               {"seed", task_.seed},
-                              {"devices", experiment_.devices},
+                              {"devices", devices_.size()},
                               {"rounds", rounds_.size()},
                               {"rounds_published", published},
                               {"contributions", contributions},

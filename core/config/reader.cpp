@@ -413,6 +413,39 @@ Result<Document> Document::parse(std::string_view text, const std::string& name)
   return Document(std::move(state));
 }
 
+Status Document::set(std::string_view key, std::string_view value) {
+  const auto wrong = [&](const std::string& what) {
+    return Error{ErrorCode::invalid_argument, detail::printable(key) + "=" + detail::printable(value) + ": " + what};
+  };
+  const auto graft = std::make_shared<detail::State>();
+  graft->name = detail::printable(key);
+  if (value.find_first_of("\r\n") != std::string_view::npos) return wrong("the value must be one line");
+  COVEY_TRY(detail::parse_tree("value: " + std::string(value), *graft));
+  if (graft->root->map.size() != 1) return wrong("the value must be one");
+  Node* at = state_->root;
+  for (std::string_view left = key;;) {
+    const auto dot = left.find('.');
+    const std::string part(left.substr(0, dot));
+    if (part.empty()) return wrong("the key has an empty part; write section.key=value");
+    if (at->kind == Kind::null) at->kind = Kind::map;  // a section without a key yet
+    if (at->kind != Kind::map) return wrong("`" + part + "` stands under something that is no section");
+    auto entry = std::find_if(at->map.begin(), at->map.end(), [&](const auto& e) { return e.key == part; });
+    if (entry == at->map.end()) {
+      Node* made = &graft->nodes.emplace_back();
+      made->at = at->at;
+      entry = at->map.insert(at->map.end(), {part, at->at, made});
+    }
+    if (dot == std::string_view::npos) {
+      entry->value = graft->root->map.front().value;
+      break;
+    }
+    at = entry->value;
+    left.remove_prefix(dot + 1);
+  }
+  state_->grafts.push_back(graft);
+  return {};
+}
+
 Section Document::root() {
   state_->root->opened = true;
   return {state_, state_->root, &state_->output, ""};
@@ -424,14 +457,18 @@ Status Document::finish() const {
     return std::tie(a.line, a.column) < std::tie(b.line, b.column);
   };
   std::vector<detail::Problem> unknown;
-  for (const Node& node : state_->nodes) {
-    if (!node.opened) continue;
-    for (const Node::Entry& entry : node.map) {
-      if (node.known.contains(entry.key)) continue;
-      const std::string full = (node.path.empty() ? "" : node.path + ".") + printable(entry.key);
-      unknown.push_back({entry.at, "unknown key `" + full + "`; " + advice(entry.key, node.known)});
+  const auto look = [&](const detail::State& state) {
+    for (const Node& node : state.nodes) {
+      if (!node.opened) continue;
+      for (const Node::Entry& entry : node.map) {
+        if (node.known.contains(entry.key)) continue;
+        const std::string full = (node.path.empty() ? "" : node.path + ".") + printable(entry.key);
+        unknown.push_back({entry.at, "unknown key `" + full + "`; " + advice(entry.key, node.known)});
+      }
     }
-  }
+  };
+  look(*state_);
+  for (const auto& graft : state_->grafts) look(*graft);
   const std::vector<detail::Problem>& list = unknown.empty() ? state_->problems : unknown;
   for (const detail::Problem& problem : list) {
     if (first == nullptr || earlier(problem.at, first->at)) first = &problem;

@@ -107,6 +107,10 @@ class Document {
   /// `name` stands for the file in messages.
   static Result<Document> parse(std::string_view text, const std::string& name);
 
+  /// Puts `value`, YAML on one line, at a dotted key in place of what the file says there; sections on the way are
+  /// made. Call before root(). @errors invalid_argument: not YAML; a part of `key` is empty or no section.
+  Status set(std::string_view key, std::string_view value);
+
   Section root();
   /// ok where everything read was right and nothing was left unread. @errors invalid_argument: unknown keys come first
   /// (a misspelt key explains a missing one), then the problem nearest to the file's beginning.

@@ -58,6 +58,7 @@ struct State {
   std::deque<Node> nodes;
   Node* root = nullptr;
   std::vector<Problem> problems;
+  std::vector<std::shared_ptr<State>> grafts;  ///< own the nodes that Document::set() put into this tree
   Output output;
 };
 

@@ -13,7 +13,34 @@ std::optional<Enum> position_of(const std::vector<std::string>& names, std::stri
   return static_cast<Enum>(found - names.begin());
 }
 
+struct PlanMethodLine {
+  const char* name;
+  PlanMethod is;
+};
+constexpr PlanMethodLine kPlanMethods[] = {
+    {"backprop", {Method::backprop, Derivative::exact}},
+    {"forward-gradient", {Method::forward_gradient, Derivative::exact}},
+    {"forward-gradient-central", {Method::forward_gradient, Derivative::central}},
+    {"zeroth-order", {Method::zeroth_order, Derivative::central}},
+};
+
 }  // namespace
+
+std::optional<PlanMethod> plan_method_named(std::string_view name) {
+  for (const auto& line : kPlanMethods) {
+    if (name == line.name) return line.is;
+  }
+  return std::nullopt;
+}
+
+const std::vector<std::string>& plan_method_names() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> out;
+    for (const auto& line : kPlanMethods) out.emplace_back(line.name);
+    return out;
+  }();
+  return names;
+}
 
 const std::vector<std::string>& method_names() {
   static const std::vector<std::string> names{"backprop", "forward-gradient", "zeroth-order"};

@@ -30,4 +30,14 @@ const char* to_string(Derivative derivative);
 std::optional<Derivative> derivative_named(std::string_view name);
 const std::vector<std::string>& derivative_names();
 
+/// What `local.method` of a plan names: a method's name is its exact derivative, "forward-gradient-central" is
+/// FwdLLM's.
+struct PlanMethod {
+  Method method = Method::backprop;
+  Derivative derivative = Derivative::exact;
+};
+std::optional<PlanMethod> plan_method_named(std::string_view name);
+/// To add a method that plans may name, add a line to the table in method.cpp.
+const std::vector<std::string>& plan_method_names();
+
 }  // namespace covey::train

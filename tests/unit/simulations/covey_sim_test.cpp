@@ -167,6 +167,36 @@ TEST_CASE("a lost rank ends the run, and what it left resumes to the same bytes 
   CHECK(!std::filesystem::exists(journal));
 }
 
+TEST_CASE("a sweep fills a table that SQL reads, and the same command again runs nothing twice") {
+  const test::TempDir out;
+  tiny::Choices choices;
+  choices.rounds = 2;
+  const std::string experiment = tiny::World::shared().experiment(choices);
+  tiny::write(out.file("sweep.yaml"), "experiment: " + experiment +
+                                          "\nseeds: [1, 2]\nvariants:\n  - {name: plain}\n  - {name: prox, set: "
+                                          "[local.prox_mu=0.5]}\n");
+  const std::string command =
+      test::bin_dir() + "/covey-sim sweep " + out.file("sweep.yaml") + " --out " + out.file("sweep");
+  const auto first = test::run_command(command);
+  REQUIRE_MESSAGE(first.exit_code == 0, first.err);
+  CHECK(first.out.find("4 runs, 0 failed") != std::string::npos);
+  const std::string summary = *read_text_file(out.file("sweep/runs/0001-plain-s1/summary.json"));
+  const auto again = test::run_command(command);
+  CHECK(again.exit_code == 0);
+  CHECK(again.out == first.out);
+  CHECK(*read_text_file(out.file("sweep/runs/0001-plain-s1/summary.json")) == summary);
+  // The command in a run's summary repeats it.
+  const auto kept = formats::Json::parse(summary);
+  REQUIRE_OK(kept);
+  std::string repeat = *kept->get_string("command");
+  repeat.replace(repeat.find(" --out "), std::string::npos, " --out " + out.file("again"));
+  const auto repeated = test::run_command(test::bin_dir() + "/" + repeat);
+  REQUIRE_MESSAGE(repeated.exit_code == 0, repeated.err);
+  CHECK(*read_text_file(out.file("again/metrics.jsonl")) ==
+        *read_text_file(out.file("sweep/runs/0001-plain-s1/metrics.jsonl")));
+  CHECK(std::filesystem::file_size(out.file("sweep/results.sqlite")) > 4096);
+}
+
 TEST_CASE("partition shows who would have what, on the terminal, as JSON and as a picture") {
   const test::TempDir dir;
   std::string lines;

@@ -203,3 +203,21 @@ TEST_CASE("a world whose data drifts repeats, and is not the one whose data stay
   CHECK(lines_with("phase_s: 5") == moving);
   CHECK(lines_with("phase_h: 9") != moving);
 }
+
+TEST_CASE("central: one device trains on what all devices have, and the same rows are held out") {
+  const std::string path = tiny::World::shared().experiment({});
+  const auto federated = load_experiment(path);
+  REQUIRE_OK(federated);
+  std::string yaml = *read_text_file(path);
+  tiny::write(tiny::World::shared().file("central.yaml"), yaml + "central: true\n");
+  const auto central = load_experiment(tiny::World::shared().file("central.yaml"));
+  REQUIRE_OK(central);
+  CHECK(central->task.goal_count == 1);
+  const auto one = run_world(*central);
+  const auto many = run_world(*federated);
+  REQUIRE_OK(one);
+  REQUIRE_OK(many);
+  CHECK(*one->summary.get_uint("devices") == 1);
+  CHECK(*one->summary.find("base")->get_double("loss") == *many->summary.find("base")->get_double("loss"));
+  CHECK(*one->summary.find("final")->get_double("loss") < *one->summary.find("base")->get_double("loss"));
+}

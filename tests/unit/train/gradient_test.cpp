@@ -344,4 +344,9 @@ TEST_CASE("settings that a method does not have are named") {
             "checkpoint_activations") == 0);
   for (const auto& name : method_names()) CHECK(to_string(*method_named(name)) == name);
   CHECK_FALSE(method_named("backpropagation").has_value());
+  for (const auto& name : plan_method_names()) CHECK(plan_method_named(name).has_value());
+  for (const auto& name : method_names()) CHECK(plan_method_named(name)->method == *method_named(name));
+  CHECK(plan_method_named("forward-gradient")->derivative == Derivative::exact);
+  CHECK(plan_method_named("forward-gradient-central")->derivative == Derivative::central);
+  CHECK_FALSE(plan_method_named("forward").has_value());
 }
