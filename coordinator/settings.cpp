@@ -298,8 +298,9 @@ local:
   steps_max: 1000
   batch: 8
   seq: 128
-  method: backprop         # backprop, forward-gradient, zeroth-order (the last two: inference memory, more steps)
-  # candidates: 4096       # with the last two and sgd: versions and updates are so many scalars, kilobytes for any model
+  method: backprop         # backprop; with inference memory and more steps: forward-gradient (exact derivatives),
+                           # forward-gradient-central (their differences), zeroth-order
+  # candidates: 4096       # with the last three and sgd: versions and updates are so many scalars, kilobytes for any model
   optimizer: adamw         # adamw, sgd
   learning_rate: 0.001
   final_factor: 1          # the learning rate falls linearly over the rounds, to this part of it in the last

@@ -99,6 +99,9 @@ Result<Experiment> load_experiment(const std::string& path, const std::vector<Ke
   experiment.adapter = coordinator::read_adapter(root.section("adapter"));
   read_fleet(root.section("fleet"), experiment, path);
   experiment.modelled = read_modelled(root, experiment.task);
+  if (experiment.modelled && experiment.central) {
+    root.problem("central", "compares what is learnt, and `training: modelled` learns nothing; drop one of them");
+  }
   read_adversaries(root.section("adversaries"), experiment.adversaries);
   experiment.virtual_ms_max = root.duration_ms("virtual_time_max", 365 * kDay_ms, 1'000, 3650 * kDay_ms);
   COVEY_TRY(document.finish());

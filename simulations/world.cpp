@@ -154,10 +154,14 @@ class World final : public coordinator::Evaluator {
   std::uint64_t trained_ = 0;  ///< rounds that devices began to train for
 };
 
-/// The first device gets what all have; the held-out rows stay what they are.
-void put_on_one(SimulatedData& data) {
-  DeviceRows all{"central", {}};
-  for (auto& device : data.devices) std::ranges::move(device.rows, std::back_inserter(all.rows));
+/// The first device gets what all have, phase after phase; the held-out rows stay what they are.
+void put_on_one(SimulatedData& data, std::size_t phases) {
+  DeviceRows all{"central", {}, {}};
+  for (std::size_t phase = 0; phase < phases; ++phase) {
+    if (phases > 1) all.phase_begin.push_back(all.rows.size());
+    for (const auto& device : data.devices) std::ranges::copy(device.in_phase(phase), std::back_inserter(all.rows));
+  }
+  if (phases > 1) all.phase_begin.push_back(all.rows.size());
   data.devices.clear();
   data.devices.push_back(std::move(all));
 }
@@ -175,7 +179,7 @@ Status World::prepare() {
   COVEY_ASSIGN(data_,
                load_device_data(experiment_.data, experiment_.devices, static_cast<int>(experiment_.task.local.seq),
                                 *bench_.tokenizer, data_seed(experiment_)));
-  if (experiment_.central) put_on_one(data_);
+  if (experiment_.central) put_on_one(data_, experiment_.data.phases);
   task_ = experiment_.task;
   COVEY_ASSIGN(const auto files, coordinator::model_files(experiment_.model, experiment_.tokenizer));
   COVEY_TRY(coordinator::serve_model(task_, files, blobs_));

@@ -1,6 +1,7 @@
 // Keys, settings from elsewhere than the file, and sweeps.
 #include "simulations/sweep.h"
 
+#include <algorithm>
 #include <set>
 
 #include "simulations/experiment_keys.h"
@@ -35,6 +36,38 @@ std::set<std::string> keys_in(const std::string& resolved) {
   return out;
 }
 
+struct Loaded {
+  std::string file;
+  std::string resolved;
+};
+
+/// Experiments that among them read every key: many are read only where another one has a certain value.
+std::vector<Loaded> every_kind(const test::TempDir& dir) {
+  std::string phones;
+  for (int i = 1; i <= 5; ++i) {
+    phones += std::string(i > 1 ? "," : "") + R"({"Model": "x", "RAM": "4GB", "CPU_F_AI_Score": ")" +
+              std::to_string(100 * i) + "\"}";
+  }
+  tiny::write(dir.file("scores.json"), "[" + phones + "]");
+  const std::string base = "model: base\ndevices: 400\n";
+  const std::string robust = "privacy: {mode: robust}\n";
+  const std::string made = "data: {format: households}\n";
+  std::vector<Loaded> out;
+  for (const std::string& rest :
+       {made + robust, made + "goal: 256\nprivacy: {mode: grouped}\n",
+        robust + "data: {format: lines, file: x, partition: label}\n",
+        robust + "data: {format: households, partition: drift}\n", made + robust + "training: modelled\n",
+        made + robust + "fleet: {availability: {model: diurnal}}\n", made + robust + "fleet: {scores: scores.json}\n",
+        made + "privacy: {mode: robust, dp: {mechanism: blt, separation: 3}}\n"}) {
+    out.push_back({dir.file(std::to_string(out.size()) + ".yaml"), ""});
+    tiny::write(out.back().file, base + rest);
+    const auto experiment = load_experiment(out.back().file);
+    REQUIRE_OK(experiment);
+    out.back().resolved = experiment->resolved;
+  }
+  return out;
+}
+
 std::set<std::string> listed() {
   std::set<std::string> out;
   for (const auto& key : experiment_keys()) out.insert(key.name);
@@ -46,19 +79,8 @@ std::set<std::string> listed() {
 TEST_CASE("every key that an experiment reads is listed, and every listed key is read") {
   const test::TempDir dir;
   std::set<std::string> read;
-  for (const std::string more : {"", "data: {format: lines, file: x, partition: label}\n",
-                                 "data: {format: households, partition: quantity}\n"}) {
-    tiny::write(dir.file("e.yaml"), more.empty() ? kBase : "model: base\ndevices: 20\n" + more);
-    const auto made = load_experiment(dir.file("e.yaml"));
-    REQUIRE_OK(made);
-    for (const auto& key : keys_in(made->resolved)) read.insert(key);
-  }
-  tiny::write(dir.file("e.yaml"),
-              "model: base\ndevices: 400\ndata: {format: households}\ngoal: 256\nprivacy: {mode: grouped}\n");
-  const auto grouped = load_experiment(dir.file("e.yaml"));
-  REQUIRE_OK(grouped);
-  for (const auto& key : keys_in(grouped->resolved)) read.insert(key);
-  CHECK(read.size() > 60);
+  for (const auto& experiment : every_kind(dir)) read.merge(keys_in(experiment.resolved));
+  CHECK(read.size() > 90);
   const auto known = listed();
   for (const auto& key : read) CHECK_MESSAGE(known.contains(key), key);
   for (const auto& key : known) {
@@ -75,24 +97,26 @@ TEST_CASE("simulations/README.md holds the table that `covey-sim keys` prints") 
 
 TEST_CASE("the listed defaults of numbers and words are those that a file without them has") {
   const test::TempDir dir;
-  tiny::write(dir.file("e.yaml"), kBase);
-  const auto made = load_experiment(dir.file("e.yaml"));
-  REQUIRE_OK(made);
+  const auto experiments = every_kind(dir);
+  // What the files above say themselves, and what is no plain value.
+  const std::set<std::string> said = {"devices", "data.format", "privacy.mode"};
   int compared = 0;
   for (const auto& key : experiment_keys()) {
-    const bool plain = !key.fallback.empty() && key.fallback.find(' ') == std::string::npos && key.name != "devices" &&
-                       key.fallback != "required" && key.fallback != "built-in" && key.name != "data.format" &&
-                       key.name != "privacy.mode" && key.name != "data.alpha" && !key.name.starts_with("privacy.groups");
+    const bool plain = !key.fallback.empty() && key.fallback.find(' ') == std::string::npos &&
+                       key.fallback != "required" && key.fallback != "built-in" && !said.contains(key.name);
     if (!plain) continue;
     CAPTURE(key.name);
+    const auto at =
+        std::ranges::find_if(experiments, [&](const auto& e) { return keys_in(e.resolved).contains(key.name); });
+    REQUIRE(at != experiments.end());
     // Set to what the list says, nothing changes.
     const bool duration = key.name == "round_pause";
-    const auto same = load_experiment(dir.file("e.yaml"), {{key.name + (duration ? "_ms" : ""), key.fallback}});
+    const auto same = load_experiment(at->file, {{key.name + (duration ? "_ms" : ""), key.fallback}});
     REQUIRE_OK(same);
-    CHECK(same->resolved == made->resolved);
+    CHECK(same->resolved == at->resolved);
     ++compared;
   }
-  CHECK(compared > 45);
+  CHECK(compared > 65);
 }
 
 TEST_CASE("a setting takes the place of the file's, makes its section, and is checked like it") {
