@@ -17,7 +17,7 @@ Bytes result_bytes(const Result<client::TrainingOutcome>& result) {
   if (result.ok()) {
     append(out, outcome_bytes(*result));
   } else {
-    for (const char c : result.error().message) out.push_back(static_cast<std::uint8_t>(c));
+    append(out, as_byte_span(result.error().message));
   }
   return out;
 }
