@@ -29,7 +29,7 @@ class ThreadPool {
   /// done. fn must not throw. No allocation.
   template <typename F>
   void parallel_for(std::size_t tiles, F&& fn) {
-    if (tiles == 0) return;
+    if (tiles == 0 || (stop_ != nullptr && stop_->load(std::memory_order_relaxed))) return;
     const auto unless_skipped = [&fn, stop = stop_](std::size_t tile) {
       if (stop == nullptr || !stop->load(std::memory_order_relaxed)) fn(tile);
     };
