@@ -164,7 +164,8 @@ Status attach(const BenchOptions& options, train::TrainConfig config, Bench& b) 
 /// so that the f32 values never were in this one's memory. Before any thread is started.
 Result<std::shared_ptr<model::Model>> random_int8(const model::ModelConfig& config) {
   std::string folder = (std::filesystem::temp_directory_path() / "covey-bench-XXXXXX").string();
-  if (mkdtemp(folder.data()) == nullptr) return Error{ErrorCode::io_error, folder + ": cannot be made"};
+  if (mkdtemp(folder.data()) == nullptr)
+    return Error{ErrorCode::io_error, folder + ": cannot be made; name a folder that can be written by TMPDIR"};
   const pid_t writer = fork();
   if (writer == 0) {
     const auto model = model::Model::create(config, 0);
@@ -174,8 +175,12 @@ Result<std::shared_ptr<model::Model>> random_int8(const model::ModelConfig& conf
   int status = 1;
   const bool written = writer > 0 && waitpid(writer, &status, 0) == writer && status == 0;
   Result<std::shared_ptr<model::Model>> model =
-      written ? model::Model::load(folder)
-              : Error{ErrorCode::io_error, folder + ": the random model in int8 could not be written there"};
+      written
+          ? model::Model::load(folder)
+          : Error{ErrorCode::io_error,
+                  folder +
+                      ": the random model in int8 could not be written there; it needs memory for the f32 values and "
+                      "disk for the int8 ones (another folder: TMPDIR)"};
   std::error_code ignored;
   std::filesystem::remove_all(folder, ignored);  // what is mapped stays
   return model;

@@ -274,7 +274,8 @@ class Program {
         ->check(CLI::Range(1, 1024))
         ->capture_default_str();
     bench.app
-        ->add_option("--dtype", bench.options->dtype, "of the frozen weights; w8a8: the blocks' linear layers in int8")
+        ->add_option("--dtype", bench.options->dtype,
+                     "of the frozen weights; w8a8: linear layers in int8, of the blocks and of the head forward")
         ->check(CLI::IsMember({"f32", "w8a8"}))
         ->capture_default_str();
     step_options(bench.app, bench.options->step, {"backprop", "forward-gradient", "zeroth-order", "forward"});

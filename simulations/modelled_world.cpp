@@ -364,14 +364,8 @@ void ModelledWorld::round_ended(const coordinator::RoundEnded& ended) {
 
 Status ModelledWorld::run() {
   queue_.at(0, [this] { step(coordinator::Started{}); });
-  while (machine_->phase() != coordinator::Phase::finished && !failure_) {
-    if (queue_.now_ms() > experiment_.virtual_ms_max) {
-      return Error{ErrorCode::resource_exhausted, "the world passed `virtual_time_max` after " +
-                                                      std::to_string(rounds_.size()) +
-                                                      " rounds; raise it, or lower `goal` or `min`"};
-    }
-    if (!queue_.run_one()) return Error{ErrorCode::internal, "the world stands still: no event is left"};
-  }
+  COVEY_TRY(queue_.run_until([this] { return machine_->phase() == coordinator::Phase::finished || failure_; },
+                             experiment_.virtual_ms_max, rounds_));
   return failure_ ? Status(*failure_) : Status();
 }
 

@@ -5,10 +5,12 @@
 #include <functional>
 #include <optional>
 #include <queue>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "core/base/clock.h"
+#include "core/base/result.h"
 
 namespace covey::simulations {
 
@@ -36,6 +38,21 @@ class EventQueue {
     events_.pop();
     action();
     return true;
+  }
+
+  /// Runs events until `over()`. @param rounds  the world's, so far
+  /// @errors resource_exhausted: virtual time passed `limit_ms`; internal: no event is left.
+  template <typename Over, typename Rounds>
+  Status run_until(const Over& over, std::int64_t limit_ms, const Rounds& rounds) {
+    while (!over()) {
+      if (now_ms() > limit_ms) {
+        return Error{ErrorCode::resource_exhausted, "the world passed `virtual_time_max` after " +
+                                                        std::to_string(rounds.size()) +
+                                                        " rounds; raise it, or lower `goal` or `min`"};
+      }
+      if (!run_one()) return Error{ErrorCode::internal, "the world stands still: no event is left"};
+    }
+    return {};
   }
 
  private:

@@ -448,14 +448,7 @@ Status World::run() {
   cpu_begin_ = process_cpu_seconds();
   COVEY_TRY(service_->start());
   pump_server();
-  while (!service_->finished() && !failure_) {
-    if (queue_.now_ms() > experiment_.virtual_ms_max) {
-      return Error{ErrorCode::resource_exhausted, "the world passed `virtual_time_max` after " +
-                                                      std::to_string(rounds_.size()) +
-                                                      " rounds; raise it, or lower `goal_count` or `min_count`"};
-    }
-    if (!queue_.run_one()) return Error{ErrorCode::internal, "the world stands still: no event is left"};
-  }
+  COVEY_TRY(queue_.run_until([this] { return service_->finished() || failure_; }, experiment_.virtual_ms_max, rounds_));
   return failure_ ? Status(*failure_) : Status();
 }
 

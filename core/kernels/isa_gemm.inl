@@ -1,8 +1,8 @@
 // Matrix products. Included inside a namespace by isa_body.h, after isa_repeat.inl.
 //
 // The columns of a tile of the result are cut into panels, the inner dimension into stretches. A stretch of all panels is
-// packed (in L2), then every few rows are copied (in L1) and multiplied with each panel: a register tile of kRows rows and
-// one panel, its sums kept in registers for the whole stretch. (Goto, van de Geijn: Anatomy of high-performance matrix
+// packed (in L2), then one panel (in L1) is multiplied with all rows, which are read where they lie: a register tile of kRows
+// rows and one panel, its sums kept in registers for the whole stretch. (Goto, van de Geijn: Anatomy of high-performance matrix
 // multiplication, 2008.) Two other shapes have their own ways: results of few columns are dot products, and where there are
 // few rows the second operand is read where it lies, as packing it would cost as much as the product.
 
@@ -19,7 +19,6 @@ typedef float Wide __attribute__((vector_size(kLanes * 4), aligned(4)));
 
 constexpr long kPanel = kLanes * kVectors;  ///< columns of a register tile
 constexpr long kStretch = 288;              ///< of the inner dimension at a time, at most; fixed, as it decides the bits
-constexpr long kRowGap = kStretch + 16;     ///< floats between copied rows: an odd number of cache lines
 constexpr long kNarrow = 8;                 ///< dot products at a time
 constexpr long kDots = kLanes > kNarrow ? kLanes : kNarrow;
 constexpr long kLongStretch = 2048;  ///< for dot products, whose sums cost more to finish
@@ -333,7 +332,7 @@ struct Ahead {
   }
 };
 
-/// One tile. @param scratch  kStretch x kGemmColumns, then 16 x kRowGap
+/// One tile. @param scratch  kStretch x kGemmColumns, then 16 x kStretch
 template <bool kTurned, bool kDirect>
 static void gemm_panels(const GemmTile& t, long column, float* scratch) {
   static_assert(kRows <= 16);
@@ -446,7 +445,7 @@ static GemmTile swapped(const GemmTile& t) {
 }
 
 static void gemm(const GemmTile& t) {
-  alignas(64) float scratch[kStretch * kGemmColumns + 16 * kRowGap];
+  alignas(64) float scratch[kStretch * kGemmColumns + 16 * kStretch];
   static_assert(sizeof scratch >= sizeof(float) * kNarrow * (kLongStretch + 16));
   if (t.op == GemmOp::nt && t.m <= kNarrow && t.m < t.n) {  // few rows: the columns become the rows
     GemmTile s = swapped(t);

@@ -94,7 +94,8 @@ TEST_CASE("a coordinator's configuration that cannot be served") {
   refuse_settings("held-out file without examples", "# file: held_out.jsonl", "file: ../blank.txt",
                   {"blank.txt", "no example"});
   refuse_settings("groups without their devices", "mode: secure", "mode: grouped", {"goal", "40", "8 groups"});
-  refuse_settings("groups in another mode", "mode: secure", "mode: secure\n  groups: 8", {"unknown key", "privacy.groups"});
+  refuse_settings("groups in another mode", "mode: secure", "mode: secure\n  groups: 8",
+                  {"unknown key", "privacy.groups"});
   refuse_settings("unknown mode", "mode: secure", "mode: open", {"mode", "open", "robust"});
   refuse_settings("sums over one device", "survivors_min: 32", "survivors_min: 1", {"survivors_min", "1"});
   refuse_settings("a goal that no sum may have", "survivors_min: 32", "survivors_min: 41",

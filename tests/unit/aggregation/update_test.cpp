@@ -162,7 +162,7 @@ TEST_CASE("no clear update is made in a mode that promises more") {
   }
   CHECK(check_supported(Strategy::mean, wire::PrivacyMode::secure).ok());
   CHECK_FALSE(check_supported(Strategy::median, wire::PrivacyMode::secure).ok());  // it would need single updates
-  CHECK(check_supported(Strategy::median, wire::PrivacyMode::grouped).ok());  // it sees the means of groups
+  CHECK(check_supported(Strategy::median, wire::PrivacyMode::grouped).ok());       // it sees the means of groups
   CHECK(check_supported(Strategy::mean, wire::PrivacyMode::robust).ok());
 }
 

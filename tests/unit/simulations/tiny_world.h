@@ -96,8 +96,9 @@ class World {
                     ", learning_rate: " + std::to_string(choices.learning_rate) +
                     ", candidates: " + std::to_string(choices.candidates) + "}\nprivacy: {" + choices.privacy +
                     ", clip_norm: 10, value_bits: " + std::to_string(choices.value_bits) +
-                    ", weight_max: " + std::to_string(choices.weight_max) + "}\nselection: " + choices.selection + "\naggregation: {rule: " + choices.rule +
-                    "}\nfleet: {dropout: " + std::to_string(choices.dropout) + ", away_s: 30}\n");
+                    ", weight_max: " + std::to_string(choices.weight_max) + "}\nselection: " + choices.selection +
+                    "\naggregation: {rule: " + choices.rule + "}\nfleet: {dropout: " + std::to_string(choices.dropout) +
+                    ", away_s: 30}\n");
     return path;
   }
   [[nodiscard]] std::string file(const std::string& name) const { return dir_.file(name); }
