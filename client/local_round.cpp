@@ -62,7 +62,7 @@ Result<std::unique_ptr<LocalRound>> LocalRound::prepare(LocalRoundInputs inputs,
   if (inputs.rows.empty())
     return Error{ErrorCode::not_found, "no example gives anything to predict; `covey-device import FILE`"};
   const auto config = config_of(plan, inputs.rows.size(), inputs.device);
-  const auto memory = train::memory_plan(model, round->spec_, config, config.seq);
+  const auto memory = training_memory(plan, model, round->spec_);
   if (inputs.memory_bytes_max > 0 && memory.total() > inputs.memory_bytes_max)
     return Error{ErrorCode::resource_exhausted, "training needs " + std::to_string(memory.total() >> 20) +
                                                     " MiB, the policy grants " +
@@ -90,6 +90,12 @@ TrainingOutcome LocalRound::outcome() const {
   out.report.loss_first = report.first_loss;
   out.report.loss_last = report.last_loss;
   return out;
+}
+
+model::MemoryPlan training_memory(const wire::RoundPlan& plan, const model::Model& model,
+                                  const model::AdapterSpec& spec) {
+  const auto config = config_of(plan, 1, 0);  // neither rows nor device reach the memory of a step
+  return train::memory_plan(model, spec, config, config.seq);
 }
 
 Result<TrainingOutcome> train_now(LocalRoundInputs inputs, ThreadPool& pool, const Clock& clock) {

@@ -53,6 +53,10 @@ class LocalRound {
   std::unique_ptr<train::LocalTrainer> trainer_;
 };
 
+/// What prepare() holds against memory_bytes_max: a step of the plan's method.
+model::MemoryPlan training_memory(const wire::RoundPlan& plan, const model::Model& model,
+                                  const model::AdapterSpec& spec);
+
 Result<TrainingOutcome> train_now(LocalRoundInputs inputs, ThreadPool& pool, const Clock& clock);
 
 /// How such an error is told to the coordinator: memory, no_data, bad_plan or failed.

@@ -38,6 +38,19 @@ struct SweepOptions {
 /// @errors what load_sweep reports; internal: runs failed, each told on stderr; io_error.
 Status sweep_command(const SweepOptions& options);
 
+struct CompareOptions {
+  std::vector<std::string> runs;  ///< as read_compared_runs() takes them
+  std::string out;                ///< an .html file, or a folder for comparison.html
+  std::optional<double> target_perplexity;
+  std::optional<double> target_accuracy;
+  bool json = false;         ///< the comparison on stdout instead of a table
+  std::string command_line;  ///< for the page
+};
+
+/// Lays runs side by side: an HTML page, beside it .csv (a line a setting), .curves.csv and .json.
+/// @errors what read_compared_runs reports; io_error.
+Status compare_command(const CompareOptions& options);
+
 struct PoisonOptions {
   std::string experiment;          ///< YAML file with `adversaries`
   std::vector<std::string> rules;  ///< empty: all

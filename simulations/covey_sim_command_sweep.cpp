@@ -14,19 +14,6 @@ namespace {
 
 using formats::Json;
 
-/// The lines of metrics.jsonl.
-Result<std::vector<Json>> rounds_of(const std::string& folder) {
-  COVEY_ASSIGN(const std::string text, read_text_file(folder + "/metrics.jsonl"));
-  std::vector<Json> out;
-  for (std::size_t at = 0; at < text.size();) {
-    const auto end = std::min(text.find('\n', at), text.size());
-    COVEY_ASSIGN(auto line, Json::parse(text.substr(at, end - at), folder + "/metrics.jsonl"));
-    out.push_back(std::move(line));
-    at = end + 1;
-  }
-  return out;
-}
-
 std::string command_of(const Sweep& sweep, const SweepPoint& point, const std::string& folder) {
   std::string out = "covey-sim run " + sweep.experiment;
   for (const auto& pair : point.set) out += " --set '" + pair.text() + "'";
@@ -46,8 +33,8 @@ Status run_point(const Sweep& sweep, const SweepPoint& point, const SweepOptions
   directory.resume = true;
   directory.on_round = on_round;
   COVEY_ASSIGN(const auto summary, run_into(experiment, directory));
-  COVEY_ASSIGN(const auto rounds, rounds_of(folder));
-  COVEY_TRY(table.put(point, folder, summary, rounds));
+  COVEY_ASSIGN(const auto files, read_run(folder));
+  COVEY_TRY(table.put(point, folder, summary, files.rounds));
   const Json& last = *summary.find("final");
   const auto loss = last.get_double("loss");
   std::printf("%-32s loss %.4f  %s\n", point.name.c_str(), loss.ok() ? *loss : 0.0, folder.c_str());

@@ -8,7 +8,9 @@ using namespace covey;
 
 int main(int argc, char** argv) {
   simulations::RunOptions run;
+  simulations::CompareOptions compare;
   for (int i = 0; i < argc; ++i) run.command_line += (i > 0 ? " " : "") + std::string(argv[i]);
+  compare.command_line = run.command_line;
 
   CLI::App app("Runs federated experiments: the deployed coordinator and devices on virtual time, training for real.",
                "covey-sim");
@@ -34,6 +36,19 @@ int main(int argc, char** argv) {
   sweeping->add_option("SWEEP", sweep.sweep, "YAML file; simulations/README.md explains it")->required();
   sweeping->add_option("--out", sweep.out, "directory for the results")->required();
   sweeping->add_option("--threads", sweep.threads, "devices trained at the same time")->check(CLI::Range(1, 1024));
+  CLI::App* comparing = app.add_subcommand(
+      "compare", "Lay runs side by side: means and confidence bands over seeds, as a page, CSV and JSON.");
+  comparing
+      ->add_option("RUN", compare.runs, "folder of a run or of a sweep, or its results.sqlite; LABEL=PATH names it")
+      ->required();
+  comparing->add_option("-o,--out", compare.out, "HTML file, or folder for comparison.html; .csv and .json beside it")
+      ->required();
+  CLI::Option* perplexity =
+      comparing->add_option("--target-perplexity", compare.target_perplexity, "of \"time to target\"");
+  comparing->add_option("--target-accuracy", compare.target_accuracy, "instead")
+      ->check(CLI::Range(0.0, 1.0))
+      ->excludes(perplexity);
+  comparing->add_flag("--json", compare.json, "print the comparison as JSON on stdout");
   bool keys_json = false;
   CLI::App* keys = app.add_subcommand("keys", "List the keys of an experiment: meaning, default, range.");
   keys->add_flag("--json", keys_json, "as JSON");
@@ -66,6 +81,7 @@ int main(int argc, char** argv) {
   if (const auto code = parse_command_line(app, argc, argv)) return *code;
   set_log_level(LogLevel::warning);  // the coordinator's line per round is in metrics.jsonl
   if (sweeping->parsed()) return report_outcome(app, simulations::sweep_command(sweep));
+  if (comparing->parsed()) return report_outcome(app, simulations::compare_command(compare));
   if (keys->parsed()) return report_outcome(app, simulations::keys_command(keys_json));
   if (poisoning->parsed()) return report_outcome(app, simulations::poison_command(poison));
   if (dividing->parsed()) return report_outcome(app, simulations::partition_command(partition));

@@ -119,6 +119,7 @@ Result<SimulatedData> load_device_data(const DataConfig& config, std::size_t dev
       auto rows = rows_of(tokenizer, examples, split.train, seq);
       std::move(rows.begin(), rows.end(), std::back_inserter(device.rows));
       auto held = rows_of(tokenizer, examples, split.held_out, seq);
+      out.held_out_of.insert(out.held_out_of.end(), held.size(), static_cast<std::uint32_t>(i));
       std::move(held.begin(), held.end(), std::back_inserter(out.held_out));
     }
     if (phases.size() > 1) device.phase_begin.push_back(device.rows.size());
@@ -126,9 +127,11 @@ Result<SimulatedData> load_device_data(const DataConfig& config, std::size_t dev
   }
   const auto max = static_cast<std::size_t>(config.held_out_rows_max);
   if (max > 0 && out.held_out.size() > max) {
-    Rng rng(derive_seed(seed, kSampleStream));
-    rng.shuffle(out.held_out);
+    // The same permutation twice.
+    Rng(derive_seed(seed, kSampleStream)).shuffle(out.held_out);
+    Rng(derive_seed(seed, kSampleStream)).shuffle(out.held_out_of);
     out.held_out.resize(max);
+    out.held_out_of.resize(max);
   }
   return out;
 }

@@ -38,6 +38,7 @@ struct DeviceRows {
 struct SimulatedData {
   std::vector<DeviceRows> devices;
   std::vector<train::TokenRow> held_out;
+  std::vector<std::uint32_t> held_out_of;  ///< the device whose examples each held-out row is of
 };
 
 /// Each device's examples, before anything is held out: [phase][device], one phase where nothing drifts.

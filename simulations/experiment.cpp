@@ -51,6 +51,7 @@ void read_fleet(config::Section section, Experiment& experiment, const std::stri
   }
   experiment.dropout = section.real("dropout", 0.0, 0.0, 1.0);
   experiment.away_ms = section.duration_ms("away", 600'000, 0, 30 * kDay_ms);
+  experiment.grid_g_per_kwh = section.real("grid_g_per_kwh", experiment.grid_g_per_kwh, 0, 1e5);
 }
 
 void read_adversaries(config::Section section, Adversaries& out) {

@@ -33,6 +33,7 @@ struct Experiment {
   bool roster_known = false;  ///< devices begin with the roster followed: for each it costs time and memory O(devices)
   std::optional<ModelledTraining> modelled;  ///< nothing is trained: modelled_world.h
   Adversaries adversaries;
+  double grid_g_per_kwh = 480;      ///< CO2 equivalents of the electricity that the devices charge with
   double dropout = 0;               ///< chance that a device dies while it trains for a round
   std::int64_t away_ms = 600'000;   ///< how long a dead device stays away
   std::int64_t virtual_ms_max = 0;  ///< the world ends there at the latest

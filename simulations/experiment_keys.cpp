@@ -126,6 +126,11 @@ const std::vector<ExperimentKey>& experiment_keys() {
       {"privacy.dp.adaptive_clip", "`clip_norm` follows the median of the updates' norms", "false", ""},
       {"fleet.dropout", "chance that a device dies while it trains for a round", "0", "0 to 1"},
       {"fleet.away", "how long a dead device stays away", "600 s", "0 to 30 days"},
+      {"fleet.grid_g_per_kwh",
+       "grams of CO2e per kWh where the devices charge: an assumption, about the world's average of 2023 (Ember, "
+       "Global "
+       "Electricity Review 2024)",
+       "480", "0 to 100,000"},
       {"fleet.classes", "a list of classes in place of the built-in ones: below", "built-in", ""},
       {"fleet.roster",
        "`followed`: every device fetches and checks the whole roster, as deployed; `known`: it begins with that done "

@@ -3,6 +3,7 @@
 #include <sqlite3.h>
 
 #include <array>
+#include <map>
 #include <vector>
 
 namespace covey::simulations {
@@ -100,6 +101,90 @@ Status ResultsTable::put(const SweepPoint& point, const std::string& folder, con
   const Error failed{ErrorCode::io_error, path_ + ": " + sqlite3_errmsg(database_.get())};
   (void)run("ROLLBACK");
   return failed;
+}
+
+namespace {
+
+struct CloseDatabase {
+  void operator()(sqlite3* database) const { sqlite3_close(database); }
+};
+
+Json column_json(sqlite3_stmt* row, int column) {
+  switch (sqlite3_column_type(row, column)) {
+    case SQLITE_INTEGER:
+      return sqlite3_column_int64(row, column);
+    case SQLITE_FLOAT:
+      return sqlite3_column_double(row, column);
+    case SQLITE_TEXT:
+      return std::string(reinterpret_cast<const char*>(sqlite3_column_text(row, column)),
+                         static_cast<std::size_t>(sqlite3_column_bytes(row, column)));
+    default:
+      return {};
+  }
+}
+
+/// Each row as an object by its columns' names.
+Result<std::vector<Json>> rows_of(sqlite3* database, const std::string& path, const std::string& sql) {
+  constexpr std::size_t kRowsMax = 10'000'000;
+  sqlite3_stmt* made = nullptr;
+  const int prepared = sqlite3_prepare_v2(database, sql.c_str(), -1, &made, nullptr);
+  const std::unique_ptr<sqlite3_stmt, Finalize> statement(made);
+  const auto failed = [&](const std::string& what) {
+    return Error{ErrorCode::corrupt_data, path + ": " + what + "; give the results.sqlite of a `covey-sim sweep`"};
+  };
+  if (prepared != SQLITE_OK) return failed(sqlite3_errmsg(database));
+  std::vector<Json> out;
+  int code = SQLITE_ROW;
+  while ((code = sqlite3_step(made)) == SQLITE_ROW) {
+    if (out.size() == kRowsMax) return failed("more than " + std::to_string(kRowsMax) + " rows");
+    Json& row = out.emplace_back(Json::object());
+    for (int i = 0; i < sqlite3_column_count(made); ++i) row.set(sqlite3_column_name(made, i), column_json(made, i));
+  }
+  if (code != SQLITE_DONE) return failed(sqlite3_errmsg(database));
+  return out;
+}
+
+std::string text_of(const Json& row, const char* key) {
+  const Json* value = row.find(key);
+  return value != nullptr && value->is_string() ? *value->as_string() : std::string();
+}
+
+/// What summary.json would say, as far as the row does.
+Json summary_from(const Json& row) {
+  Json out = Json::object({{"name", text_of(row, "name")}, {"seed", member(row, nullptr, "seed")}});
+  out.set("base", Json::object({{"loss", member(row, nullptr, "base_loss")}}));
+  out.set("final", Json::object({{"loss", member(row, nullptr, "loss")},
+                                 {"perplexity", member(row, nullptr, "perplexity")},
+                                 {"accuracy", member(row, nullptr, "accuracy")}}));
+  for (const char* key : {"rounds", "virtual_hours", "bytes_up", "bytes_down", "joules", "training_bytes"}) {
+    out.set(key, member(row, nullptr, key));
+  }
+  return out.set("measured", Json::object({{"wall_s", member(row, nullptr, "wall_s")}}));
+}
+
+}  // namespace
+
+Result<std::vector<TableRun>> read_results_table(const std::string& path) {
+  sqlite3* opened = nullptr;
+  const int code = sqlite3_open_v2(path.c_str(), &opened, SQLITE_OPEN_READONLY, nullptr);
+  const std::unique_ptr<sqlite3, CloseDatabase> database(opened);
+  if (code != SQLITE_OK) return Error{ErrorCode::not_found, path + ": " + sqlite3_errstr(code)};
+  COVEY_ASSIGN(const auto runs, rows_of(opened, path, "SELECT * FROM runs ORDER BY name"));
+  COVEY_ASSIGN(const auto rounds, rows_of(opened, path, "SELECT * FROM rounds ORDER BY run, round"));
+  std::map<std::string, std::vector<Json>> by_run;
+  for (const auto& round : rounds) by_run[text_of(round, "run")].push_back(round);
+  std::vector<TableRun> out;
+  for (const auto& row : runs) {
+    TableRun& run = out.emplace_back();
+    run.name = text_of(row, "name");
+    run.variant = text_of(row, "variant");
+    run.settings = text_of(row, "settings");
+    const auto seed = row.get_uint("seed", 0);
+    run.seed = seed.ok() ? *seed : 0;
+    run.summary = summary_from(row);
+    run.rounds = std::move(by_run[run.name]);
+  }
+  return out;
 }
 
 }  // namespace covey::simulations

@@ -8,6 +8,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "core/base/result.h"
 #include "core/formats/json.h"
@@ -35,5 +36,18 @@ class ResultsTable {
   std::string path_;
   std::unique_ptr<sqlite3, Close> database_;
 };
+
+/// A row of `runs` with its rounds, put together as run_directory.h's files have it, as far as the table goes.
+struct TableRun {
+  std::string name;
+  std::string variant;
+  std::string settings;
+  std::uint64_t seed = 0;
+  formats::Json summary;
+  std::vector<formats::Json> rounds;
+};
+/// Reads a file that this version or an earlier one wrote; changes nothing.
+/// @errors not_found; corrupt_data: no SQLite file, or without these tables; io_error.
+Result<std::vector<TableRun>> read_results_table(const std::string& path);
 
 }  // namespace covey::simulations

@@ -10,6 +10,7 @@
 #include "core/base/file.h"
 #include "core/base/folder.h"
 #include "simulations/journal.h"
+#include "simulations/outcomes.h"
 #include "simulations/report.h"
 #include "simulations/world.h"
 
@@ -41,8 +42,8 @@ Result<Json> complete_run(const RunDirectory& directory, const std::string& iden
   return summary;
 }
 
-Status save_adapter_beside(const Experiment& experiment, const WorldResult& result, const std::string& out) {
-  COVEY_ASSIGN(const auto bench, adapters::open_workbench(experiment.model, experiment.tokenizer));
+Status save_adapter_beside(const Experiment& experiment, const adapters::Workbench& bench, const WorldResult& result,
+                           const std::string& out) {
   COVEY_ASSIGN(auto layout, adapters::AdapterLayout::parse(result.adapter_layout));
   COVEY_ASSIGN(const auto adapter, adapters::Adapter::create(*bench.model, std::move(layout), result.adapter));
   return adapters::save_adapter(out + "/adapter", adapter, experiment.model);
@@ -58,13 +59,16 @@ class LiveMetrics {
   std::ofstream file_;
 };
 
-Status write_results(const Experiment& experiment, const WorldResult& result, const std::string& out) {
+Status write_results(const Experiment& experiment, WorldResult& result, const std::string& out) {
+  COVEY_ASSIGN(const auto bench, adapters::open_workbench(experiment.model, experiment.tokenizer));
+  COVEY_ASSIGN(const std::string devices, add_outcomes(experiment, bench, result));
+  if (!devices.empty()) COVEY_TRY(write_file_durably(out + "/devices.csv", devices));
   std::string lines;
   for (const auto& round : result.rounds) lines += round.dump() + "\n";
   COVEY_TRY(write_file_durably(out + "/metrics.jsonl", lines));
   COVEY_TRY(write_file_durably(out + "/metrics.csv", metrics_csv(result.rounds)));
   COVEY_TRY(write_file_durably(out + "/report.html", render_report(result.summary, result.rounds)));
-  COVEY_TRY(save_adapter_beside(experiment, result, out));
+  COVEY_TRY(save_adapter_beside(experiment, bench, result, out));
   return result.summary.save(out + "/summary.json");  // the last: with it the run is complete
 }
 
@@ -129,6 +133,30 @@ Result<Json> run_into(const Experiment& experiment, const RunDirectory& director
   }
   for (const auto& path : journals) std::filesystem::remove(path, ignored);  // one that stays only repeats the end
   return result.summary;
+}
+
+Result<RunFiles> read_run(const std::string& folder) {
+  constexpr std::uint64_t kMetricsBytesMax = std::uint64_t{256} << 20;
+  const std::string name = folder + "/summary.json";
+  RunFiles out;
+  COVEY_ASSIGN(out.summary, Json::load(name, {.bytes_max = std::size_t{64} << 20}));
+  const Json* last = out.summary.find("final");
+  if (last == nullptr || !last->is_object()) {
+    return Error{ErrorCode::corrupt_data, name +
+                                              ": has no object `final`, so `covey-sim run` did not write it; give a "
+                                              "folder that it wrote"};
+  }
+  const std::string lines = folder + "/metrics.jsonl";
+  COVEY_ASSIGN(const std::string text, read_text_file(lines, kMetricsBytesMax));
+  for (std::size_t at = 0; at < text.size();) {
+    const auto end = std::min(text.find('\n', at), text.size());
+    const std::string where = lines + ":" + std::to_string(out.rounds.size() + 1);
+    COVEY_ASSIGN(auto line, Json::parse(std::string_view(text).substr(at, end - at), where, {.where_has_line = true}));
+    if (!line.is_object()) return Error{ErrorCode::corrupt_data, where + ": is no object; a run writes one a round"};
+    out.rounds.push_back(std::move(line));
+    at = end + 1;
+  }
+  return out;
 }
 
 }  // namespace covey::simulations

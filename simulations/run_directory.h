@@ -1,9 +1,10 @@
-/// A run and its directory: config.yaml, metrics.jsonl, metrics.csv, summary.json, report.html, adapter/ (PEFT), and
-/// while it is not complete the journal that --resume goes on from.
+/// A run and its directory: config.yaml, metrics.jsonl, metrics.csv, devices.csv, summary.json, report.html, adapter/
+/// (PEFT), and while it is not complete the journal that --resume goes on from.
 #pragma once
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "core/base/result.h"
 #include "core/formats/json.h"
@@ -27,6 +28,14 @@ struct RunDirectory {
 /// @errors already_exists: `out` holds a run and `resume` is not set. invalid_argument: it holds another run.
 /// What run_world reports; io_error.
 Result<formats::Json> run_into(const Experiment& experiment, const RunDirectory& directory);
+
+/// What a complete run has left.
+struct RunFiles {
+  formats::Json summary;
+  std::vector<formats::Json> rounds;  ///< the lines of metrics.jsonl
+};
+/// @errors not_found: no summary.json or no metrics.jsonl; corrupt_data: they are not what a run writes. One line.
+Result<RunFiles> read_run(const std::string& folder);
 
 inline constexpr const char* kJournalName = "journal.bin";
 

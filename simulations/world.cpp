@@ -22,6 +22,7 @@
 #include "core/net/memory_network.h"
 #include "core/store/memory_store.h"
 #include "core/train/evaluate.h"
+#include "simulations/drop_reasons.h"
 #include "simulations/modelled_world.h"
 #include "simulations/own_cost.h"
 #include "simulations/virtual_device.h"
@@ -125,7 +126,8 @@ class World final : public coordinator::Evaluator {
   void round_ended(const coordinator::RoundEnded& ended);
   void note(const Status& status);
   [[nodiscard]] Json totals() const;
-  [[nodiscard]] Json class_table() const;
+  [[nodiscard]] std::vector<DeviceOutcome> outcomes() const;
+  [[nodiscard]] Json class_table(const std::vector<DeviceOutcome>& outcomes) const;
 
   const Experiment& experiment_;
   const WorldObserver& observer_;
@@ -164,6 +166,7 @@ void put_on_one(SimulatedData& data, std::size_t phases) {
   if (phases > 1) all.phase_begin.push_back(all.rows.size());
   data.devices.clear();
   data.devices.push_back(std::move(all));
+  std::ranges::fill(data.held_out_of, 0U);
 }
 
 Json metrics_json(const coordinator::Metrics& metrics) {
@@ -396,6 +399,11 @@ void World::evaluate(coordinator::Evaluate request) {
   });
 }
 
+/// Of all its lives.
+std::int64_t trained_ms(const Device& device) {
+  return device.trained_ms + (device.trainer ? device.trainer->trained_ms() : 0);
+}
+
 Json World::totals() const {
   std::uint64_t up = 0;
   std::uint64_t down = 0;
@@ -403,8 +411,7 @@ Json World::totals() const {
   for (const auto& device : devices_) {
     up += device->bytes_up;
     down += device->bytes_down;
-    const std::int64_t trained_ms = device->trained_ms + (device->trainer ? device->trainer->trained_ms() : 0);
-    joules += static_cast<double>(trained_ms) * kMillisecond * device->kind->training_watts +
+    joules += static_cast<double>(trained_ms(*device)) * kMillisecond * device->kind->training_watts +
               static_cast<double>(device->radio_ms) * kMillisecond * device->kind->radio_watts;
   }
   return Json::object({{"bytes_up", up}, {"bytes_down", down}, {"bytes_total", up + down}, {"joules_total", joules}});
@@ -435,6 +442,10 @@ void World::round_ended(const coordinator::RoundEnded& ended) {
   line.set("delta_norm", row.delta_norm).set("tokens", reported(row.tokens)).set("update_bytes", row.update_bytes);
   const Json sums = totals();
   for (const auto* key : {"bytes_up", "bytes_down", "bytes_total", "joules_total"}) line.set(key, *sums.find(key));
+  note(add_drop_reasons(line, ended.round, store_));
+  const auto privacy = coordinator::read_privacy_report(task_, store_);
+  note(privacy.ok() ? Status() : Status(privacy.error()));
+  line.set("epsilon", privacy.ok() && *privacy ? Json((*privacy)->epsilon) : Json());
   crashes_before_round_ = crashes_;
   if (observer_.on_round) observer_.on_round(line);
   rounds_.push_back(std::move(line));
@@ -452,25 +463,38 @@ Status World::run() {
   return failure_ ? Status(*failure_) : Status();
 }
 
-Json World::class_table() const {
-  Json out = Json::array();
+std::vector<DeviceOutcome> World::outcomes() const {
+  std::vector<DeviceOutcome> out;
   const auto& known = service_->machine().registry().rows();
-  for (const auto& kind : experiment_.classes) {
+  for (const auto& device : devices_) {
+    auto& line = out.emplace_back();
+    line.kind = static_cast<std::uint32_t>(device->kind - experiment_.classes.data());
+    const auto row = known.find(identity_from(task_.seed, 2 + device->index).device_id());
+    if (row != known.end()) line.contributions = row->second.contributed;
+    line.training_joules = static_cast<double>(trained_ms(*device)) * kMillisecond * device->kind->training_watts;
+    line.radio_joules = static_cast<double>(device->radio_ms) * kMillisecond * device->kind->radio_watts;
+  }
+  return out;
+}
+
+Json World::class_table(const std::vector<DeviceOutcome>& outcomes) const {
+  Json out = Json::array();
+  for (std::uint32_t kind = 0; kind < experiment_.classes.size(); ++kind) {
     std::uint64_t devices = 0;
     std::uint64_t contributions = 0;
-    for (const auto& device : devices_) {
-      if (device->kind != &kind) continue;
+    for (const auto& device : outcomes) {
+      if (device.kind != kind) continue;
       ++devices;
-      const auto row = known.find(identity_from(task_.seed, 2 + device->index).device_id());
-      if (row != known.end()) contributions += row->second.contributed;
+      contributions += device.contributions;
     }
-    out.push_back(class_json(kind, devices, contributions));
+    out.push_back(class_json(experiment_.classes[kind], devices, contributions));
   }
   return out;
 }
 
 Result<WorldResult> World::result() {
   WorldResult out;
+  out.devices = outcomes();
   std::uint64_t contributions = 0;
   std::uint64_t published = 0;
   for (const auto& round : rounds_) {
@@ -495,7 +519,7 @@ Result<WorldResult> World::result() {
                               {"model_parameters", bench_.model->parameter_count()},
                               {"privacy_mode", wire::to_string(task_.privacy.mode)},
                               {"privacy_claim", aggregation::threat_model(task_.privacy.mode, false)},
-                              {"classes", class_table()}});
+                              {"classes", class_table(out.devices)}});
   Json measured = Json::object(
       {{"training_busy_s", training_.busy_seconds()}, {"threads", experiment_.threads}, {"processor", cpu_name()}});
   add_cost(measured, {process_cpu_seconds() - cpu_begin_, training_.cpu_seconds(), evaluation_cpu_, trained_});
@@ -522,6 +546,8 @@ Result<WorldResult> World::result() {
     out.summary.set("epsilon", privacy->epsilon).set("delta", privacy->delta);
     out.summary.set("privacy_claim", *out.summary.get_string("privacy_claim") + "; " + privacy->words());
   }
+  out.held_out = std::move(data_.held_out);
+  out.held_out_of = std::move(data_.held_out_of);
   return out;
 }
 

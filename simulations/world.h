@@ -8,17 +8,29 @@
 
 #include "core/base/result.h"
 #include "core/formats/json.h"
+#include "core/train/rows.h"
 #include "simulations/experiment.h"
 #include "simulations/journal.h"
 #include "simulations/ranks.h"
 
 namespace covey::simulations {
 
+/// What became of one device.
+struct DeviceOutcome {
+  std::uint32_t kind = 0;           ///< its place in Experiment::classes
+  std::uint64_t contributions = 0;  ///< updates of it that were summed
+  double training_joules = 0;       ///< modelled
+  double radio_joules = 0;
+};
+
 struct WorldResult {
   std::vector<formats::Json> rounds;  ///< one object per round that ended: the lines of metrics.jsonl
   formats::Json summary;              ///< without `command` and `config`; "measured" holds this machine's own times
   std::string adapter_layout;
-  std::vector<float> adapter;  ///< (P) of the last version
+  std::vector<float> adapter;              ///< (P) of the last version
+  std::vector<DeviceOutcome> devices;      ///< in the data's order; empty where training was modelled
+  std::vector<train::TokenRow> held_out;   ///< what versions were evaluated on
+  std::vector<std::uint32_t> held_out_of;  ///< the device whose examples each row is of
 };
 
 /// A class's line of the summary.

@@ -21,7 +21,7 @@ const std::map<std::string, std::vector<std::string>>& programs() {
         "export", "backup", "verify"}},
       {"covey-coordinator roster", {"sign"}},
       {"covey-device", {"enroll", "run", "import", "status", "pause", "resume", "journal", "forget"}},
-      {"covey-sim", {"run", "sweep", "keys", "attack", "poison", "faults", "partition"}}};
+      {"covey-sim", {"run", "sweep", "compare", "keys", "attack", "poison", "faults", "partition"}}};
   return known;
 }
 

@@ -62,3 +62,26 @@ TEST_CASE("experiments that cannot run") {
                    {"the experiment is a folder", "covey-sim run {} --out {}/never", {"regular"}}},
                   fixture().path());
 }
+
+TEST_CASE("runs that cannot be compared") {
+  const std::string run = fixture().file("compared");
+  expect_success("covey-sim run {}/experiment.yaml --out {}/compared", fixture().path());
+  expect_success("covey-sim compare {}/compared -o {}/side-by-side", fixture().path());
+  std::filesystem::create_directories(fixture().file("cut"));
+  const std::string summary = slurp(run + "/summary.json");
+  write(fixture().file("cut/summary.json"), summary.substr(0, summary.size() / 2));
+  write(fixture().file("cut/metrics.jsonl"), slurp(run + "/metrics.jsonl"));
+  write(fixture().file("no.sqlite"), "SQLite format 3 and nothing else");
+  expect_refusals(
+      {{"nothing there", "covey-sim compare {}/never -o {}/side", {"never", "covey-sim run"}},
+       {"a folder of something else", "covey-sim compare {}/model -o {}/side", {"model", "complete run"}},
+       {"one run twice", "covey-sim compare {}/compared {}/compared -o {}/side", {"leave one of them out"}},
+       {"a summary cut off", "covey-sim compare {}/cut -o {}/side", {"cut/summary.json"}},
+       {"no table", "covey-sim compare {}/no.sqlite -o {}/side", {"no.sqlite"}},
+       {"the output is below a file", "covey-sim compare {}/compared -o {}/data.txt/x", {"data.txt"}},
+       {"two targets",
+        "covey-sim compare {}/compared -o {}/s --target-accuracy 0.5 --target-perplexity 9",
+        {"--target-accuracy"}},
+       {"a target below 0", "covey-sim compare {}/compared -o {}/s --target-perplexity=-3", {"--target-perplexity"}}},
+      fixture().path());
+}

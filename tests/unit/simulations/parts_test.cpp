@@ -1,9 +1,8 @@
-// The simulator's small parts: order of events, fleets, modelled times, the training pool, the report.
+// The simulator's small parts: order of events, fleets, modelled times, the training pool.
 #include <atomic>
 #include <vector>
 
 #include "simulations/fleet.h"
-#include "simulations/report.h"
 #include "simulations/training_pool.h"
 #include "simulations/virtual_time.h"
 #include "support/support.h"
@@ -111,43 +110,4 @@ TEST_CASE("a dropped job that waits never runs, and the pool can go with jobs in
     for (int i = 0; i < 5; ++i) pool.submit([] { return Result<client::TrainingOutcome>(client::TrainingOutcome{}); });
   }
   CHECK(ran == 0);
-}
-
-namespace {
-
-std::size_t count(const std::string& in, const std::string& what) {
-  std::size_t found = 0;
-  for (auto at = in.find(what); at != std::string::npos; at = in.find(what, at + what.size())) ++found;
-  return found;
-}
-
-}  // namespace
-
-TEST_CASE("no string of a run can leave the report's script, and the data is there unchanged") {
-  const std::string hostile = "</script><script>alert(1)</script><!--<script> \xe2\x80\xa8 \"'\\ /*COVEY_CHART_JS*/";
-  const auto summary = formats::Json::object({{"name", hostile}, {"command", hostile}});
-  const std::vector<formats::Json> rounds = {formats::Json::object({{"round", 1}, {"reason", hostile}})};
-  const std::string page = render_report(summary, rounds);
-  CHECK(page.find("<script>alert") == std::string::npos);
-  CHECK(count(page, "<script>") == 2);
-  CHECK(count(page, "</script>") == 2);
-  CHECK(page.find("/*COVEY_DATA*/") == std::string::npos);
-
-  const std::string mark = "const report = ";
-  const auto at = page.find(mark);
-  REQUIRE(at != std::string::npos);
-  const auto end = page.find(";\n", at);
-  const auto data = formats::Json::parse(page.substr(at + mark.size(), end - at - mark.size()));
-  REQUIRE_OK(data);
-  CHECK(*data->find("summary")->get_string("name") == hostile);
-  CHECK(*data->find("rounds")->items()[0].get_string("reason") == hostile);
-}
-
-TEST_CASE("the report loads nothing from elsewhere") {
-  const std::string page = render_report(formats::Json::object({{"name", "x"}}), {});
-  for (const char* loads : {"src=\"", "src='", "href=\"", "@import", "url(http", "fetch("}) {
-    CAPTURE(loads);
-    CHECK(page.find(loads) == std::string::npos);
-  }
-  CHECK(page.find("Chart.js") != std::string::npos);  // it is inside
 }
