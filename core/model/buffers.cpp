@@ -282,6 +282,17 @@ std::uint64_t buffer_bytes(const Program& program, const ModelConfig& config, co
   return layout.used();
 }
 
+std::uint64_t stash_bytes(const Program& program, const EngineOptions& options, const TrainedSteps& trained) {
+  const Plans plans(program, options, 1, trained);
+  std::uint64_t floats = 0;
+  for (std::size_t i = 0; i < program.body.size(); ++i) {
+    if (!plans.backward[i]) continue;
+    const auto stack = static_cast<std::size_t>(program.body[i].stream);
+    floats += plans.body[i].kept + plans.rows()[stack] * width_of_output(program.body[i]);
+  }
+  return floats * sizeof(float);
+}
+
 Result<Buffers> make_buffers(const Program& program, const ModelConfig& config, const EngineOptions& options,
                              const TrainedSteps& trained) {
   Buffers b;
@@ -346,6 +357,7 @@ MemoryPlan plan_memory(const ModelConfig& config, const AdapterSpec& spec, const
   }
   plan.buffers_bytes = buffer_bytes(model.program, config, options, trained) +
                        (2 * N * rank + part_floats(model, spec, options, N)) * sizeof(float);
+  if (options.training) plan.stash_bytes = stash_bytes(model.program, options, trained);
   return plan;
 }
 

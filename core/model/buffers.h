@@ -50,6 +50,8 @@ Result<Buffers> make_buffers(const Program& program, const ModelConfig& config, 
 /// (positions, R/2) each, twice with longrope.
 void fill_rope_tables(const ModelConfig& config, int positions, float* cosine, float* sine);
 std::uint64_t rope_table_floats(const ModelConfig& config, int positions);
+/// Of these: activations that wait for the backward pass (kept slots, and what flows between segments).
+std::uint64_t stash_bytes(const Program& program, const EngineOptions& options, const TrainedSteps& trained = {});
 std::uint64_t buffer_bytes(const Program& program, const ModelConfig& config, const EngineOptions& options,
                            const TrainedSteps& trained = {});
 

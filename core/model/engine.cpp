@@ -324,6 +324,17 @@ Result<JvpResult> Engine::jvp(const TokenBatch& batch, const AdapterSpec& spec, 
   });
 }
 
+void Engine::seed_rounding(std::uint64_t seed) {
+  if (!impl_->options.stochastic_seed) return;
+  impl_->options.stochastic_seed = seed;
+  impl_->gradients = 0;
+}
+
+void Engine::record_inputs(InputPeaks* peaks) {
+  impl_->pass.peaks = peaks;
+  if (peaks != nullptr) peaks->of_layer.resize(impl_->pass.model->linears.size());
+}
+
 void Engine::stop_when(const std::atomic<bool>* stop) {
   impl_->stop = stop;
 }

@@ -106,6 +106,13 @@ class Engine {
   /// few tiles of work, whatever the model's size), and so do those that are asked for while it stays true. A gradient
   /// that was added to is then unknown. nullptr: never.
   void stop_when(const std::atomic<bool>* stop);
+  /// From now on another seed takes the place of EngineOptions::stochastic_seed, and gradients are counted from the
+  /// start: so a run that goes on from a checkpoint rounds as one that never ended. No effect where none was set.
+  void seed_rounding(std::uint64_t seed);
+
+  /// Forward passes raise `*peaks` to the largest inputs that each linear layer saw. For calibration: one pass over the
+  /// inputs more. Borrowed; nullptr: no longer.
+  void record_inputs(InputPeaks* peaks);
 
   struct Impl;
 
@@ -160,6 +167,7 @@ struct MemoryPlan {
   std::uint64_t weights_bytes = 0;
   std::uint64_t buffers_bytes = 0;
   std::uint64_t adapter_bytes = 0;  ///< values, gradient and optimizer state
+  std::uint64_t stash_bytes = 0;    ///< part of buffers_bytes: activations kept from the forward to the backward pass
   [[nodiscard]] std::uint64_t total() const { return process_bytes + weights_bytes + buffers_bytes + adapter_bytes; }
 };
 MemoryPlan plan_memory(const ModelConfig& config, const AdapterSpec& spec, const std::vector<LinearSite>& sites,

@@ -1,5 +1,6 @@
 // The linear layer with what is attached to it: LoRA, a trained head, scales, a bias's change, a bottleneck.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "core/base/rng.h"
@@ -32,9 +33,45 @@ void multiply(ThreadPool& pool, const Linear& l, const float* w, int N, const fl
   }
 }
 
+/// Outlier columns in f32, the rest in int8: so they set no token's scale, and are not rounded.
+void multiply_split(Pass& pass, const Linear& l, int N, const float* x, float* y, LinearOptions o) {
+  const std::vector<int>& columns = l.outliers->columns;
+  const auto in = static_cast<std::size_t>(l.in);
+  const auto K = columns.size();
+  const auto rows = static_cast<std::size_t>(N);
+  if (pass.without.size() < rows * in) pass.without.resize(rows * in);
+  if (pass.outliers.size() < rows * K) pass.outliers.resize(rows * K);
+  const std::size_t x_row = o.x_row > 0 ? static_cast<std::size_t>(o.x_row) : in;
+  pass.pool->parallel_for(rows, [&](std::size_t n) {
+    float* rest = pass.without.data() + n * in;
+    std::memcpy(rest, x + n * x_row, in * sizeof(float));
+    for (std::size_t k = 0; k < K; ++k) {
+      float& value = rest[static_cast<std::size_t>(columns[k])];
+      pass.outliers[n * K + k] = value;
+      value = 0;
+    }
+  });
+  kernels::int8_forward(*pass.pool, N, *l.int8, pass.without.data(), y, pass.int8, {.accumulate = o.accumulate});
+  kernels::gemm_nt(*pass.pool, N, l.out, static_cast<int>(K), pass.outliers.data(), l.outliers->values.data(), y,
+                   {.alpha = 1, .accumulate = true});
+}
+
+/// Raises the peaks of this layer's input.
+void record_input(Pass& pass, const Linear& l, int N, const float* x, long x_row) {
+  std::vector<float>& peaks = pass.peaks->of_layer[static_cast<std::size_t>(&l - pass.model->linears.data())];
+  peaks.resize(static_cast<std::size_t>(l.in));
+  for (int n = 0; n < N; ++n) {
+    const float* row = x + n * (x_row > 0 ? x_row : l.in);
+    for (int k = 0; k < l.in; ++k) {
+      peaks[static_cast<std::size_t>(k)] = std::max(peaks[static_cast<std::size_t>(k)], std::abs(row[k]));
+    }
+  }
+}
+
 /// y = W x with the layer's own weights.
 void multiply_own(Pass& pass, const Linear& l, int N, const float* x, float* y, LinearOptions o) {
   if (l.int8 == nullptr || pass.own_head(l)) return multiply(*pass.pool, l, values_of(pass, l).w, N, x, y, o);
+  if (l.outliers != nullptr) return multiply_split(pass, l, N, x, y, o);
   kernels::int8_forward(*pass.pool, N, *l.int8, x, y, pass.int8, {.accumulate = o.accumulate, .x_row = o.x_row});
 }
 
@@ -277,6 +314,7 @@ class PartedLinear {
 }  // namespace
 
 void linear_forward(Pass& pass, const Linear& linear, int N, const float* x, float* y, LinearOptions options) {
+  if (pass.peaks != nullptr) record_input(pass, linear, N, x, options.x_row);
   if (!pass.parts(linear).any()) return plain_forward(pass, linear, N, x, y, options);
   PartedLinear(pass, linear, N, x, options).forward(y);
 }

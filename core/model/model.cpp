@@ -14,6 +14,7 @@
 #include "core/formats/llama2c.h"
 #include "core/formats/rwkv_cpp.h"
 #include "core/formats/safetensors.h"
+#include "core/model/compressed_tensors.h"
 #include "core/model/config_json.h"
 #include "core/model/families.h"
 #include "core/model/load_gguf.h"
@@ -91,29 +92,6 @@ void start_parameter(const Parameter& p, std::span<float> values) {
   if (p.shape.size() > 1) CounterRng(kNewHead, static_cast<std::uint64_t>(p.at)).add_normal(values, 0.02F);
 }
 
-/// @param room  where it is widened to; empty: nowhere, the int8 values are used where they lie.
-Status read_int8(Model::Impl& impl, const Parameter& p, const formats::TensorView& tensor,
-                 const formats::TensorView& scales, std::span<float> room) {
-  const auto out = static_cast<std::size_t>(p.shape.front());
-  const bool fits = p.shape.size() == 2 && !scales.shape.empty() && scales.shape.front() == p.shape.front() &&
-                    (scales.shape.size() == 1 || (scales.shape.size() == 2 && scales.shape[1] == 1));
-  if (!fits) {
-    return Error{ErrorCode::corrupt_data, scales.name + " has shape " + scales.shape_text() +
-                                              "; a scale for each row of " + p.name + " is needed"};
-  }
-  Int8Source source{reinterpret_cast<const std::int8_t*>(tensor.bytes.data()), std::vector<float>(out)};
-  COVEY_TRY(formats::to_f32(scales, source.scales));
-  for (const float scale : source.scales) {
-    if (!std::isfinite(scale)) return Error{ErrorCode::corrupt_data, scales.name + " holds a scale that is no number"};
-  }
-  const auto in = static_cast<std::size_t>(p.shape[1]);
-  for (std::size_t i = 0; i < room.size(); ++i) {
-    room[i] = source.scales[i / in] * static_cast<float>(source.rows[i]);
-  }
-  if (room.empty()) impl.int8_sources.emplace(p.at, std::move(source));
-  return {};
-}
-
 Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path, const LoadOptions& options) {
   const int new_head_classes = options.new_head_classes;
   COVEY_ASSIGN(auto opened, formats::HfDirectory::open(path));
@@ -126,7 +104,7 @@ Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path, con
   const bool quantized = json.contains("quantization_config") && !json.find("quantization_config")->is_null();
   if (quantized) {
     COVEY_TRY(check_quantization(json, directory->config_path()));
-    json.set("quantization_config", nullptr);
+    json.set("quantization_config", nullptr).set(kOutliersKey, nullptr);
   }
   COVEY_ASSIGN(ModelConfig config, config_from_json(json, directory->config_path()));
   // The reference's default differs between versions; the weights know.
@@ -134,14 +112,19 @@ Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path, con
     config.tied_head = directory->find(std::string(names_of(config).head) + ".weight") == nullptr;
   }
   auto impl = listed(config);
+  if (quantized) {
+    impl->from_int8 = true;
+    COVEY_ASSIGN(impl->outliers, read_outliers(*impl, *directory));
+  }
   const std::set<std::int64_t> may_lack = new_head ? new_head_places(*impl) : std::set<std::int64_t>();
   // Training the weights themselves, and merging into them, is done in f32.
   const std::set<std::int64_t> as_int8 =
-      quantized && !options.writable ? block_matrices(*impl) : std::set<std::int64_t>();
+      quantized && !options.writable && !options.widen ? block_matrices(*impl) : std::set<std::int64_t>();
   const auto stays_int8 = [&](const Parameter& p, const formats::TensorView& tensor) {
     return tensor.dtype == formats::DType::i8 && as_int8.contains(p.at);
   };
   std::int64_t widened = 0;
+  bool any_int8 = false;
   for (const Parameter& p : impl->parameters) {
     if (may_lack.contains(p.at) && directory->find(p.name) == nullptr) {
       widened += p.count;
@@ -153,7 +136,12 @@ Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path, con
                                                 "; config.json asks for " +
                                                 formats::f32_view("", p.shape, {}).shape_text()};
     }
+    any_int8 = any_int8 || tensor->dtype == formats::DType::i8;
     if (!formats::as_f32(*tensor).ok() && !stays_int8(p, *tensor)) widened += p.count;
+  }
+  if (quantized && !any_int8) {
+    return Error{ErrorCode::corrupt_data,
+                 directory->config_path() + ": has a quantization_config, but no matrix is I8"};
   }
   COVEY_ASSIGN(impl->memory, allocate(widened));
   float* next = impl->memory.get();
@@ -171,9 +159,8 @@ Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path, con
       continue;
     }
     if (quantized && tensor.dtype == formats::DType::i8) {
-      COVEY_ASSIGN(const formats::TensorView* scales, directory->get(p.name + "_scale"));
       const bool stays = stays_int8(p, tensor);
-      COVEY_TRY(read_int8(*impl, p, tensor, *scales, stays ? std::span<float>() : room));
+      COVEY_TRY(read_int8(*impl, p, *directory, stays ? std::span<float>() : room));
       if (stays) continue;
     } else {
       COVEY_TRY(formats::to_f32(tensor, room));
@@ -181,6 +168,7 @@ Result<std::unique_ptr<Model::Impl>> load_directory(const std::string& path, con
     p.values = next;
     next += p.count;
   }
+  if (impl->int8_sources.empty()) impl->outliers.clear();  // they are in the f32 values
   impl->borrowed.push_back(std::move(directory));
   return impl;
 }

@@ -10,6 +10,7 @@
 #include "core/base/result.h"
 #include "core/model/adapter_spec.h"
 #include "core/model/config.h"
+#include "core/model/smooth.h"
 
 namespace covey::model {
 
@@ -37,6 +38,7 @@ struct HeadParameter {
 
 struct LoadOptions {
   bool writable = false;  ///< copy into memory so that parameters() can be changed (full-parameter training)
+  bool widen = false;     ///< matrices that the file keeps in int8 become f32, as they do where all is writable
   /// Above 0: a Hugging Face directory with another head is taken as a classifier of so many classes. The new head, and
   /// a pooler that the files lack, start at random, at the same values on every machine. One with a classifier's head
   /// keeps it.
@@ -59,6 +61,16 @@ class Model {
   Model& operator=(const Model&) = delete;
   ~Model();
 
+  /// SmoothQuant (Xiao et al., ICML 2023): wherever linear layers alone read a norm's result, the norm's weight and
+  /// bias are divided and the layers' columns multiplied by s_j = max|X_j|^alpha / max|W_j|^(1 - alpha). The model
+  /// computes what it did, within rounding. `peaks` follow. Before use_int8(), and before any engine is made.
+  /// @errors invalid_argument: not writable, or in int8; alpha outside [0, 1]; peaks of another model.
+  Result<SmoothReport> smooth(InputPeaks& peaks, double alpha);
+  /// As LLM.int8() (Dettmers et al., NeurIPS 2022): of each linear layer of the blocks, the `count` input columns with
+  /// the largest peaks are computed in f32 by the forward pass once use_int8() was called, and set no token's scale.
+  /// The backward pass takes them from the int8 weights like all others. Before use_int8().
+  /// @errors invalid_argument: in int8 already; as many columns as a layer has; peaks of another model.
+  [[nodiscard]] Status keep_outliers(const InputPeaks& peaks, int count);
   /// W8A8: from now on the linear layers of the blocks work with int8 weights (a scale per output channel) and with
   /// activations quantized per token, forward and backward, and so does the head over words, forward. Its gradient,
   /// embeddings and what is small stay f32, and so do the values that parameters() shows. Before any engine is made.
@@ -66,9 +78,12 @@ class Model {
   [[nodiscard]] Status use_int8();
   /// As save(), with int8 matrices as compressed-tensors keeps them: `weight` I8, `weight_scale` F32 (out, 1), and
   /// quantization_config in config.json. load() takes such a directory and computes with its int8 weights, unless they
-  /// shall be writable: those are f32. Source: vllm-project/compressed-tensors, format "int-quantized".
+  /// shall be writable: those are f32. Source: vllm-project/compressed-tensors, format "int-quantized". Outlier columns
+  /// lie beside it in a file of ours, which config.json names; for other readers `weight` is whole without them.
   /// @errors invalid_argument: before use_int8(); unsupported: a family whose matrices lie (in, out); io_error.
   [[nodiscard]] Status save_int8(const std::string& directory) const;
+  /// Whether the weights lie in the file as int8.
+  [[nodiscard]] bool is_int8_file() const;
   /// Bytes of those weights; 0 without.
   [[nodiscard]] std::uint64_t int8_bytes() const;
   /// Bytes of all weights, in f32 and in int8, copies and mapped ones.

@@ -76,6 +76,8 @@ struct Pass {
   std::vector<float> u;                         ///< LoRA: x A^T, (N, R)
   std::vector<float> du;                        ///< its gradient
   kernels::Int8Scratch int8;                    ///< activations of the W8A8 layer at hand
+  std::vector<float> without, outliers;         ///< its input without outlier columns, (N, in), and they, (N, K)
+  InputPeaks* peaks = nullptr;                  ///< raised by linear layers; nullptr: nobody asks
   bool stochastic = false;                      ///< W8A8: how gradients are rounded
   std::uint64_t rounding_seed = 0;              ///< of this gradient's stochastic rounding
   std::vector<float> relative_gradient;         ///< full gradient of T5's biases, part by part

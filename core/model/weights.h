@@ -15,11 +15,18 @@
 
 namespace covey::model {
 
+/// Input columns that W8A8 computes in f32, apart from the rest (Dettmers et al., NeurIPS 2022).
+struct OutlierColumns {
+  std::vector<int> columns;   ///< (K), ascending
+  std::vector<float> values;  ///< (out, K): what the matrix has there
+};
+
 /// One linear layer: y = W x + b. Borrowed from the model's storage; `*_at` are offsets in the flat parameter order.
 struct Linear {
   const float* w = nullptr;                    ///< (out, in), or (in, out) where `in_out`
   const float* b = nullptr;                    ///< (out), or nullptr
   const kernels::Int8Weights* int8 = nullptr;  ///< used instead of w, where it is there
+  const OutlierColumns* outliers = nullptr;    ///< beside int8
   bool int8_backward = true;                   ///< false: its input's gradient comes from w all the same
   std::int64_t w_at = -1;
   std::int64_t b_at = -1;
@@ -86,9 +93,11 @@ struct Model::Impl {
   std::vector<Table> tables;
   int token_table = -1;  ///< index into tables
 
+  bool from_int8 = false;           ///< the file's matrices are int8, widened or not
   std::unique_ptr<float[]> memory;  ///< all parameters in order, or only those that could not be mapped
   std::vector<std::unique_ptr<kernels::Int8Weights>> int8;  ///< of linear layers; see Model::use_int8
   std::map<std::int64_t, Int8Source> int8_sources;          ///< by Parameter::at
+  std::map<std::int64_t, OutlierColumns> outliers;          ///< by Parameter::at; see Model::keep_outliers
   std::vector<std::vector<float>> gathered;     ///< tensors that the file keeps apart and a kernel wants together
   std::vector<std::shared_ptr<void>> borrowed;  ///< mapped files
 };
@@ -97,9 +106,8 @@ struct Model::Impl {
 void list_parameters(Model::Impl& model);
 /// Parameter::at of the matrices that use_int8() would pack. quantize.cpp
 std::set<std::int64_t> block_matrices(const Model::Impl& model);
-/// compressed-tensors: what config.json's quantization_config must say for us to compute it (8 bits, symmetric, a scale
-/// per channel, activations per token). @errors unsupported, naming the member.
-[[nodiscard]] Status check_quantization(const formats::Json& config, const std::string& where);
+/// Indices of linears that the blocks use, in ascending order. quantize.cpp
+std::set<std::size_t> block_linears(const Model::Impl& model);
 
 /// After every Parameter::values is set: the pointers of linears, norms and tables.
 void bind_weights(Model::Impl& model);
