@@ -17,13 +17,15 @@ Error bad(const char* what) {
 
 class Backprop final : public GradientSource {
  public:
-  Backprop(Parameters& parameters, std::unique_ptr<model::Engine> engine, int rows)
+  Backprop(Parameters& parameters, const GradientConfig& config, std::unique_ptr<model::Engine> engine, int rows)
       : GradientSource(std::move(engine)),
         parameters_(parameters),
         rows_(rows),
+        rounding_(config.stochastic_rounding),
         gradient_(static_cast<std::size_t>(parameters.size())) {}
 
-  Result<Estimate> estimate(const model::TokenBatch& batch, std::uint64_t /*seed*/) override {
+  Result<Estimate> estimate(const model::TokenBatch& batch, std::uint64_t seed) override {
+    if (rounding_) engine_->seed_rounding(derive_seed(*rounding_, seed));
     std::fill(gradient_.begin(), gradient_.end(), 0.0F);
     const auto parts = parts_of(batch, rows_);
     const auto all = static_cast<double>(count_targets(batch));
@@ -43,6 +45,7 @@ class Backprop final : public GradientSource {
  private:
   Parameters& parameters_;
   int rows_;
+  std::optional<std::uint64_t> rounding_;
   std::vector<float> gradient_;
 };
 
@@ -184,6 +187,9 @@ Status GradientConfig::check() const {
   if (method != Method::backprop && checkpoint_activations) {
     return bad("checkpoint_activations: only backprop keeps activations; leave it out");
   }
+  if (method != Method::backprop && stochastic_rounding) {
+    return bad("stochastic_rounding: only backprop rounds gradients; leave it out");
+  }
   return {};
 }
 
@@ -212,6 +218,7 @@ model::EngineOptions GradientConfig::engine(int rows, int seq, int prompt_tokens
   out.prompt_tokens_max = prompt_tokens;
   out.target_seq_max = target_seq;
   out.tangent = exact;
+  out.stochastic_seed = stochastic_rounding;
   return out;
 }
 
@@ -228,7 +235,7 @@ Result<std::unique_ptr<GradientSource>> GradientSource::create(Parameters& param
   COVEY_ASSIGN(auto engine, model::Engine::create(parameters.model(), options, pool));
   std::unique_ptr<GradientSource> out;
   if (config.method == Method::backprop) {
-    out = std::make_unique<Backprop>(parameters, std::move(engine), sizes.rows);
+    out = std::make_unique<Backprop>(parameters, config, std::move(engine), sizes.rows);
   } else if (exact) {
     out = std::make_unique<ExactForward>(parameters, config, std::move(engine), options.batch_max, pool,
                                          std::move(seed_of));

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -34,6 +35,10 @@ struct GradientConfig {
   double variance_max = 0;
   int directions_max = 64;  ///< where variance_max is on
   bool checkpoint_activations = false;
+  /// W8A8: gradients on their way through int8 weights are rounded up with the probability of the remainder instead of
+  /// to the nearest (model::EngineOptions::stochastic_seed), with noise of this seed and the step's. None: to the
+  /// nearest. No effect without int8 weights.
+  std::optional<std::uint64_t> stochastic_rounding = {};
 
   /// @errors invalid_argument, naming the field and what it may be.
   [[nodiscard]] Status check() const;
@@ -74,8 +79,8 @@ class GradientSource {
                                                         Sizes sizes, ThreadPool& pool, SeedOf seed_of = {});
   virtual ~GradientSource() = default;
 
-  /// `seed` names the step's directions (unused by backprop). Central differences move the values in place and back:
-  /// each direction leaves a value within three roundings of where it was, as MeZO does.
+  /// `seed` names the step's directions (backprop: its stochastic rounding). Central differences move the values in
+  /// place and back: each direction leaves a value within three roundings of where it was, as MeZO does.
   /// @errors those of the engine; values are where they were then, as near as otherwise.
   virtual Result<Estimate> estimate(const model::TokenBatch& batch, std::uint64_t seed) = 0;
 

@@ -55,6 +55,7 @@ std::uint64_t TrainConfig::fingerprint(std::int64_t steps_planned) const {
   print.number(seed);
   print.number(candidates.seed);
   if (target_seq > 0) print.number(target_seq);
+  if (g.stochastic_rounding) print.number(*g.stochastic_rounding);
   if (masking) {
     for (const std::int32_t x : {masking->mask_id, masking->vocab}) print.number(x);
     print.number(masking->share);

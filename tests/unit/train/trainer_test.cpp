@@ -222,3 +222,31 @@ TEST_CASE("inputs that cannot be trained on are refused with their reason") {
   CHECK(message(config_of(5), rows, {1, 2}).find("values") != std::string::npos);
   CHECK(evaluate(*setup.model, {}, {}, {}, {}, pool).error().message.find("no row") != std::string::npos);
 }
+
+TEST_CASE("stochastic rounding continues from a checkpoint bit for bit, and another seed rounds otherwise") {
+  const Setup setup = lora_setup();
+  REQUIRE_OK(setup.model->use_int8());
+  const auto rows = counting_rows(20);
+  ThreadPool one(1), three(3);
+  const auto values = [&](std::optional<std::uint64_t> seed, ThreadPool& pool, int stop_after) {
+    TrainConfig config = config_of(7);
+    config.micro_batch = 4;
+    config.gradient.stochastic_rounding = seed;
+    auto first = LocalTrainer::create(*setup.model, setup.spec, setup.start, rows, config, pool, kClock);
+    REQUIRE_OK(first);
+    if (stop_after > 0) {
+      const Status stopped = (*first)->run([&](const StepReport& report) { return report.step < stop_after; });
+      REQUIRE_FALSE(stopped.ok());
+      const Bytes saved = (*first)->checkpoint();
+      first = LocalTrainer::create(*setup.model, setup.spec, setup.start, rows, config, pool, kClock);
+      REQUIRE_OK(first);
+      REQUIRE_OK((*first)->restore(saved));
+    }
+    REQUIRE_OK((*first)->run());
+    return std::vector<float>((*first)->values().begin(), (*first)->values().end());
+  };
+  const auto straight = values(5, one, 0);
+  CHECK(values(5, three, 3) == straight);
+  CHECK(values(6, one, 0) != straight);
+  CHECK(values({}, one, 0) != straight);
+}
