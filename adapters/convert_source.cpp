@@ -127,9 +127,29 @@ void name_keys(const formats::GgufFile& file, std::string_view architecture, std
   name_all(keys, keys.size() == 1 ? "key" : "keys", left_out);
 }
 
+/// What Model::load makes of it, in f32.
+Result<SourceModel> open_as_model(const std::string& path, ModelKind kind) {
+  COVEY_ASSIGN(auto model, model::Model::load(path, {.writable = true}));
+  SourceModel source;
+  source.kind = kind;
+  COVEY_ASSIGN(source.config, Json::parse(model::config_to_hf(model->config()), path));
+  for (const auto& tensor : model->parameters()) {
+    source.tensors.push_back({tensor.name, &ggml_type_info(formats::GgmlType::f32), tensor.shape,
+                              formats::f32_view("", {}, tensor.values).bytes});
+  }
+  source.keep.push_back(std::move(model));
+  return source;
+}
+
 Result<SourceModel> open_directory(const std::string& path) {
   COVEY_ASSIGN(auto opened, formats::HfDirectory::open(path));
   auto directory = std::make_shared<formats::HfDirectory>(std::move(opened));
+  if (const Json* int8 = directory->config().find("quantization_config"); int8 != nullptr && !int8->is_null()) {
+    COVEY_ASSIGN(SourceModel widened, open_as_model(path, ModelKind::directory));
+    widened.left_out.emplace_back("int8: its matrices become f32, of the same values");
+    name_side_files(*directory, widened.config, widened.left_out);
+    return widened;
+  }
   SourceModel source;
   source.kind = ModelKind::directory;
   COVEY_ASSIGN(source.config,
@@ -186,19 +206,6 @@ Result<SourceModel> open_gguf(const std::string& path) {
   return source;
 }
 
-Result<SourceModel> open_llama2c(const std::string& path) {
-  COVEY_ASSIGN(auto model, model::Model::load(path, {.writable = true}));
-  SourceModel source;
-  source.kind = ModelKind::llama2c;
-  COVEY_ASSIGN(source.config, Json::parse(model::config_to_hf(model->config()), path));
-  for (const auto& tensor : model->parameters()) {
-    source.tensors.push_back({tensor.name, &ggml_type_info(formats::GgmlType::f32), tensor.shape,
-                              formats::f32_view("", {}, tensor.values).bytes});
-  }
-  source.keep.push_back(std::move(model));
-  return source;
-}
-
 }  // namespace
 
 Result<ModelKind> model_kind(const std::string& path) {
@@ -217,7 +224,7 @@ Result<SourceModel> open_source(const std::string& path) {
   COVEY_ASSIGN(const ModelKind kind, model_kind(path));
   auto source = kind == ModelKind::directory ? open_directory(path)
                 : kind == ModelKind::gguf    ? open_gguf(path)
-                                             : open_llama2c(path);
+                                             : open_as_model(path, kind);
   if (source.ok()) source->path = path;
   return source;
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,10 +39,11 @@ class Console {
 
 struct CommonOptions {
   std::string model;
-  std::string tokenizer;  ///< empty: beside the model
-  std::string adapter;    ///< empty: none
-  std::string chat;       ///< chat template's name; empty: what the model's directory says
-  int threads = 0;        ///< 0: one per processor
+  std::string tokenizer;       ///< empty: beside the model
+  std::string adapter;         ///< empty: none
+  std::string chat;            ///< chat template's name; empty: what the model's directory says
+  int threads = 0;             ///< 0: one per processor
+  std::string dtype = "auto";  ///< of the frozen weights: auto (as the files have them), f32, w8a8
   bool json = false;
 };
 
@@ -130,6 +132,10 @@ struct QuantizeOptions {
   CommonOptions common;
   std::string scheme;
   std::string out;
+  std::optional<double> smooth;  ///< w8a8: SmoothQuant's alpha
+  int outliers = 0;              ///< w8a8: input columns of each layer that stay f32
+  std::string calibrate;         ///< text for the two
+  int calibrate_rows = 512;
 };
 struct AdapterFileOptions {
   CommonOptions common;

@@ -4,21 +4,29 @@
 #include "adapters/convert_tokenizer.h"
 #include "adapters/covey_model.h"
 #include "adapters/gguf_adapter.h"
+#include "adapters/quantize_int8.h"
 #include "core/base/log.h"
 
 namespace covey::adapters {
 namespace {
 
-void print(const std::string& out, const Conversion& done, Console& console) {
+void print(const std::string& out, const Conversion& done, Console& console,
+           const model::SmoothReport* smoothed = nullptr) {
   formats::Json result =
       formats::Json::object({{"out", out}, {"tensors", done.tensors}, {"parameters", done.parameters}});
+  if (smoothed != nullptr) {
+    result.set("smoothed_norms", smoothed->norms.size()).set("smoothed_layers", smoothed->layers.size());
+  }
   if (console.json()) {
     result.set("not_held", formats::Json(done.not_held));
+    if (smoothed != nullptr) result.set("not_smoothed", formats::Json(smoothed->left));
     console.result(result);
     return;
   }
   console.result(result);
   for (const std::string& what : done.not_held) console.line("not held: " + what);
+  if (smoothed == nullptr) return;
+  for (const std::string& what : smoothed->left) console.line("not smoothed: " + what);
 }
 
 }  // namespace
@@ -30,17 +38,20 @@ Status run_convert(const ConvertOptions& options, Console& console) {
 }
 
 Status run_quantize(const QuantizeOptions& options, Console& console) {
+  const Int8Options int8{.tokenizer = options.common.tokenizer,
+                         .smooth = options.smooth,
+                         .outliers = options.outliers,
+                         .calibrate = options.calibrate,
+                         .rows = options.calibrate_rows};
   if (options.scheme == "w8a8") {
-    COVEY_ASSIGN(const auto model, model::Model::load(options.common.model));
-    COVEY_TRY(model->use_int8());
-    COVEY_TRY(model->save_int8(options.out));
-    Conversion done;
-    done.tensors = static_cast<std::int64_t>(model->tensors().size());
-    done.parameters = model->parameter_count();
-    COVEY_TRY(tokenizer_to_directory(options.common.model, options.common.tokenizer, model->config().vocab_size,
-                                     options.out, done.not_held));
-    print(options.out, done, console);
+    ThreadPool pool(thread_count(options.common.threads));
+    COVEY_ASSIGN(const Int8Conversion result, quantize_int8(options.common.model, options.out, int8, pool));
+    print(options.out, result.done, console, options.smooth ? &result.smoothed : nullptr);
     return {};
+  }
+  if (options.smooth || options.outliers > 0 || !options.calibrate.empty()) {
+    return Error{ErrorCode::invalid_argument, "quantize: --smooth, --outliers and --calibrate are for --scheme w8a8; " +
+                                                  options.scheme + " quantizes no activations"};
   }
   const auto type = options.scheme == "q8_0" ? formats::GgmlType::q8_0 : formats::GgmlType::q4_0;
   COVEY_ASSIGN(const Conversion done,

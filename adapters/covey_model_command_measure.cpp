@@ -134,12 +134,26 @@ struct Bench {
   std::unique_ptr<model::Engine> engine;          ///< for those
   std::optional<train::Optimizer> optimizer;      ///< of dense gradients
   model::MemoryPlan plan;
+  std::uint64_t stash_kept = 0;        ///< bytes of activations that wait for the backward pass without checkpoints
+  std::uint64_t stash_checkpoint = 0;  ///< and with them; the same for each dtype: both keep f32
 };
+
+/// Plans the step as it is told, and the stash both ways. @param plan_of  the plan of a TrainConfig
+template <typename PlanOf>
+void plan_bench(Bench& b, train::TrainConfig config, PlanOf plan_of) {
+  b.plan = plan_of(config);
+  if (config.gradient.method != train::Method::backprop) return;
+  config.gradient.checkpoint_activations = false;
+  b.stash_kept = plan_of(config).stash_bytes;
+  config.gradient.checkpoint_activations = true;
+  b.stash_checkpoint = plan_of(config).stash_bytes;
+}
 
 Status attach(const BenchOptions& options, train::TrainConfig config, Bench& b) {
   if (options.step.full) {
     COVEY_ASSIGN(model::TensorChoice choice, chosen_tensors(*b.model, options.step.choice));
-    b.plan = train::memory_plan_full(*b.model, choice, config, config.seq);
+    plan_bench(b, config,
+               [&](const train::TrainConfig& of) { return train::memory_plan_full(*b.model, choice, of, of.seq); });
     b.parameters = train::Parameters::of_model(*b.model, std::move(choice));
     return {};
   }
@@ -154,7 +168,7 @@ Status attach(const BenchOptions& options, train::TrainConfig config, Bench& b) 
   COVEY_ASSIGN(b.adapter, Adapter::create(*b.model, std::move(layout), std::move(values)));
   model::AdapterSpec spec = b.adapter.spec();
   COVEY_TRY(freeze_rest(spec, sites, options.step.choice));
-  b.plan = train::memory_plan(*b.model, spec, config, config.seq);
+  plan_bench(b, config, [&](const train::TrainConfig& of) { return train::memory_plan(*b.model, spec, of, of.seq); });
   COVEY_ASSIGN(b.parameters,
                train::Parameters::of_adapter(*b.model, spec, {b.adapter.values().begin(), b.adapter.values().end()}));
   return {};
@@ -280,24 +294,27 @@ Status run_bench(const BenchOptions& options, Console& console) {
   // The first step touches memory for the first time: like the script, the median leaves it out.
   const double typical = median(times.size() > 1 ? std::vector(times.begin() + 1, times.end()) : times);
   const double abandon = abandon_ms(bench, batch, rows, typical, pool);
-  const formats::Json out =
-      formats::Json::object({{"engine", "covey " COVEY_VERSION},
-                             {"shape", options.shape},
-                             {"batch", step.batch},
-                             {"seq", step.seq},
-                             {"rank", options.rank},
-                             {"threads", threads},
-                             {"grad", !bench.source ? "none" : (step.full ? "full" : "lora")},
-                             {"method", step.method},
-                             {"checkpoint", step.checkpoint},
-                             {"tokens_per_s", rounded(static_cast<double>(tokens.ids.size()) / typical, 1)},
-                             {"step_s", step_s},
-                             {"rss_before_mib", rounded(before, 1)},
-                             {"planned_mib", rounded(static_cast<double>(bench.plan.total()) / (1 << 20), 1)},
-                             {"peak_rss_mib", rounded(peak, 1)},
-                             {"trainable", bench.parameters->trained_size()},
-                             {"abandon_ms", rounded(abandon, 1)},
-                             {"loss", rounded(loss, 4)}});
+  const formats::Json out = formats::Json::object(
+      {{"engine", "covey " COVEY_VERSION},
+       {"shape", options.shape},
+       {"batch", step.batch},
+       {"seq", step.seq},
+       {"rank", options.rank},
+       {"threads", threads},
+       {"grad", !bench.source ? "none" : (step.full ? "full" : "lora")},
+       {"method", step.method},
+       {"checkpoint", step.checkpoint},
+       {"dtype", options.dtype},
+       {"tokens_per_s", rounded(static_cast<double>(tokens.ids.size()) / typical, 1)},
+       {"step_s", step_s},
+       {"rss_before_mib", rounded(before, 1)},
+       {"planned_mib", rounded(static_cast<double>(bench.plan.total()) / (1 << 20), 1)},
+       {"peak_rss_mib", rounded(peak, 1)},
+       {"stash_kept_mib", rounded(static_cast<double>(bench.stash_kept) / (1 << 20), 2)},
+       {"stash_checkpoint_mib", rounded(static_cast<double>(bench.stash_checkpoint) / (1 << 20), 2)},
+       {"trainable", bench.parameters->trained_size()},
+       {"abandon_ms", rounded(abandon, 1)},
+       {"loss", rounded(loss, 4)}});
   console.line(out.dump());
   return {};
 }

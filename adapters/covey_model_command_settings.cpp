@@ -54,6 +54,7 @@ train::TrainConfig read_training(config::Section& section, const train::TrainCon
   out.schedule.final_factor = section.real("final_factor", defaults.schedule.final_factor, 0, 1);
   out.clip_norm = section.real("clip_norm", defaults.clip_norm, 0, 1e9);
   out.seed = static_cast<std::uint64_t>(section.int64("seed", 1, 0, INT64_MAX));
+  if (section.boolean("stochastic_rounding", false)) out.gradient.stochastic_rounding = out.seed;
   return out;
 }
 

@@ -129,14 +129,15 @@ struct Material {
 /// The model, with a new head where it is to classify and has none to do it with.
 Result<Workbench> bench_of(const TrainOptions& options, const TrainSettings& settings) {
   const CommonOptions& common = options.common;
-  COVEY_ASSIGN(Workbench bench, open_workbench(common.model, common.tokenizer));
+  COVEY_ASSIGN(Workbench bench, open_workbench(common.model, common.tokenizer, {}, dtype_named(common.dtype)));
   if (settings.task != task_name(model::Task::classification) ||
       bench.model->config().task == model::Task::classification) {
     return bench;
   }
   COVEY_ASSIGN(const auto examples, read_examples(options.data));
-  auto opened = open_classifier(common.model, common.tokenizer,
-                                common.adapter.empty() ? "" : common.adapter + kLabelsFile, examples);
+  auto opened =
+      open_classifier(common.model, common.tokenizer, common.adapter.empty() ? "" : common.adapter + kLabelsFile,
+                      examples, dtype_named(common.dtype));
   if (!opened.ok()) return opened.error().in(options.data);
   return opened;
 }

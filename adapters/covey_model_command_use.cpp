@@ -162,9 +162,10 @@ Status run_eval(const EvalOptions& options, Console& console) {
   const std::string named = options.common.adapter.empty() ? "" : options.common.adapter + kLabelsFile;
   std::error_code ignored;
   const bool own_labels = !named.empty() && std::filesystem::exists(named, ignored);  // a classifier was trained
-  COVEY_ASSIGN(const Workbench bench, own_labels
-                                          ? open_classifier(options.common.model, options.common.tokenizer, named, {})
-                                          : open_workbench(options.common.model, options.common.tokenizer));
+  const Dtype dtype = dtype_named(options.common.dtype);
+  COVEY_ASSIGN(const Workbench bench,
+               own_labels ? open_classifier(options.common.model, options.common.tokenizer, named, {}, dtype)
+                          : open_workbench(options.common.model, options.common.tokenizer, {}, dtype));
   COVEY_ASSIGN(const Adapter adapter, adapter_of(options.common, *bench.model));
   COVEY_ASSIGN(const auto examples, read_examples_for(chat_choice(options.common), *bench.tokenizer, options.data));
   const model::ModelConfig& config = bench.model->config();

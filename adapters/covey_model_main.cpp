@@ -67,6 +67,12 @@ class Program {
   static void adapter_option(CLI::App* app, CommonOptions& common) {
     app->add_option("--adapter", common.adapter, "PEFT directory or GGUF to attach");
   }
+  static void dtype_option(CLI::App* app, CommonOptions& common) {
+    app->add_option("--dtype", common.dtype,
+                    "of the frozen weights: auto (as the files have them), f32, or w8a8: linear layers in int8")
+        ->check(CLI::IsMember({"auto", "f32", "w8a8"}))
+        ->capture_default_str();
+  }
   static void threads_option(CLI::App* app, CommonOptions& common) {
     app->add_option("--threads", common.threads, "threads to compute with (default: one per processor)")
         ->check(CLI::Range(0, 1024));
@@ -147,6 +153,7 @@ class Program {
     const auto eval = add<EvalOptions>(app_, "eval", "Loss, perplexity and accuracy on a data file", run_eval);
     model_argument(eval.app, eval.options->common);
     eval.app->add_option("--data", eval.options->data, ".txt (a line each), .jsonl or .csv")->required();
+    dtype_option(eval.app, eval.options->common);
     adapter_option(eval.app, eval.options->common);
     tokenizer_option(eval.app, eval.options->common);
     chat_option(eval.app, eval.options->common);
@@ -196,6 +203,7 @@ class Program {
         ->required();
     train.app->add_option("--out", train.options->out, "PEFT directory to write")->required();
     train.app->add_option("--adapter", train.options->common.adapter, "PEFT directory to go on from");
+    dtype_option(train.app, train.options->common);
     train.app->add_flag("--resume", train.options->resume, "go on from the checkpoint in the --out directory");
     tokenizer_option(train.app, train.options->common);
     chat_option(train.app, train.options->common);
@@ -232,6 +240,22 @@ class Program {
         ->check(CLI::IsMember({"w8a8", "q8_0", "q4_0"}));
     quantize.app->add_option("--out", quantize.options->out, "directory (w8a8) or .gguf to write")->required();
     tokenizer_option(quantize.app, quantize.options->common);
+    quantize.app
+        ->add_option("--smooth", quantize.options->smooth,
+                     "w8a8: SmoothQuant's alpha (default: 0.5); large input columns are scaled into the weights")
+        ->expected(0, 1)
+        ->default_str("0.5")
+        ->check(CLI::Range(0.0, 1.0));
+    quantize.app
+        ->add_option("--outliers", quantize.options->outliers,
+                     "w8a8: so many of each layer's largest input columns stay f32")
+        ->check(CLI::Range(0, 4096));
+    quantize.app->add_option("--calibrate", quantize.options->calibrate,
+                             "text that --smooth and --outliers look at: .txt (a line each), .jsonl or .csv");
+    quantize.app->add_option("--calibrate-rows", quantize.options->calibrate_rows, "rows of it, at most")
+        ->check(CLI::Range(1, 1 << 20))
+        ->capture_default_str();
+    threads_option(quantize.app, quantize.options->common);
     CLI::App* adapter = app_.add_subcommand("adapter", "Adapter files");
     adapter->require_subcommand(1);
     const auto info = add<AdapterFileOptions>(*adapter, "info", "Say what an adapter is", run_adapter_info);

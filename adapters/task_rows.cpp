@@ -85,7 +85,7 @@ std::vector<std::string> task_names() {
 }
 
 Result<Workbench> open_classifier(const std::string& model, const std::string& tokenizer, const std::string& file,
-                                  std::span<const TextExample> examples) {
+                                  std::span<const TextExample> examples, Dtype dtype) {
   std::size_t classes = 0;
   std::error_code ignored;
   if (!file.empty() && std::filesystem::exists(file, ignored)) {
@@ -99,7 +99,7 @@ Result<Workbench> open_classifier(const std::string& model, const std::string& t
     return Error{ErrorCode::invalid_argument,
                  std::to_string(classes) + " labels are more than " + std::to_string(kClassesMax)};
   }
-  return open_workbench(model, tokenizer, {.new_head_classes = static_cast<int>(classes)});
+  return open_workbench(model, tokenizer, {.new_head_classes = static_cast<int>(classes)}, dtype);
 }
 
 Result<data::Labels> labels_for(const model::ModelConfig& config, const std::string& file,

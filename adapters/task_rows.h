@@ -41,7 +41,7 @@ struct RowOptions {
 /// `examples` have labels, or as `file` (what save_labels wrote) names where it is there.
 /// @errors as open_workbench and labels_for.
 Result<Workbench> open_classifier(const std::string& model, const std::string& tokenizer, const std::string& file,
-                                  std::span<const TextExample> examples);
+                                  std::span<const TextExample> examples, Dtype dtype = Dtype::as_stored);
 
 /// A label is a name of `labels`, or else the number of a class.
 /// @param where  the examples' file; opens every message.

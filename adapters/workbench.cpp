@@ -5,6 +5,7 @@
 #include <limits>
 
 #include <utility>
+#include "core/base/assert.h"
 #include "core/formats/hf_directory.h"
 #include "core/formats/rwkv_cpp.h"
 #include "core/text/byte_tokenizer.h"
@@ -50,10 +51,17 @@ Result<std::shared_ptr<const text::Tokenizer>> open_tokenizer(const std::string&
                                          ".bin beside it; name one with --tokenizer"};
 }
 
-Result<Workbench> open_workbench(const std::string& path, const std::string& tokenizer_path,
-                                 model::LoadOptions options) {
+Dtype dtype_named(std::string_view name) {
+  COVEY_ASSERT(name == "auto" || name == "f32" || name == "w8a8");
+  return name == "f32" ? Dtype::f32 : (name == "w8a8" ? Dtype::w8a8 : Dtype::as_stored);
+}
+
+Result<Workbench> open_workbench(const std::string& path, const std::string& tokenizer_path, model::LoadOptions options,
+                                 Dtype dtype) {
   Workbench bench;
+  options.widen = options.widen || dtype == Dtype::f32;
   COVEY_ASSIGN(bench.model, model::Model::load(path, options));
+  if (dtype == Dtype::w8a8) COVEY_TRY(bench.model->use_int8());
   const int vocab = bench.model->config().vocab_size;
   COVEY_ASSIGN(bench.tokenizer, open_tokenizer(path, tokenizer_path, vocab));
   if (bench.tokenizer->vocab_size() > vocab) {

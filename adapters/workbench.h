@@ -23,11 +23,16 @@ struct Workbench {
   std::shared_ptr<const text::Tokenizer> tokenizer;
 };
 
+/// What a model's frozen weights are computed in.
+enum class Dtype : std::uint8_t { as_stored, f32, w8a8 };
+/// "auto", "f32", "w8a8"; asserted.
+Dtype dtype_named(std::string_view name);
+
 /// `path`: Hugging Face directory or llama2.c `.bin`. `tokenizer_path` empty: the directory itself, or tokenizer.bin,
 /// else tok<vocab>.bin beside the `.bin`.
 /// @errors not_found, corrupt_data, unsupported; invalid_argument where the tokenizer has more ids than the model.
 Result<Workbench> open_workbench(const std::string& path, const std::string& tokenizer_path = {},
-                                 model::LoadOptions options = {});
+                                 model::LoadOptions options = {}, Dtype dtype = Dtype::as_stored);
 /// The tokenizer alone, by the same rules; `path` may also be a tokenizer file. `vocab` (0: unknown) finds
 /// tok<vocab>.bin.
 Result<std::shared_ptr<const text::Tokenizer>> open_tokenizer(const std::string& path,
