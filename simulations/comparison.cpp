@@ -62,6 +62,21 @@ Json target_json(const ComparedGroup& group, const ComparedTarget& target) {
   return out;
 }
 
+/// How far a setting is from the first one, as a part of it: over the seeds that both have, which share data and start.
+Json against_json(const ComparedGroup& group, const ComparedGroup& first) {
+  Json out = Json::object();
+  for (const char* key : {"loss", "perplexity", "accuracy"}) {
+    std::vector<double> parts;
+    for (const auto& run : group.runs) {
+      const auto same = std::ranges::find(first.runs, run.seed, &ComparedRun::seed);
+      if (same == first.runs.end()) continue;
+      parts.push_back(json_double(run.summary.find("final"), key) / json_double(same->summary.find("final"), key) - 1);
+    }
+    out.set(key, interval_json(confidence(parts)));
+  }
+  return out;
+}
+
 Json curve_json(const ComparedGroup& group) {
   Json out = Json::array();
   for (const auto& point : curve_of(group)) {
@@ -169,6 +184,7 @@ Json comparison_json(const ComparedRuns& runs, const std::optional<ComparedTarge
       figures.set(figure.name, interval_json(confidence(values)));
     }
     Json one = Json::object({{"label", group.label}, {"seeds", seeds}, {"runs", sources}, {"figures", figures}});
+    one.set("against_first", against_json(group, runs.groups.front()));
     one.set("target", target ? target_json(group, *target) : Json()).set("curve", curve_json(group));
     settings.push_back(std::move(one));
   }
@@ -187,6 +203,9 @@ std::string comparison_csv(const Json& comparison) {
   for (const auto& setting : comparison.find("settings")->items()) {
     Json line = Json::object({{"setting", *setting.find("label")}, {"seeds", setting.find("seeds")->size()}});
     for (const auto& [name, interval] : setting.find("figures")->members()) set_interval(line, name, interval);
+    for (const auto& [name, interval] : setting.find("against_first")->members()) {
+      set_interval(line, name + "_against_first", interval);
+    }
     const Json& target = *setting.find("target");
     line.set("target_reached", target.is_object() ? *target.find("reached") : Json());
     for (const char* key : kTargetColumns) {

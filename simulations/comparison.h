@@ -74,7 +74,7 @@ struct CurvePoint {
 std::vector<CurvePoint> curve_of(const ComparedGroup& group);
 
 /// {"confidence", "target", "skipped", "settings": [{"label", "seeds", "runs", "figures": {name: {mean, half, n}},
-/// "target": {...}, "curve": [...]}]}.
+/// "against_first": {...}, "target": {...}, "curve": [...]}]}.
 formats::Json comparison_json(const ComparedRuns& runs, const std::optional<ComparedTarget>& target);
 /// A line a setting: every figure with its half interval.
 std::string comparison_csv(const formats::Json& comparison);

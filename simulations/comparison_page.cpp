@@ -1,5 +1,8 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdio>
+#include <limits>
 
 #include "simulations/comparison.h"
 #include "simulations/report_page.h"
@@ -25,30 +28,39 @@ std::string with_half(const Json& interval, double factor, int digits) {
          (std::isfinite(half) ? " ± " + short_number(factor * half, 2) : std::string());
 }
 
-/// "+2.1 %": how far a setting's mean is from the first one's.
-std::string against(const Json& setting, const Json& first, const char* name) {
-  const double part = mean_of(setting, name) / mean_of(first, name) - 1;
-  if (!std::isfinite(part)) return "–";
-  return (part >= 0.00005 ? "+" : "") + short_number(100 * part, 3) + "\u00a0%";
+/// "+2.1 ± 0.4 %": how far a setting is from the first one, seed by seed.
+std::string against(const Json& setting, const char* name) {
+  const Json* part = setting.find("against_first")->find(name);
+  const double mean = json_double(part, "mean");
+  const double half = json_double(part, "half");
+  if (!std::isfinite(mean)) return "–";
+  std::array<char, 64> text{};
+  std::snprintf(text.data(), text.size(), std::isfinite(half) ? "%+.1f ± %.1f" : "%+.1f", 100 * mean, 100 * half);
+  return text.data();
 }
 
 HtmlTable finals_table(std::span<const Json> settings) {
   const std::string first = settings.empty() ? std::string() : json_text(settings.front(), "label");
+  const bool with_epsilon =
+      std::ranges::any_of(settings, [](const Json& setting) { return std::isfinite(mean_of(setting, "epsilon")); });
   HtmlTable table{"finals",
-                  "At the end of training; ± is the half width of the 95% interval of the mean over seeds",
-                  {"setting", "seeds", "perplexity", "to " + first, "accuracy %", "to " + first, "up", "down",
-                   "device memory", "virtual time", "energy", "CO2e", "epsilon"},
+                  "± is half of the 95% interval of the mean over seeds; \"to " + first +
+                      "\": the difference in %, taken seed by seed",
+                  {"setting", "seeds", "perplexity", "to " + first, "accuracy %", "to " + first, "up", "down", "memory",
+                   "virtual time", "energy", "CO2e"},
                   {},
                   {}};
+  if (with_epsilon) table.head.emplace_back("epsilon");
   for (const auto& setting : settings) {
-    table.rows.push_back({json_text(setting, "label"), std::to_string(setting.find("seeds")->size()),
-                          with_half(figure(setting, "perplexity"), 1, 4),
-                          against(setting, settings.front(), "perplexity"),
-                          with_half(figure(setting, "accuracy"), 100, 4),
-                          against(setting, settings.front(), "accuracy"), byte_words(mean_of(setting, "bytes_up")),
-                          byte_words(mean_of(setting, "bytes_down")), byte_words(mean_of(setting, "training_bytes")),
-                          second_words(mean_of(setting, "virtual_s")), joule_words(mean_of(setting, "joules")),
-                          gram_words(mean_of(setting, "co2_g")), short_number(mean_of(setting, "epsilon"))});
+    const bool itself = &setting == &settings.front();
+    auto& row = table.rows.emplace_back(std::vector<std::string>{
+        json_text(setting, "label"), std::to_string(setting.find("seeds")->size()),
+        with_half(figure(setting, "perplexity"), 1, 4), itself ? "–" : against(setting, "perplexity"),
+        with_half(figure(setting, "accuracy"), 100, 4), itself ? "–" : against(setting, "accuracy"),
+        byte_words(mean_of(setting, "bytes_up")), byte_words(mean_of(setting, "bytes_down")),
+        byte_words(mean_of(setting, "training_bytes")), second_words(mean_of(setting, "virtual_s")),
+        joule_words(mean_of(setting, "joules")), gram_words(mean_of(setting, "co2_g"))});
+    if (with_epsilon) row.push_back(short_number(mean_of(setting, "epsilon")));
   }
   return table;
 }
@@ -68,7 +80,7 @@ std::string target_section(const Json& comparison, std::span<const Json> setting
     const auto spent = [&](const char* key) { return json_double(at.find(key), "mean"); };
     table.rows.push_back({json_text(setting, "label"),
                           json_number(at, "reached", 9) + " of " + std::to_string(setting.find("seeds")->size()),
-                          with_half(*at.find("round"), 1, 4), second_words(spent("virtual_s")),
+                          with_half(*at.find("round"), 1, 3), second_words(spent("virtual_s")),
                           byte_words(spent("bytes_total")), joule_words(spent("joules_total"))});
   }
   return html_section("targets", "Time to target",
@@ -80,23 +92,30 @@ std::string curve(std::span<const Json> settings, const ReportAxis& axis, const 
                   const std::string& title) {
   // A point holds the means by the names of metrics.jsonl.
   double most = 0;
+  double least = std::numeric_limits<double>::infinity();  // of the settings' last points
   for (const auto& setting : settings) {
-    for (const auto& point : setting.find("curve")->items()) most = std::max(most, json_double(&point, axis.key));
+    double last = 0;
+    for (const auto& point : setting.find("curve")->items()) last = std::max(last, json_double(&point, axis.key));
+    most = std::max(most, last);
+    if (last > 0) least = std::min(least, last);
   }
   const AxisUnit& unit = axis_unit(axis, most);
   LineChart chart;
   chart.id = std::string(metric) + "_" + axis.id;
   chart.title = title + " against " + axis.words;
   chart.x_title = axis_title(axis, unit);
-  chart.y_title = metric;
+  const bool accuracy = std::string_view(metric) == "accuracy";
+  const double factor = accuracy ? 100 : 1;
+  chart.y_title = accuracy ? "% of next tokens" : metric;
+  chart.x_logarithmic = most > 10 * least;  // a setting that needs little would lie in one corner
   chart.nothing = std::string_view(axis.key) == "epsilon" ? "No epsilon: none of these runs has differential privacy."
                                                           : "Nothing to draw: these runs have no such figure.";
   for (std::size_t i = 0; i < settings.size(); ++i) {
     auto& series = chart.series.emplace_back(ChartSeries{json_text(settings[i], "label"), {}, i});
     for (const auto& point : settings[i].find("curve")->items()) {
       const Json* value = point.find(metric);
-      const double mean = json_double(value, "mean");
-      const double half = json_double(value, "half");
+      const double mean = factor * json_double(value, "mean");
+      const double half = factor * json_double(value, "half");
       series.points.push_back({json_double(&point, axis.key) / unit.size, mean, mean - half, mean + half});
     }
   }

@@ -50,13 +50,13 @@ std::string lead(const Json& summary) {
                     count_words(json_double(&summary, "rounds_published")) + " of " +
                     count_words(json_double(&summary, "rounds")) + " rounds published; seed " +
                     json_number(summary, "seed", 19) + ".";
-  const std::string mode = json_text(summary, "privacy_mode");
-  if (!mode.empty()) out += " Privacy mode " + mode + ": " + json_text(summary, "privacy_claim") + ".";
   const std::string attack = json_text(summary, "attack");
   if (!attack.empty()) {
     out += " " + count_words(json_double(&summary, "bad_devices")) + " devices are bad (" + attack + ").";
   }
-  return html_escaped(out);
+  const std::string claim = json_text(summary, "privacy_claim");
+  return "<p>" + html_escaped(out) + "</p>\n" +
+         (claim.empty() ? std::string() : "<p class=\"fine\">Privacy mode " + html_escaped(claim) + ".</p>\n");
 }
 
 }  // namespace
@@ -105,8 +105,8 @@ std::vector<Json> measured_rounds(const Json& summary, std::span<const Json> rou
 std::string render_report(const Json& summary, std::span<const Json> rounds) {
   const std::string name = json_text(summary, "name");
   std::string body = "<header><span class=\"eyebrow\">Covey simulation report</span>\n<h1 id=\"title\">" +
-                     html_escaped(name.empty() ? "unnamed run" : name) + "</h1>\n<p>" + lead(summary) + "</p>\n" +
-                     origin_key() + "</header>\n" + html_figures(key_figures(summary));
+                     html_escaped(name.empty() ? "unnamed run" : name) + "</h1>\n" + lead(summary) + origin_key() +
+                     "</header>\n" + html_figures(key_figures(summary));
   body += report::curves(summary, rounds) + report::time_to_target(summary, rounds) +
           report::participation(summary, rounds) + report::fairness(summary) + report::memory(summary) +
           report::energy(summary) + report::rounds_table(rounds) + report::own_cost(summary) + report::repeat(summary);

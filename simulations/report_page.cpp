@@ -68,8 +68,8 @@ std::string origin_key() {
 std::string html_table(const HtmlTable& table) {
   const auto left = [&](std::size_t column) { return column == 0 || std::ranges::count(table.words, column) > 0; };
   std::string out = "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"" + html_escaped(table.caption) +
-                    "\"><table id=\"" + table.id + "\"><caption>" + html_escaped(table.caption) +
-                    "</caption><thead><tr>";
+                    "\"><table id=\"" + table.id + "\"><caption><span>" + html_escaped(table.caption) +
+                    "</span></caption><thead><tr>";
   for (std::size_t i = 0; i < table.head.size(); ++i) {
     out +=
         std::string("<th scope=\"col\"") + (left(i) ? " class=\"text\">" : ">") + html_escaped(table.head[i]) + "</th>";
@@ -90,8 +90,9 @@ std::string html_table(const HtmlTable& table) {
 std::string html_figures(const std::vector<Figure>& figures) {
   std::string out = "<dl class=\"figures\">";
   for (const auto& figure : figures) {
-    out += "<div class=\"figure\"><dt>" + html_escaped(figure.name) + "</dt><dd><b>" + html_escaped(figure.value) +
-           "</b>" + origin_tag(figure.origin) + "</dd></div>";
+    const bool wide = figure.value.find("→") != std::string::npos;
+    out += std::string("<div class=\"figure") + (wide ? " wide" : "") + "\"><dt>" + html_escaped(figure.name) +
+           "</dt><dd><b>" + html_escaped(figure.value) + "</b>" + origin_tag(figure.origin) + "</dd></div>";
   }
   return out + "</dl>\n";
 }
@@ -157,7 +158,7 @@ const std::vector<ReportAxis>& report_axes() {
   static const std::vector<ReportAxis> axes = {
       {"by_round", "round", "rounds", "round", {{1, ""}}},
       {"by_time", "virtual_s", "virtual time", "virtual time (modelled)", second_units()},
-      {"by_bytes", "bytes_total", "bytes", "moved, both directions, all devices", byte_units()},
+      {"by_bytes", "bytes_total", "bytes", "moved by all devices, both directions", byte_units()},
       {"by_energy", "joules_total", "energy", "energy of all devices (modelled)", joule_units()},
       {"by_epsilon", "epsilon", "epsilon", "epsilon spent", {{1, ""}}},
   };
@@ -174,7 +175,7 @@ const AxisUnit& axis_unit(const ReportAxis& axis, double most) {
 
 std::string axis_title(const ReportAxis& axis, const AxisUnit& unit) {
   const std::string name = unit.name;
-  return name.empty() ? axis.title : name + " " + axis.title;
+  return name.empty() ? axis.title : std::string(axis.title) + ", " + name;
 }
 
 }  // namespace covey::simulations

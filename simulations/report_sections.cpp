@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <vector>
 
 #include "simulations/report.h"
@@ -23,7 +24,7 @@ bool nothing_trained(const Json& summary) {
 
 /// One metric against one coordinate.
 std::string curve(std::span<const Json> measured, const ReportAxis& axis, const char* metric, const std::string& title,
-                  const std::string& y_title, std::size_t style) {
+                  const std::string& y_title, std::size_t style, double factor = 1) {
   double most = 0;
   for (const auto& round : measured) most = std::max(most, json_double(&round, axis.key));
   const AxisUnit& unit = axis_unit(axis, most);
@@ -34,7 +35,7 @@ std::string curve(std::span<const Json> measured, const ReportAxis& axis, const 
   chart.y_title = y_title;
   auto& series = chart.series.emplace_back(ChartSeries{y_title, {}, style});
   for (const auto& round : measured) {
-    series.points.push_back({json_double(&round, axis.key) / unit.size, json_double(&round, metric)});
+    series.points.push_back({json_double(&round, axis.key) / unit.size, factor * json_double(&round, metric)});
   }
   if (std::string_view(axis.key) == "epsilon") {
     chart.nothing = "No epsilon: this run has no differential privacy, so nothing bounds what its versions tell.";
@@ -44,6 +45,93 @@ std::string curve(std::span<const Json> measured, const ReportAxis& axis, const 
 
 std::string number_member(const Json* from, const char* section, const char* key, int digits = 4) {
   return short_number(json_double(from == nullptr ? nullptr : from->find(section), key), digits);
+}
+
+/// What a class is assumed to be.
+std::string stated_figures(const Json& summary) {
+  HtmlTable table{"class_figures",
+                  "What each class is assumed to be: stated figures, not measured on devices (modelled)",
+                  {"class", "training GFLOP/s", "memory", "down /s", "up /s", "latency", "training W", "radio W"},
+                  {},
+                  {}};
+  for (const auto& kind : list_of(summary, "classes")) {
+    table.rows.push_back(
+        {json_text(kind, "name"), json_number(kind, "training_gflops"), byte_words(json_double(&kind, "memory_bytes")),
+         byte_words(json_double(&kind, "down_bytes_per_s")), byte_words(json_double(&kind, "up_bytes_per_s")),
+         json_number(kind, "latency_ms") + "\u00a0ms", json_number(kind, "training_watts"),
+         json_number(kind, "radio_watts")});
+  }
+  return html_table(table);
+}
+
+/// What became of the devices that each round invited.
+std::string invited_chart(std::span<const Json> rounds) {
+  // Lines of earlier versions and of modelled worlds do not tell those apart.
+  const bool told = !rounds.empty() && std::isfinite(json_double(&rounds.front(), "silent"));
+  BarChart chart{"participation_bars",
+                 "What became of the invited devices",
+                 "round",
+                 "devices",
+                 {"summed", "not needed: the goal was reached", "late", "refused", "update broke the plan",
+                  told ? "nothing by the deadline" : "not needed, or nothing by the deadline"},
+                 {}};
+  for (const auto& round : rounds) {
+    const auto figure = [&](const char* key) { return json_double(&round, key); };
+    const double rest = figure("invited") - figure("contributed") - figure("refused") - figure("late");
+    chart.bars.push_back({figure("round"),
+                          {figure("contributed"), figure("unneeded"), figure("late"), figure("refused"),
+                           figure("rejected"), told ? figure("silent") : rest}});
+  }
+  return bar_chart(chart);
+}
+
+std::string duration_chart(std::span<const Json> rounds) {
+  const ReportAxis& time = report_axes()[1];
+  double longest = 0;
+  for (const auto& round : rounds) longest = std::max(longest, json_double(&round, "round_s"));
+  const AxisUnit& unit = axis_unit(time, longest);
+  LineChart chart{"round_time", "How long a round took (modelled)", "round", unit.name, {{"a round", {}, 0}}, true};
+  for (const auto& round : rounds) {
+    chart.series[0].points.push_back({json_double(&round, "round"), json_double(&round, "round_s") / unit.size});
+  }
+  return line_chart(chart);
+}
+
+/// How unevenly devices took part.
+std::string updates_chart(const Json& summary) {
+  SpanChart chart{"took_part", "Updates of a device, by class", "updates summed", {}, true};
+  for (const auto& kind : list_of(summary, "classes")) {
+    const Json* given = kind.find("updates");
+    if (given == nullptr) continue;
+    chart.lines.push_back(
+        {json_text(kind, "name"), json_double(given, "p10"), json_double(given, "mean"), json_double(given, "p90")});
+  }
+  return chart.lines.empty() ? std::string() : span_chart(chart);
+}
+
+/// " Refused for memory: 3." for each reason there was.
+std::string refusal_words(std::span<const Json> rounds) {
+  std::map<std::string, double> refusals;
+  for (const auto& round : rounds) {
+    const Json* reasons = round.find("refused_for");
+    if (reasons == nullptr) continue;
+    for (const auto& [reason, count] : reasons->members())
+      refusals[reason] += count.is_number() ? *count.as_double() : 0;
+  }
+  std::string out;
+  for (const auto& [reason, count] : refusals) {
+    out += " Refused for " + html_escaped(reason) + ": " + count_words(count) + ".";
+  }
+  return out;
+}
+
+double total_of(std::span<const Json> rounds, const char* key) {
+  double out = 0;
+  for (const auto& round : rounds) {
+    const double value = json_double(&round, key);
+    out += std::isfinite(value) ? value : 0;
+  }
+  return out;
 }
 
 }  // namespace
@@ -66,7 +154,7 @@ std::string curves(const Json& summary, std::span<const Json> rounds) {
   for (const auto& axis : report_axes()) {
     main += curve(measured, axis, "perplexity", std::string("Perplexity against ") + axis.words, "perplexity", 0);
     const std::string accuracy =
-        curve(measured, axis, "accuracy", std::string("Accuracy against ") + axis.words, "accuracy", 1);
+        curve(measured, axis, "accuracy", std::string("Accuracy against ") + axis.words, "% of next tokens", 1, 100);
     (std::string_view(axis.key) == "round" ? main : more) += accuracy;
   }
   return html_section(
@@ -110,66 +198,22 @@ std::string time_to_target(const Json& summary, std::span<const Json> rounds) {
 }
 
 std::string participation(const Json& summary, std::span<const Json> rounds) {
-  BarChart chart{"participation_bars",
-                 "What became of the invited devices",
-                 "round",
-                 "devices",
-                 {"summed", "not needed: the goal was reached", "late", "refused", "update broke the plan",
-                  "nothing by the deadline"},
-                 {}};
-  LineChart duration{"round_time", "How long a round took (modelled)", "round", "", {}, true};
-  double longest = 0;
-  for (const auto& round : rounds) longest = std::max(longest, json_double(&round, "round_s"));
-  const AxisUnit& unit = axis_unit(report_axes()[1], longest);
-  duration.y_title = std::string(unit.name) + ", virtual";
-  auto& line = duration.series.emplace_back(ChartSeries{"a round", {}, 0});
-  std::vector<std::pair<std::string, double>> refusals;
-  double died = 0;
-  double late = 0;
-  for (const auto& round : rounds) {
-    const auto figure = [&](const char* key) { return json_double(&round, key); };
-    const double rest = figure("invited") - figure("contributed") - figure("refused") - figure("late");
-    const bool told = std::isfinite(figure("silent"));  // lines of earlier versions and of modelled worlds do not say
-    chart.bars.push_back({figure("round"),
-                          {figure("contributed"), told ? figure("unneeded") : 0, figure("late"), figure("refused"),
-                           told ? figure("rejected") : 0, told ? figure("silent") : rest}});
-    line.points.push_back({figure("round"), figure("round_s") / unit.size});
-    died += std::isfinite(figure("dropped")) ? figure("dropped") : 0;
-    late += std::isfinite(figure("late")) ? figure("late") : 0;
-    const Json* reasons = round.find("refused_for");
-    for (const auto& [reason, count] :
-         reasons == nullptr ? std::span<const formats::JsonMember>() : reasons->members()) {
-      const auto known = std::ranges::find(refusals, reason, &std::pair<std::string, double>::first);
-      const double more = count.is_number() ? *count.as_double() : 0;
-      if (known == refusals.end()) {
-        refusals.emplace_back(reason, more);
-      } else {
-        known->second += more;
-      }
-    }
-  }
-  if (!rounds.empty() && !std::isfinite(json_double(&rounds.front(), "silent"))) {
-    chart.parts.back() = "not needed, or nothing by the deadline";
-  }
-  std::string words =
-      "Devices died while training " + count_words(died) + " times (a device that comes back may still be summed).";
-  for (const auto& [reason, count] : refusals) {
-    words += " Refused for " + html_escaped(reason) + ": " + count_words(count) + ".";
-  }
-  words += " Staleness: rounds are synchronous, an update is trained on the version it is added to or it is late (" +
-           count_words(late) + " here) and never summed, so every summed update is 0 versions old.";
+  std::string words = "Devices died while training " + count_words(total_of(rounds, "dropped")) +
+                      " times; one that comes back may still be summed." + refusal_words(rounds);
   const Json* fleet = summary.find("fleet");
   if (fleet != nullptr) {
-    words += " A device gave " + number_member(fleet, "updates", "mean") +
-             " updates on average (the tenth part that "
-             "gave least " +
-             number_member(fleet, "updates", "p10") + " or fewer, the tenth that gave most " +
-             number_member(fleet, "updates", "p90") + " or more); " + count_words(json_double(fleet, "never")) +
-             " devices never had one summed.";
+    words += " A device gave " + number_member(fleet, "updates", "mean") + " updates on average, one in ten gave " +
+             number_member(fleet, "updates", "p10") + " or fewer and one in ten " +
+             number_member(fleet, "updates", "p90") + " or more; " + count_words(json_double(fleet, "never")) +
+             " never had one summed.";
   }
-  return html_section(
-      "participation", "Participation, staleness, drop-outs",
-      html_note(words) + "<div class=\"charts wide\">\n" + bar_chart(chart) + line_chart(duration) + "</div>\n");
+  const std::string staleness =
+      "Staleness: 0 versions for every summed update. Rounds are synchronous: an update is trained on the version that "
+      "it is added to, or it is late (" +
+      count_words(total_of(rounds, "late")) + " here) and not summed.";
+  return html_section("participation", "Participation, staleness, drop-outs",
+                      html_note(words) + html_note(staleness) + "<div class=\"charts\">\n" + invited_chart(rounds) +
+                          duration_chart(rounds) + updates_chart(summary) + "</div>\n");
 }
 
 std::string fairness(const Json& summary) {
@@ -180,13 +224,14 @@ std::string fairness(const Json& summary) {
     updates += json_double(&kind, "contributions");
   }
   HtmlTable table{"classes",
-                  "Device classes: who they are, and what the last version is worth to them",
+                  "Who took part, and what the last version is worth to them",
                   {"class", "devices", "updates", "took part", "never", "own loss before", "own loss after",
-                   "tenth to nine tenths", "own accuracy", "GFLOP/s", "memory", "down /s", "up /s", "training W"},
+                   "of the middle 80 %", "own accuracy"},
                   {},
                   {}};
   SpanChart losses{"own_loss", "Held-out loss on a class's own examples", "nats a token", {}};
-  SpanChart shares{"took_part", "Updates of a device, by class", "updates summed", {}, true};
+  SpanChart accuracies{"own_accuracy", "Accuracy on a class's own examples", "% of next tokens", {}};
+  SpanChart burden{"burden", "Energy that a device of a class gave (modelled)", "J", {}, true};
   for (const auto& kind : list_of(summary, "classes")) {
     const std::string name = json_text(kind, "name");
     const Json* loss = kind.find("own_loss");
@@ -197,26 +242,26 @@ std::string fairness(const Json& summary) {
          number_member(&kind, "own_loss", "mean"),
          loss == nullptr ? "–"
                          : short_number(json_double(loss, "p10")) + " to " + short_number(json_double(loss, "p90")),
-         percent_words(json_double(kind.find("own_accuracy"), "mean")), json_number(kind, "training_gflops"),
-         byte_words(json_double(&kind, "memory_bytes")), byte_words(json_double(&kind, "down_bytes_per_s")),
-         byte_words(json_double(&kind, "up_bytes_per_s")), json_number(kind, "training_watts")});
+         percent_words(json_double(kind.find("own_accuracy"), "mean"))});
     if (loss == nullptr) continue;
     losses.lines.push_back({name, json_double(loss, "p10"), json_double(loss, "mean"), json_double(loss, "p90"),
                             json_double(kind.find("own_loss_before"), "mean")});
-    const Json* given = kind.find("updates");
-    shares.lines.push_back({name, json_double(given, "p10"), json_double(given, "mean"), json_double(given, "p90")});
+    const Json* right = kind.find("own_accuracy");
+    accuracies.lines.push_back(
+        {name, 100 * json_double(right, "p10"), 100 * json_double(right, "mean"), 100 * json_double(right, "p90")});
+    const double joules = json_double(&kind, "training_joules") + json_double(&kind, "radio_joules");
+    burden.lines.push_back({name, 0, joules / json_double(&kind, "devices"), joules / json_double(&kind, "devices")});
   }
   std::string body = html_note(
       "Took part 1: the class gave as large a share of the summed updates as it has of the devices. Own loss: of the "
-      "last version on held-out examples of the class's own devices, each device counting the same (simulated). "
-      "Speeds, links, memory and watts are modelled: stated figures of each class.");
+      "last version on held-out examples of the class's own devices, each device counting the same (simulated).");
   if (!losses.lines.empty()) {
-    body += "<div class=\"charts\">\n" + span_chart(losses) + span_chart(shares) + "</div>\n" +
+    body += "<div class=\"charts\">\n" + span_chart(losses) + span_chart(accuracies) + span_chart(burden) + "</div>\n" +
             html_note(
-                "Filled dot: mean of the class's devices, with the bar from their tenth to their nine tenths. "
-                "Hollow dot: the base model before.");
+                "Filled dot: mean over the class's devices; its bar covers the middle 80 % of them. Hollow dot: "
+                "the base model before.");
   }
-  return html_section("fairness", "Fairness per device class", body + html_table(table));
+  return html_section("fairness", "Fairness per device class", body + html_table(table) + stated_figures(summary));
 }
 
 std::string memory(const Json& summary) {

@@ -8,7 +8,6 @@ namespace covey::simulations {
 namespace {
 
 constexpr std::size_t kBarsMax = 60;
-constexpr double kLineHeight = 34;
 constexpr double kSpanTop = 14;
 
 double figure_or_zero(double value) {
@@ -119,14 +118,16 @@ std::string span_chart(const SpanChart& chart) {
   if (chart.x_from_zero) x.range.take(0);
   x.range.widen();
   constexpr double kLabels = 104;
-  const double bottom = kSpanTop + kLineHeight * static_cast<double>(chart.lines.size());
+  // Few lines fill a drawing as high as the others; many make it higher.
+  const double line_height = std::clamp(165.0 / static_cast<double>(chart.lines.size()), 22.0, 55.0);
+  const double bottom = kSpanTop + line_height * static_cast<double>(chart.lines.size());
   x.from = kLabels + 8;
   x.to = svg::kWidth - svg::kRight - 4;
   std::string words;
   std::string drawn;
   for (std::size_t i = 0; i < chart.lines.size(); ++i) {
     const auto& line = chart.lines[i];
-    const double y = kSpanTop + kLineHeight * (static_cast<double>(i) + 0.5);
+    const double y = kSpanTop + line_height * (static_cast<double>(i) + 0.5);
     drawn += "<g class=\"s" + std::to_string(line.style % kSeriesStyles) + " n" + std::to_string(line.style) + "\">";
     drawn += svg::text("<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", kLabels,
                        svg::kWidth - svg::kRight, y, y);

@@ -73,7 +73,7 @@ std::string frame(const Axis& x, const Axis& y, const std::string& x_title, cons
          html_escaped(x_title) + "</text>";
   if (y_title.empty()) return out;
   return out +
-         text("<text class=\"axis-title\" transform=\"translate(12 %.1f) rotate(-90)\" text-anchor=\"middle\">",
+         text("<text class=\"axis-title\" transform=\"translate(13.5 %.1f) rotate(-90)\" text-anchor=\"middle\">",
               (y.from + y.to) / 2) +
          html_escaped(y_title) + "</text>";
 }
@@ -110,9 +110,10 @@ bool has_band(const ChartPoint& point) {
 }
 
 /// First, last and evenly between.
-std::vector<ChartPoint> thinned(const std::vector<ChartPoint>& points) {
+std::vector<ChartPoint> thinned(const std::vector<ChartPoint>& points, bool above_zero) {
   std::vector<ChartPoint> good;
-  std::ranges::copy_if(points, std::back_inserter(good), drawable);
+  std::ranges::copy_if(points, std::back_inserter(good),
+                       [&](const ChartPoint& point) { return drawable(point) && (!above_zero || point.x > 0); });
   if (good.size() <= kChartPointsMax) return good;
   std::vector<ChartPoint> out;
   for (std::size_t i = 0; i < kChartPointsMax; ++i) {
@@ -164,6 +165,7 @@ Scales scales_of(const LineChart& chart, const std::vector<std::vector<ChartPoin
     y.high = std::min(std::max(y.high, bands.high), y.high + room / 2);
   }
   if (chart.y_from_zero) y.low = std::min(0.0, y.low);
+  out.x.logarithmic = chart.x_logarithmic;
   out.y.logarithmic = y.low > 0 && y.high / y.low > kLogarithmicFrom;
   out.x.from = svg::kLeft + 4;
   out.x.to = svg::kWidth - svg::kRight - 4;
@@ -293,7 +295,7 @@ std::string series_sample(std::size_t style) {
 
 std::string line_chart(const LineChart& chart) {
   std::vector<std::vector<ChartPoint>> series;
-  for (const auto& one : chart.series) series.push_back(thinned(one.points));
+  for (const auto& one : chart.series) series.push_back(thinned(one.points, chart.x_logarithmic));
   const Scales scales = scales_of(chart, series);
   if (scales.x.range.empty()) return svg::without_drawing(chart.id, chart.title, chart.nothing);
   const std::string unit = scales.y.logarithmic ? chart.y_title + ", logarithmic" : chart.y_title;
@@ -301,7 +303,8 @@ std::string line_chart(const LineChart& chart) {
   out += "<clipPath id=\"" + chart.id + "-c\">" +
          svg::text("<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/></clipPath>", svg::kLeft, svg::kTop - 6,
                    svg::kWidth - svg::kLeft - svg::kRight + 6, svg::kHeight - svg::kTop - svg::kBottom + 6);
-  out += svg::frame(scales.x, scales.y, chart.x_title, unit) + "<g clip-path=\"url(#" + chart.id + "-c)\">";
+  out += svg::frame(scales.x, scales.y, chart.x_title + (chart.x_logarithmic ? ", logarithmic" : ""), unit) +
+         "<g clip-path=\"url(#" + chart.id + "-c)\">";
   for (std::size_t i = 0; i < series.size(); ++i) {
     if (!series[i].empty()) out += drawn(series[i], chart.series[i].style, scales);
   }

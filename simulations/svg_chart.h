@@ -43,6 +43,7 @@ struct LineChart {
   std::string y_title;
   std::vector<ChartSeries> series;
   bool y_from_zero = false;
+  bool x_logarithmic = false;                                             ///< leaves out points at 0
   std::string nothing = "Nothing to draw: this run has no such figure.";  ///< said where no series has a point
 };
 /// Where the values span more than a factor of 30, none of them 0 or less, the scale is logarithmic and says so. A band

@@ -11,7 +11,7 @@ namespace covey::simulations::svg {
 // The drawing's own units; CSS scales it to the column's width.
 inline constexpr double kWidth = 400;
 inline constexpr double kHeight = 250;
-inline constexpr double kLeft = 52;
+inline constexpr double kLeft = 62;
 inline constexpr double kRight = 14;
 inline constexpr double kTop = 12;
 inline constexpr double kBottom = 44;

@@ -179,6 +179,20 @@ TEST_CASE("time to target counts the seeds that reached it and what they had spe
   CHECK(chosen->value == doctest::Approx(3 - 0.9 * 0.7));
 }
 
+TEST_CASE("a setting is held against the first one seed by seed") {
+  const test::TempDir dir;
+  const auto runs =
+      read_compared_runs({write_run(dir, {"a-s1", 1, "x: 1\n", 2.0}), write_run(dir, {"a-s2", 2, "x: 1\n", 1.0}),
+                          write_run(dir, {"b-s1", 1, "x: 2\n", 2.2}), write_run(dir, {"b-s2", 2, "x: 2\n", 1.1}),
+                          write_run(dir, {"b-s3", 3, "x: 2\n", 9.0})});
+  REQUIRE_OK(runs);
+  const Json comparison = comparison_json(*runs, std::nullopt);
+  const Json& loss = *comparison.find("settings")->items()[1].find("against_first")->find("loss");
+  CHECK(*loss.get_uint("n") == 2);
+  CHECK(*loss.get_double("mean") == doctest::Approx(0.1));
+  CHECK(*loss.get_double("half") == doctest::Approx(0).epsilon(1e-9));  // 10% in both, however unlike the seeds are
+}
+
 TEST_CASE("the page, its tables and its files hold every setting, escaped") {
   const test::TempDir dir;
   const std::string hostile = "<script>x</script>";

@@ -135,7 +135,7 @@ TEST_CASE("the report draws the metric against rounds, time, bytes, energy and e
   for (std::size_t i = 0; i < rounds.size(); ++i) rounds[i].set("epsilon", 0.5 * static_cast<double>(i + 1));
   CHECK(count(figure(render_report(summary, rounds), "perplexity_by_epsilon"), "class=\"dot\"") == 7);
   CHECK(without.find("of the way down") != std::string::npos);
-  CHECK(without.find("0 versions old") != std::string::npos);
+  CHECK(without.find("0 versions for every summed update") != std::string::npos);
 }
 
 TEST_CASE("a band that is wider than the lines does not flatten them, and a wide range is drawn on a logarithm") {
