@@ -31,26 +31,40 @@ struct ThreadPool::Shared {
   std::vector<std::thread> workers;
   // Changed under the mutex alone; looked at without it.
   std::atomic<std::uint64_t> generation{0};  ///< counts jobs
-  std::atomic<int> running{0};               ///< workers still inside the current job
+  bool open = false;                         ///< workers may still begin with the current job
+  std::atomic<int> running{0};               ///< workers inside the current job
   std::atomic<bool> stop{false};
   void (*call)(void*, std::size_t) = nullptr;
   void* fn = nullptr;
-  std::size_t tiles = 0;
-  std::atomic<std::size_t> next{0};
+  /// Tiles [next, end) that one thread begins with. A cache line each: its thread counts on it all the time.
+  struct alignas(64) Part {
+    std::atomic<std::size_t> next{0};
+    std::size_t end = 0;
+  };
+  std::vector<Part> parts;
 
-  void take_tiles() {
-    for (std::size_t i = next.fetch_add(1); i < tiles; i = next.fetch_add(1)) call(fn, i);
+  /// First one's own part, then what others have left.
+  void take_tiles(std::size_t own) {
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      Part& part = parts[(own + i) % parts.size()];
+      while (part.next.load(std::memory_order_relaxed) < part.end) {
+        const std::size_t tile = part.next.fetch_add(1);
+        if (tile < part.end) call(fn, tile);
+      }
+    }
   }
 
-  void work(std::uint64_t seen) {
+  void work(std::size_t own, std::uint64_t seen) {
     for (;;) {
       look_for([&] { return stop || generation != seen; });
       std::unique_lock lock(mutex);
       wake.wait(lock, [&] { return stop || generation != seen; });
       if (stop) return;
       seen = generation;
+      if (!open) continue;  // too late: the others have done it all
+      ++running;
       lock.unlock();
-      take_tiles();
+      take_tiles(own);
       lock.lock();
       if (--running == 0) done.notify_one();
     }
@@ -82,8 +96,9 @@ void ThreadPool::set_threads(int threads) {
   if (threads == threads_) return;
   shared_->join();
   threads_ = threads;
-  for (int i = 1; i < threads; ++i) {
-    shared_->workers.emplace_back([s = shared_.get(), seen = shared_->generation.load()] { s->work(seen); });
+  shared_->parts = std::vector<Shared::Part>(static_cast<std::size_t>(threads));
+  for (std::size_t i = 1; i < shared_->parts.size(); ++i) {
+    shared_->workers.emplace_back([s = shared_.get(), i, seen = shared_->generation.load()] { s->work(i, seen); });
   }
 }
 
@@ -93,13 +108,19 @@ void ThreadPool::run(std::size_t tiles, void (*call)(void*, std::size_t), void* 
     const std::lock_guard lock(s.mutex);
     s.call = call;
     s.fn = fn;
-    s.tiles = tiles;
-    s.next.store(0);
-    s.running = static_cast<int>(s.workers.size());
+    for (std::size_t i = 0; i < s.parts.size(); ++i) {
+      s.parts[i].next.store(tiles * i / s.parts.size());
+      s.parts[i].end = tiles * (i + 1) / s.parts.size();
+    }
+    s.open = true;
     ++s.generation;
   }
   s.wake.notify_all();
-  s.take_tiles();
+  s.take_tiles(0);
+  {
+    const std::lock_guard lock(s.mutex);
+    s.open = false;  // who has not begun by now need not be waited for
+  }
   look_for([&] { return s.running == 0; });
   std::unique_lock lock(s.mutex);
   s.done.wait(lock, [&] { return s.running == 0; });

@@ -26,7 +26,8 @@ class ThreadPool {
   void skip_when(const std::atomic<bool>* stop) { stop_ = stop; }
 
   /// Calls fn(tile) once for each tile in [0, tiles), in any order, on up to threads() threads; returns when all are
-  /// done. fn must not throw. No allocation.
+  /// done. Each thread begins with its own share of neighbouring tiles, the same in every call: who cuts one call after
+  /// another along the same rows finds them in the cache of that core. fn must not throw. No allocation.
   template <typename F>
   void parallel_for(std::size_t tiles, F&& fn) {
     if (tiles == 0 || (stop_ != nullptr && stop_->load(std::memory_order_relaxed))) return;

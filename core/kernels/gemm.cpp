@@ -14,14 +14,15 @@ struct Tiling {
 };
 
 /// From the shape alone. Every tile packs its columns of the second operand: so it has all rows, unless there would be
-/// too few tiles for the threads of a small machine to end at one time.
+/// too few tiles for the threads of a small machine to end at one time. Results of few columns pack next to nothing.
 Tiling choose_tiling(int M, int N, int K) {
-  constexpr double kTilesEnough = 16;
+  constexpr double kTilesEnough = 12;
   constexpr int kColumns = kGemmColumns;
   Tiling t{M < 1024 ? M : 1024, N < kColumns ? N : kColumns};
   const auto tiles = [&] { return static_cast<double>((M + t.m - 1) / t.m) * ((N + t.n - 1) / t.n); };
-  while (tiles() < kTilesEnough && static_cast<double>(t.m) * t.n * K > 2 * kTileWork) {
-    if (t.m > 240) {
+  const double least = N <= 16 ? kTileWork / 4 : kTileWork;
+  while (tiles() < kTilesEnough && static_cast<double>(t.m) * t.n * K > 2 * least) {
+    if (t.m > 240 || (t.n <= 32 && t.m > 96)) {
       t.m = (t.m / 2 + 11) / 12 * 12;
     } else if (t.n > 32) {
       t.n = t.n > 64 ? 64 : 32;

@@ -16,6 +16,8 @@ namespace {
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 /// Quantized rows that stay in a core's L2 while strips of weights pass by.
 constexpr long kRowBytes = 1 << 20;
+/// Pieces are of this many rows, or a multiple: whole register tiles of every variant.
+constexpr long kRowUnit = 12;
 /// Multiplications below which another thread is not woken.
 constexpr double kThreadWork = 1 << 21;
 
@@ -88,21 +90,26 @@ void multiply_backward(const Int8Table& isa, const Int8Weights& w, long first, l
 void multiply(ThreadPool& pool, const Int8Table& isa, const Product& product, const Int8Piece& all) {
   const Int8Weights& w = *product.w;
   const long blocks = Int8Weights::padded(product.results()) / 16;
-  long rows = kRowBytes / all.a_row / 48 * 48;
-  rows = rows < 48 ? 48 : rows;
-  const long down = (product.M + rows - 1) / rows;
-  rows = (product.M + down - 1) / down;
-  // As many pieces as any small machine has threads, several times over; none less than four blocks wide.
-  long wide = blocks * down / 32 / 4 * 4;
-  wide = wide < 4 ? 4 : wide;
   const double work = static_cast<double>(product.M) * product.terms() * product.results();
-  if (pool.threads() == 1 || work < kThreadWork) wide = blocks;
+  const long units = (product.M + kRowUnit - 1) / kRowUnit;
+  long down = (product.M * all.a_row + kRowBytes - 1) / kRowBytes;
+  long wide = blocks;
+  if (pool.threads() > 1 && work >= kThreadWork) {
+    // Rows are cut first: they are in the cache of the thread that quantized them. Backward less finely, as every piece
+    // turns its weights again. Then columns, so that there are several pieces for each thread of any small machine,
+    // none less than four blocks wide.
+    const long most = product.M / (product.backward ? 192 : 48);
+    if (down < most) down = most < 8 ? most : 8;
+    wide = blocks * down / 32 / 4 * 4;
+    wide = wide < 4 ? 4 : wide;
+  }
   const long across = (blocks + wide - 1) / wide;
   const auto run = [&](std::size_t tile) {
-    const long m = static_cast<long>(tile) / across * rows;
+    const long m = units * (static_cast<long>(tile) / across) / down * kRowUnit;
+    const long end = units * (static_cast<long>(tile) / across + 1) / down * kRowUnit;
     const long first = static_cast<long>(tile) % across * wide;
     Int8Piece piece = all;
-    piece.rows = product.M - m < rows ? product.M - m : rows;
+    piece.rows = (product.M < end ? product.M : end) - m;
     piece.columns = product.results() - first * 16;
     piece.groups = Int8Weights::padded(product.terms()) / 4;
     piece.a += m * all.a_row;

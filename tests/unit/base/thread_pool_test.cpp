@@ -1,5 +1,7 @@
 #include "core/base/thread_pool.h"
 
+#include <atomic>
+#include <thread>
 #include <vector>
 
 #include "support/support.h"
@@ -16,4 +18,14 @@ TEST_CASE("every tile runs exactly once whatever the number of threads") {
       for (const int h : hits) REQUIRE(h == 1);
     }
   }
+}
+
+TEST_CASE("a thread whose tile is slow leaves the rest of its share to the others") {
+  ThreadPool pool(2);
+  std::atomic<int> done{0};
+  pool.parallel_for(40, [&](std::size_t i) {
+    while (i == 0 && done < 39) std::this_thread::yield();  // ends only if another takes tiles 1 to 19 as well
+    ++done;
+  });
+  CHECK(done == 40);
 }
