@@ -65,6 +65,22 @@ Status Agent::start(const wire::Capabilities& capabilities) {
   return pump();
 }
 
+Status Agent::resume(const wire::Capabilities& capabilities, const RestingAgent& resting) {
+  COVEY_TRY(session_.resume(seams_.store, resting.session, capabilities));
+  COVEY_TRY(endpoints_.restore(seams_.store));
+  if (resting.wake_ms) timers_[SessionTimer::wake] = *resting.wake_ms + anchor_ms_;
+  return {};
+}
+
+std::optional<RestingAgent> Agent::rest() {
+  const bool idle = !pumping_ && !failure_ && !linked_ && !fetching_ && events_.empty() && endpoints_.failures() == 0;
+  const bool waits = timers_.empty() || (timers_.size() == 1 && timers_.begin()->first == SessionTimer::wake);
+  if (!idle || !waits) return std::nullopt;
+  const auto session = session_.rest();
+  if (!session) return std::nullopt;
+  return RestingAgent{*session, next_timer_ms(), std::move(config_.identity)};
+}
+
 Status Agent::handle(Event event) {
   events_.push_back(std::move(event));
   return pump();

@@ -78,6 +78,14 @@ struct AgentSeams {
   std::function<void(std::span<std::uint8_t>)> random;  ///< the system's entropy; a seeded generator in the simulator
 };
 
+/// What is left of an agent whose device only waits for its next check-in: a driver of many devices keeps this, the
+/// store and the files in the agent's place.
+struct RestingAgent {
+  RestingSession session;
+  std::optional<std::int64_t> wake_ms;  ///< as next_timer_ms() said; nothing while the device may not train
+  crypto::IdentityKey identity;
+};
+
 /// Not thread-safe. Takes the transport's handlers; do not poll the transport after the agent is gone.
 class Agent {
  public:
@@ -88,6 +96,10 @@ class Agent {
 
   /// Restores the session from the store and begins. @errors those of Session::restore and of run_due.
   [[nodiscard]] Status start(const wire::Capabilities& capabilities);
+  /// In place of start(): goes on from where rest() was called, over the same store.
+  [[nodiscard]] Status resume(const wire::Capabilities& capabilities, const RestingAgent& resting);
+  /// Nothing where the device does more than wait. Else this agent is spent: only its end may follow.
+  [[nodiscard]] std::optional<RestingAgent> rest();
   /// Fires what is due and hears the trainer. @errors a failed commit (persist before send: nothing was sent after it):
   /// end this agent; a new one continues from the store.
   [[nodiscard]] Status run_due();

@@ -18,11 +18,12 @@ Result<std::vector<wire::RosterChange>> RosterChain::extend(const wire::SignedRo
   if (head_.before.size() > kRootsKept) head_.before.resize(kRootsKept);
   head_.epoch = next.epoch;
   head_.hash = wire::hash_of(document);
+  if (active_.use_count() > 1) active_ = std::make_shared<std::set<wire::Key>>(*active_);
   for (const auto& change : next.changes) {
     if (change.status == wire::DeviceStatus::active) {
-      active_.insert(change.identity);
+      active_->insert(change.identity);
     } else {
-      active_.erase(change.identity);
+      active_->erase(change.identity);
     }
     if (change.identity != identity_) continue;
     head_.listing = change.status == wire::DeviceStatus::active ? RosterListing::active : RosterListing::revoked;

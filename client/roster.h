@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <set>
 #include <utility>
@@ -35,6 +36,10 @@ struct RosterHead {
 /// A plan may lag so many epochs behind the head and its sortition can still be checked.
 inline constexpr std::size_t kRootsKept = 8;
 
+/// The identities that are active at some head. May be shared between chains at the same head (many devices in one
+/// thread): a chain that goes on to the next epoch takes a copy first.
+using ActiveDevices = std::shared_ptr<const std::set<wire::Key>>;
+
 class RosterChain {
  public:
   /// @param roster    the pinned key that signs epochs
@@ -42,9 +47,9 @@ class RosterChain {
   RosterChain(const wire::Key& roster, const wire::Key& identity) : roster_(roster), identity_(identity) {}
 
   /// What an earlier process verified: the head, and the identities that were active at it.
-  void restore(const RosterHead& head, std::set<wire::Key> active) {
+  void restore(const RosterHead& head, const ActiveDevices& active) {
     head_ = head;
-    active_ = std::move(active);
+    active_ = std::const_pointer_cast<std::set<wire::Key>>(active);
   }
   /// Takes the epoch that follows the head; an error leaves the chain as it is. @return what changed. @errors
   /// permission_denied: not signed by the roster key, older than the head, with a gap before it, or not on top of the
@@ -55,9 +60,10 @@ class RosterChain {
   [[nodiscard]] Status check_listed(const wire::Key& curve) const;
 
   /// Whether the roster lists this identity as active, as of the head. Memory: about 80 bytes a device.
-  [[nodiscard]] bool active(const wire::Key& identity) const { return active_.contains(identity); }
+  [[nodiscard]] bool active(const wire::Key& identity) const { return active_->contains(identity); }
 
-  [[nodiscard]] std::size_t active_count() const { return active_.size(); }
+  [[nodiscard]] std::size_t active_count() const { return active_->size(); }
+  [[nodiscard]] ActiveDevices active_devices() const { return active_; }
   /// The hash of a verified epoch, which sortition draws from; empty where it is too old, or not known yet.
   [[nodiscard]] std::optional<wire::Hash> root(std::uint64_t epoch) const;
 
@@ -67,7 +73,8 @@ class RosterChain {
   wire::Key roster_;
   wire::Key identity_;
   RosterHead head_;
-  std::set<wire::Key> active_;
+  std::shared_ptr<std::set<wire::Key>> active_ =
+      std::make_shared<std::set<wire::Key>>();  ///< changed by one owner only
 };
 
 }  // namespace covey::client

@@ -176,7 +176,7 @@ void Session::Machine::handle(const CapabilitiesChanged& e) {
   if (capabilities.bytes_per_s <= 0) capabilities.bytes_per_s = bytes_per_s;
 }
 
-Status Session::Machine::restore(store::Store& store) {
+Status Session::Machine::restore(store::Store& store, const ActiveDevices& active) {
   COVEY_ASSIGN(const auto ledger_row, store.get(kSessionTable, ledger_key()));
   if (ledger_row) {
     COVEY_ASSIGN(ledger, wire::decode<Ledger>(*ledger_row));
@@ -185,13 +185,17 @@ Status Session::Machine::restore(store::Store& store) {
   COVEY_ASSIGN(const auto head_row, store.get(kSessionTable, roster_key()));
   if (head_row) {
     COVEY_ASSIGN(const auto head, wire::decode<RosterHead>(*head_row));
-    std::set<wire::Key> active;
-    COVEY_TRY(store.scan(kRosterTable, {}, [&](ByteSpan key, ByteSpan) -> Status {
-      COVEY_ASSIGN(const DeviceId device, store::device_in_key(key));
-      active.insert(device.key);
-      return {};
-    }));
-    roster.restore(head, std::move(active));
+    if (active) {
+      roster.restore(head, active);
+    } else {
+      const auto listed = std::make_shared<std::set<wire::Key>>();
+      COVEY_TRY(store.scan(kRosterTable, {}, [&](ByteSpan key, ByteSpan) -> Status {
+        COVEY_ASSIGN(const DeviceId device, store::device_in_key(key));
+        listed->insert(device.key);
+        return {};
+      }));
+      roster.restore(head, listed);
+    }
   }
   COVEY_TRY(restore_residual(store));
   COVEY_ASSIGN(const auto open_row, store.get(kSessionTable, open_key()));
@@ -219,7 +223,37 @@ Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;
 
 Status Session::restore(store::Store& store) {
-  return machine_->restore(store);
+  return machine_->restore(store, nullptr);
+}
+
+std::optional<RestingSession> Session::rest() const {
+  const auto& m = *machine_;
+  const bool waits = m.started && m.link == Link::down && !m.open && !m.training && !m.held && m.distrust_told.empty();
+  if (!waits) return std::nullopt;
+  return RestingSession{m.jitter.position(),
+                        m.now,
+                        m.failures,
+                        m.eligible,
+                        m.finished,
+                        m.capabilities.tokens_per_s,
+                        m.capabilities.bytes_per_s,
+                        m.roster.head().hash,
+                        m.roster.active_devices()};
+}
+
+Status Session::resume(store::Store& store, const RestingSession& resting, const wire::Capabilities& capabilities) {
+  auto& m = *machine_;
+  COVEY_TRY(m.restore(store, resting.active));
+  m.started = true;
+  m.jitter.seek(resting.jitter_position);
+  m.now = resting.now_ms;
+  m.failures = resting.failures;
+  m.eligible = resting.eligible;
+  m.finished = resting.finished;
+  m.capabilities = capabilities;
+  m.capabilities.tokens_per_s = resting.tokens_per_s;
+  m.capabilities.bytes_per_s = resting.bytes_per_s;
+  return {};
 }
 
 std::vector<Effect> Session::step(const Event& event, std::int64_t now_ms) {

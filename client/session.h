@@ -26,6 +26,7 @@
 #include <variant>
 #include <vector>
 
+#include "client/roster.h"
 #include "core/base/ids.h"
 #include "core/base/result.h"
 #include "core/crypto/identity.h"
@@ -204,6 +205,20 @@ struct JournalEntry {
 /// All entries, oldest first. @errors corrupt_data and what the store reports.
 Result<std::vector<JournalEntry>> read_journal(store::Store& store);
 
+/// What a session that only waits for its next check-in keeps beside its rows. With it a driver that holds many devices
+/// may end such a session and go on later as if it had stayed; a process that ends keeps none of it.
+struct RestingSession {
+  std::uint64_t jitter_position = 0;
+  std::int64_t now_ms = 0;
+  int failures = 0;  ///< in a row
+  bool eligible = true;
+  bool finished = false;
+  double tokens_per_s = 0;  ///< as measured here
+  double bytes_per_s = 0;
+  wire::Hash roster{};   ///< hash of the newest verified epoch
+  ActiveDevices active;  ///< at that epoch
+};
+
 /// Deterministic: the same restore and events give the same effects. Not thread-safe. `now_ms` never goes back (a
 /// smaller one counts as the last) and is comparable between processes: wall-clock milliseconds.
 class Session {
@@ -216,6 +231,12 @@ class Session {
   /// Continues what an earlier process left; call before the first step. @errors corrupt_data: rows that this class did
   /// not write, or whose plan the pinned coordinator did not sign. What the store reports.
   [[nodiscard]] Status restore(store::Store& store);
+
+  /// Nothing where it does more than wait: a link, a round, an offer that waits for its roster.
+  [[nodiscard]] std::optional<RestingSession> rest() const;
+  /// In place of restore() and of the Started event: goes on where rest() was asked, from the same store.
+  [[nodiscard]] Status resume(store::Store& store, const RestingSession& resting,
+                              const wire::Capabilities& capabilities);
 
   /// Effects are executed in order; a Persist must be durable before what follows it is done. Any event may come at any
   /// time: what does not fit is ignored, or ends the connection where a peer sent it.

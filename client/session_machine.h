@@ -177,7 +177,8 @@ struct Session::Machine {
   void handle(const Forgotten&);
   void handle(const CapabilitiesChanged& e);
 
-  Status restore(store::Store& store);
+  /// @param active  at the stored head; null: read from the store.
+  Status restore(store::Store& store, const ActiveDevices& active);
 };
 
 }  // namespace covey::client

@@ -65,11 +65,92 @@ std::vector<train::TokenRow> rows_of(const text::Tokenizer& tokenizer, const std
   return adapters::example_rows(tokenizer, texts, seq);
 }
 
+/// Rows of which only some will be wanted: how many there are is known first, and those are made again.
+struct HeldOut {
+  std::uint32_t device = 0;
+  std::vector<data::Example> examples;
+  std::size_t first_row = 0;
+  std::size_t rows = 0;
+};
+
+/// At most `max` of the rows, drawn evenly; 0 = all.
+void draw_held_out(const text::Tokenizer& tokenizer, const std::vector<HeldOut>& held, int seq, std::size_t max,
+                   std::uint64_t seed, SimulatedData& out) {
+  std::vector<std::size_t> order(held.empty() ? 0 : held.back().first_row + held.back().rows);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  if (max > 0 && order.size() > max) {
+    Rng rng(seed);
+    rng.shuffle(order);
+    order.resize(max);
+  }
+  out.held_out.resize(order.size());
+  out.held_out_of.resize(order.size());
+  std::vector<std::size_t> by_row(order.size());
+  std::iota(by_row.begin(), by_row.end(), std::size_t{0});
+  std::ranges::sort(by_row, {}, [&](std::size_t i) { return order[i]; });
+  auto at = held.begin();
+  std::vector<train::TokenRow> rows;
+  for (const auto i : by_row) {
+    const std::size_t row = order[i];
+    if (rows.empty() || row >= at->first_row + at->rows) {
+      at = std::prev(std::ranges::upper_bound(at, held.end(), row, {}, &HeldOut::first_row));
+      std::vector<std::size_t> all(at->examples.size());
+      std::iota(all.begin(), all.end(), std::size_t{0});
+      rows = rows_of(tokenizer, at->examples, all, seq);
+    }
+    out.held_out[i] = rows[row - at->first_row];
+    out.held_out_of[i] = at->device;
+  }
+}
+
 }  // namespace
 
-std::span<const train::TokenRow> DeviceRows::in_phase(std::size_t phase) const {
-  if (phase_begin.empty()) return rows;
-  return std::span(rows).subspan(phase_begin[phase], phase_begin[phase + 1] - phase_begin[phase]);
+class DeviceRowsWriter {
+ public:
+  Status begin(std::size_t phases) {
+    out_.phases_ = phases;
+    COVEY_ASSIGN(out_.file_, RowFile::create());
+    return {};
+  }
+  /// Phase after phase, device after device.
+  Status add(std::span<const train::TokenRow> rows) {
+    COVEY_ASSIGN(const auto place, out_.file_->append(rows));
+    out_.places_.push_back(place);
+    return {};
+  }
+  void name(std::string key) { out_.keys_.push_back(std::move(key)); }
+  Result<DeviceRows> finish() {
+    COVEY_TRY(out_.file_->finish());
+    return std::move(out_);
+  }
+
+ private:
+  DeviceRows out_;
+};
+
+std::size_t DeviceRows::count(std::size_t device) const {
+  std::size_t out = 0;
+  for (std::size_t phase = 0; phase < phases_; ++phase) out += places_[device * phases_ + phase].rows;
+  return out;
+}
+
+Result<std::vector<train::TokenRow>> DeviceRows::read(std::size_t device, std::size_t phase) const {
+  return file_->read(places_[device * phases_ + std::min(phase, phases_ - 1)]);
+}
+
+Result<DeviceRows> all_on_one(const DeviceRows& devices) {
+  DeviceRowsWriter writer;
+  COVEY_TRY(writer.begin(devices.phases()));
+  for (std::size_t phase = 0; phase < devices.phases(); ++phase) {
+    std::vector<train::TokenRow> all;
+    for (std::size_t i = 0; i < devices.devices(); ++i) {
+      COVEY_ASSIGN(auto rows, devices.read(i, phase));
+      std::ranges::move(rows, std::back_inserter(all));
+    }
+    COVEY_TRY(writer.add(all));
+  }
+  writer.name("central");
+  return writer.finish();
 }
 
 std::size_t phase_at(const DataConfig& config, std::int64_t now_ms) {
@@ -107,32 +188,28 @@ Result<std::vector<std::vector<data::Part>>> partition_devices(const DataConfig&
 
 Result<SimulatedData> load_device_data(const DataConfig& config, std::size_t devices, int seq,
                                        const text::Tokenizer& tokenizer, std::uint64_t seed) {
-  COVEY_ASSIGN(const auto phases, partition_devices(config, devices, seed));
-  SimulatedData out;
+  COVEY_ASSIGN(auto phases, partition_devices(config, devices, seed));
+  DeviceRowsWriter writer;
+  COVEY_TRY(writer.begin(phases.size()));
+  std::vector<HeldOut> held;
+  std::size_t held_rows = 0;
   for (std::size_t i = 0; i < devices; ++i) {
     const std::uint64_t part_seed = derive_seed(derive_seed(seed, kHoldOutStream), i);
-    DeviceRows device{phases[0][i].key, {}, {}};
-    for (const auto& parts : phases) {
-      const auto& examples = parts[i].examples;
+    writer.name(phases[0][i].key);
+    for (auto& parts : phases) {
+      const auto examples = std::move(parts[i].examples);  // not needed again: the text goes with this turn
       COVEY_ASSIGN(const auto split, data::hold_out(examples.size(), config.held_out, part_seed));
-      if (phases.size() > 1) device.phase_begin.push_back(device.rows.size());
-      auto rows = rows_of(tokenizer, examples, split.train, seq);
-      std::move(rows.begin(), rows.end(), std::back_inserter(device.rows));
-      auto held = rows_of(tokenizer, examples, split.held_out, seq);
-      out.held_out_of.insert(out.held_out_of.end(), held.size(), static_cast<std::uint32_t>(i));
-      std::move(held.begin(), held.end(), std::back_inserter(out.held_out));
+      COVEY_TRY(writer.add(rows_of(tokenizer, examples, split.train, seq)));
+      HeldOut part{static_cast<std::uint32_t>(i), {}, held_rows, rows_of(tokenizer, examples, split.held_out, seq).size()};
+      for (const auto index : split.held_out) part.examples.push_back(examples[index]);
+      held_rows += part.rows;
+      if (part.rows > 0) held.push_back(std::move(part));
     }
-    if (phases.size() > 1) device.phase_begin.push_back(device.rows.size());
-    out.devices.push_back(std::move(device));
   }
-  const auto max = static_cast<std::size_t>(config.held_out_rows_max);
-  if (max > 0 && out.held_out.size() > max) {
-    // The same permutation twice.
-    Rng(derive_seed(seed, kSampleStream)).shuffle(out.held_out);
-    Rng(derive_seed(seed, kSampleStream)).shuffle(out.held_out_of);
-    out.held_out.resize(max);
-    out.held_out_of.resize(max);
-  }
+  SimulatedData out;
+  draw_held_out(tokenizer, held, seq, static_cast<std::size_t>(config.held_out_rows_max),
+                derive_seed(seed, kSampleStream), out);
+  COVEY_ASSIGN(out.devices, writer.finish());
   return out;
 }
 

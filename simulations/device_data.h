@@ -11,6 +11,7 @@
 #include "core/data/partition.h"
 #include "core/text/tokenizer.h"
 #include "core/train/rows.h"
+#include "simulations/row_file.h"
 
 namespace covey::simulations {
 
@@ -26,20 +27,34 @@ struct DataConfig {
   std::int64_t held_out_rows_max = 400;  ///< over all devices, drawn evenly; 0 = all
 };
 
-struct DeviceRows {
-  std::string key;
-  std::vector<train::TokenRow> rows;     ///< phase after phase
-  std::vector<std::size_t> phase_begin;  ///< where each phase's rows begin, and the end; drift only
+/// What a world's devices have: names here, their rows on disk until somebody trains.
+class DeviceRows {
+ public:
+  [[nodiscard]] std::size_t devices() const { return keys_.size(); }
+  [[nodiscard]] std::size_t phases() const { return phases_; }
+  [[nodiscard]] const std::string& key(std::size_t device) const { return keys_[device]; }
+  /// How many rows, over all phases.
+  [[nodiscard]] std::size_t count(std::size_t device) const;
+  /// What the device has in the given phase; all there is, where nothing drifts. Thread-safe.
+  /// @errors as RowFile::read.
+  [[nodiscard]] Result<std::vector<train::TokenRow>> read(std::size_t device, std::size_t phase) const;
 
-  /// What the device has in the given phase; all there is, where nothing drifts.
-  [[nodiscard]] std::span<const train::TokenRow> in_phase(std::size_t phase) const;
+ private:
+  friend class DeviceRowsWriter;
+  std::vector<std::string> keys_;
+  std::size_t phases_ = 1;
+  std::vector<RowFile::Place> places_;  ///< (devices, phases)
+  std::unique_ptr<RowFile> file_;
 };
 
 struct SimulatedData {
-  std::vector<DeviceRows> devices;
+  DeviceRows devices;
   std::vector<train::TokenRow> held_out;
   std::vector<std::uint32_t> held_out_of;  ///< the device whose examples each held-out row is of
 };
+
+/// One device that has what all have, phase after phase. @errors as RowFile.
+Result<DeviceRows> all_on_one(const DeviceRows& devices);
 
 /// Each device's examples, before anything is held out: [phase][device], one phase where nothing drifts.
 /// @errors as load_device_data.

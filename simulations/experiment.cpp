@@ -42,8 +42,17 @@ DataConfig read_data(config::Section section, const std::string& file) {
 }
 
 void read_fleet(config::Section section, Experiment& experiment, const std::string& file) {
-  experiment.classes = read_classes(section, [&](const std::string& path) { return beside(file, path); });
-  experiment.traces = read_traces(section, [&](const std::string& path) { return beside(file, path); });
+  auto& read = experiment.fleet_files;
+  experiment.classes = read_classes(section, [&](const std::string& path) {
+    const std::string found = beside(file, path);
+    if (!found.empty()) read.push_back(found);
+    return found;
+  });
+  experiment.traces = read_traces(section, [&](const std::string& path) {
+    const std::string found = beside(file, path);
+    read.insert(read.end(), {found + ".up", found + ".down"});
+    return found;
+  });
   experiment.availability = read_availability(section.section("availability"));
   experiment.roster_known = section.choice("roster", {"followed", "known"}, "followed") == "known";
   if (experiment.roster_known && experiment.task.privacy.mode != wire::PrivacyMode::robust) {

@@ -28,7 +28,8 @@ struct Experiment {
   coordinator::TaskConfig task;  ///< rounds, cohort, deadline, local training, server optimizer, privacy, seed
   adapters::AdapterOptions adapter;
   std::vector<DeviceClass> classes;
-  std::vector<LinkTrace> traces;  ///< recorded links in place of the classes' rates; empty: the rates
+  std::vector<LinkTrace> traces;         ///< recorded links in place of the classes' rates; empty: the rates
+  std::vector<std::string> fleet_files;  ///< what classes and traces were read from
   Availability availability;
   bool roster_known = false;  ///< devices begin with the roster followed: for each it costs time and memory O(devices)
   std::optional<ModelledTraining> modelled;  ///< nothing is trained: modelled_world.h

@@ -169,7 +169,7 @@ void FaultWorld::coordinator_dies() {
 
 Status FaultWorld::open_device(FaultDevice& device) {
   COVEY_ASSIGN(device.store, device.open());
-  device.downloads = std::make_unique<MemoryDownloads>(std::set<wire::Hash>());
+  device.downloads = std::make_unique<MemoryDownloads>(preinstalled_, shelf_);
   device.trainer = std::make_unique<FaultTrainer>(
       queue_, FaultTrainer::Hooks{[this, &device](RoundId round) {
                                     Rng rng(derive_seed(derive_seed(scenario_.seed, kWork), device.index), round.value);

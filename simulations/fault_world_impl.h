@@ -119,6 +119,8 @@ class FaultWorld final : public coordinator::Evaluator {
   std::unique_ptr<coordinator::Service> service_;
   std::uint64_t service_life_ = 0;
   WakeUp server_wake_up_;
+  const std::set<wire::Hash> preinstalled_;  ///< nothing is: there is no base model
+  BlobShelf shelf_;
   std::vector<std::unique_ptr<FaultDevice>> devices_;
   std::map<ModelVersion, std::set<DeviceId>> masked_;  ///< who sent a masked update for it
 };

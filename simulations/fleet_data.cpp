@@ -21,8 +21,8 @@ Result<double> number_in(const formats::Json& phone, const char* key, std::strin
   if (text.ends_with(unit)) text.resize(text.size() - unit.size());
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !(value > 0 && value < 1e9)) {
-    return Error{ErrorCode::invalid_argument, where + ": `" + key + "` is not a positive number of " +
+  if (error != std::errc() || end != text.data() + text.size() || !(value >= 1e-3 && value < 1e9)) {
+    return Error{ErrorCode::invalid_argument, where + ": `" + key + "` is not a number from 0.001 to 10^9 of " +
                                                   (unit.empty() ? std::string("points") : std::string(unit)) +
                                                   "; correct it or remove the phone"};
   }

@@ -11,6 +11,7 @@
 #include "coordinator/settings.h"
 #include "core/base/file.h"
 #include "core/crypto/hash.h"
+#include "simulations/file_bytes.h"
 
 namespace covey::simulations {
 namespace {
@@ -92,29 +93,6 @@ std::array<std::uint8_t, kSum> checksum(ByteSpan record) {
   std::array<std::uint8_t, kSum> out{};
   std::copy_n(whole.bytes.begin(), kSum, out.begin());
   return out;
-}
-
-/// False at the file's end or on an error.
-bool read_at(int file, std::uint64_t at, std::span<std::uint8_t> out) {
-  std::size_t done = 0;
-  while (done < out.size()) {
-    const auto got = ::pread(file, out.data() + done, out.size() - done, static_cast<off_t>(at + done));
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return false;
-    done += static_cast<std::size_t>(got);
-  }
-  return true;
-}
-
-Status write_at(int file, std::uint64_t at, ByteSpan bytes, const std::string& path) {
-  std::size_t done = 0;
-  while (done < bytes.size()) {
-    const auto put = ::pwrite(file, bytes.data() + done, bytes.size() - done, static_cast<off_t>(at + done));
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return os_error(path, "cannot write");
-    done += static_cast<std::size_t>(put);
-  }
-  return {};
 }
 
 }  // namespace
@@ -245,6 +223,7 @@ Result<crypto::Hash256> run_identity(const Experiment& experiment) {
   std::vector<std::string> paths;
   for (const auto& file : files) paths.push_back(file.path);
   if (!experiment.data.file.empty()) paths.push_back(experiment.data.file);
+  paths.insert(paths.end(), experiment.fleet_files.begin(), experiment.fleet_files.end());
   for (const auto& path : paths) {
     COVEY_ASSIGN(const auto content, MappedFile::open(path));
     hasher.update_u64(content.bytes().size()).update(content.bytes());

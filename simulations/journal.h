@@ -67,8 +67,9 @@ class Journal {
 Bytes outcome_bytes(const client::TrainingOutcome& outcome);
 std::optional<client::TrainingOutcome> outcome_from(ByteSpan bytes);
 
-/// Names an experiment with its seed, its model's and data's bytes and this version of Covey: what a journal's records
-/// follow from, apart from the machine's instruction set. `threads` given on the command line is not part of it.
+/// Names an experiment with its seed, the bytes of its model, data, scores and traces, and this version of Covey: what
+/// a journal's records follow from, apart from the machine's instruction set. `threads` given on the command line is
+/// not part of it.
 /// @errors those of reading these files.
 Result<crypto::Hash256> run_identity(const Experiment& experiment);
 

@@ -1,8 +1,10 @@
 #include "simulations/own_cost.h"
 
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <ctime>
+#include <fstream>
 
 namespace covey::simulations {
 namespace {
@@ -26,6 +28,14 @@ std::uint64_t peak_rss_bytes() {
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
   return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+std::uint64_t rss_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  std::uint64_t pages = 0;
+  std::uint64_t resident = 0;
+  statm >> pages >> resident;
+  return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
 void add_cost(formats::Json& measured, const WorldCost& cost) {

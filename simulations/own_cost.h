@@ -12,6 +12,9 @@ double process_cpu_seconds();
 /// Of this process since it began.
 std::uint64_t peak_rss_bytes();
 
+/// In memory now; 0 where the system does not say.
+std::uint64_t rss_bytes();
+
 /// Processor time of one world, by what it went into.
 struct WorldCost {
   double process_s = 0;     ///< all of it, from the first event to the last

@@ -11,7 +11,32 @@
 
 namespace covey::simulations {
 
+// ---- BlobShelf -----------------------------------------------------------------------------------------------------
+
+BlobShelf::Content BlobShelf::keep(const wire::Hash& blob, Bytes content) {
+  if (auto known = find(blob)) return known;
+  std::erase_if(known_, [](const auto& entry) { return entry.second.expired(); });
+  auto kept = std::make_shared<const Bytes>(std::move(content));
+  known_[blob] = kept;
+  newest_.push_back(kept);
+  if (newest_.size() > kNewest) newest_.pop_front();
+  return kept;
+}
+
+BlobShelf::Content BlobShelf::find(const wire::Hash& blob) const {
+  const auto found = known_.find(blob);
+  return found == known_.end() ? nullptr : found->second.lock();
+}
+
 // ---- MemoryDownloads -----------------------------------------------------------------------------------------------
+
+MemoryDownloads::MemoryDownloads(const std::set<wire::Hash>& preinstalled, BlobShelf& shelf,
+                                 const std::vector<wire::Hash>& held)
+    : preinstalled_(preinstalled), shelf_(shelf) {
+  for (const auto& blob : held) {
+    if (auto content = shelf_.find(blob)) complete_[blob] = std::move(content);
+  }
+}
 
 client::Downloads::Step MemoryDownloads::begin(const wire::FileBlob& file) {
   fetcher_.reset();
@@ -32,7 +57,7 @@ client::Downloads::Step MemoryDownloads::on_message(const wire::Message& message
 
 void MemoryDownloads::abandon() {
   fetcher_.reset();
-  incoming_.clear();
+  incoming_ = {};
 }
 
 void MemoryDownloads::keep_only(const wire::RoundPlan& plan) {
@@ -59,8 +84,7 @@ client::Downloads::Step MemoryDownloads::follow(net::FetchStep step) {
     return next;
   }
   if (step.complete) {
-    complete_[fetcher_->blob()] = std::move(incoming_);
-    incoming_ = {};
+    complete_[fetcher_->blob()] = shelf_.keep(fetcher_->blob(), std::exchange(incoming_, {}));
     fetcher_.reset();
     out.complete = true;
     out.bytes = fetched_;
@@ -68,9 +92,15 @@ client::Downloads::Step MemoryDownloads::follow(net::FetchStep step) {
   return out;
 }
 
-const Bytes* MemoryDownloads::content(const wire::Hash& blob) const {
+BlobShelf::Content MemoryDownloads::content(const wire::Hash& blob) const {
   const auto found = complete_.find(blob);
-  return found == complete_.end() ? nullptr : &found->second;
+  return found == complete_.end() ? nullptr : found->second;
+}
+
+std::vector<wire::Hash> MemoryDownloads::held() const {
+  std::vector<wire::Hash> out;
+  for (const auto& [blob, content] : complete_) out.push_back(blob);
+  return out;
 }
 
 // ---- VirtualTrainer ------------------------------------------------------------------------------------------------
@@ -85,6 +115,15 @@ Result<client::TrainingOutcome> train(const wire::RoundPlan& plan, const adapter
   ThreadPool pool(1);       // devices are what runs in parallel here
   const ManualClock still;  // measured speed must not reach a virtual world
   return client::train_now({plan, bench, std::move(floats), rows, memory_bytes, number}, pool, still);
+}
+
+/// Rows in memory, counted until the last one who holds them lets go: a job on another thread, it may be.
+std::shared_ptr<const std::vector<train::TokenRow>> counted(std::vector<train::TokenRow> rows, WorldLoad& load) {
+  load.row_buffers_max = std::max(load.row_buffers_max, ++load.row_buffers);
+  return {new std::vector<train::TokenRow>(std::move(rows)), [&load](const std::vector<train::TokenRow>* held) {
+            delete held;
+            --load.row_buffers;
+          }};
 }
 
 }  // namespace
@@ -140,20 +179,26 @@ std::int64_t VirtualTrainer::modelled_ms(const wire::RoundPlan& plan, std::span<
 
 void VirtualTrainer::start(const wire::RoundPlan& plan) {
   stop(false);
-  const Bytes* values = downloads_.content(plan.adapter.blob);
-  if (values == nullptr) {
+  auto values = downloads_.content(plan.adapter.blob);
+  if (!values) {
     early_ = client::TrainingFailed{plan.round, wire::RefusalReason::failed, "the adapter's values are not here"};
     return;
   }
   Running running;
   running.round = plan.round;
   running.started_ms = shared_.queue.now_ms();
-  const auto rows = rows_();
-  running.ready_at_ms = running.started_ms + modelled_ms(plan, rows);
+  auto read = rows_();
+  if (!read.ok()) {
+    if (hooks_.on_failure) hooks_.on_failure(read.error());
+    early_ = client::TrainingFailed{plan.round, wire::RefusalReason::failed, read.error().message};
+    return;
+  }
+  const auto rows = counted(*std::move(read), shared_.load);
+  running.ready_at_ms = running.started_ms + modelled_ms(plan, *rows);
   running.ticket = shared_.pool.submit(
-      [plan, bench = shared_.bench, content = *values, rows, memory = device_.memory_bytes, number = number_,
+      [plan, bench = shared_.bench, values, rows, memory = device_.memory_bytes, number = number_,
        journal = shared_.journal] {
-        const auto now = [&] { return train(plan, bench, content, rows, memory, number); };
+        const auto now = [&] { return train(plan, bench, *values, *rows, memory, number); };
         return journal != nullptr ? journal->training(plan.round, number, now) : now();
       },
       static_cast<double>(running.ready_at_ms - running.started_ms) * device_.training_gflops);

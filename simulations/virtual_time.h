@@ -69,17 +69,20 @@ class EventQueue {
   std::priority_queue<Entry> events_;
 };
 
-/// The next call of somebody who is called at one time at most: an earlier one takes a later one's place. Outlives what
-/// it has posted on the queue.
+/// The next call of somebody who is called at one time at most, always by the same action: an earlier one takes a later
+/// one's place. Outlives what it has posted on the queue, which is small, as what is outdated stays there until its
+/// time.
 class WakeUp {
  public:
   /// Nothing where `time_ms` is empty, or not before what is set already.
   void set(EventQueue& queue, std::optional<std::int64_t> time_ms, std::function<void()> action) {
     if (!time_ms || (at_ms_ && *at_ms_ <= *time_ms)) return;
     at_ms_ = time_ms;
-    queue.at(*time_ms, [this, at = *time_ms, act = std::move(action)] {
+    action_ = std::move(action);
+    queue.at(*time_ms, [this, at = *time_ms] {
       if (at_ms_ != at) return;
       at_ms_.reset();
+      const auto act = action_;  // it may set this again
       act();
     });
   }
@@ -87,6 +90,7 @@ class WakeUp {
 
  private:
   std::optional<std::int64_t> at_ms_;
+  std::function<void()> action_;
 };
 
 }  // namespace covey::simulations

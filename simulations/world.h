@@ -39,10 +39,14 @@ formats::Json class_json(const DeviceClass& kind, std::uint64_t devices, std::ui
 /// What an experiment's data is cut by.
 std::uint64_t data_seed(const Experiment& experiment);
 
+struct WorldLoad;
+
 struct WorldObserver {
   std::function<void(const formats::Json& round)> on_round;  ///< as soon as it has ended; may be empty
   Journal* journal = nullptr;  ///< takes and gives back trained updates and evaluations; may be nullptr
   Ranks* ranks = nullptr;      ///< that the run is spread over; may be nullptr
+  std::function<void(const WorldLoad&)> on_load = {};  ///< of a real-training world, after each round; may be empty
+  bool keep_agents = false;  ///< devices that wait keep their agents, as a process that stays would; for comparison
 };
 
 /// Runs until the task's rounds are done. Same experiment and seed: same rounds and adapter, bit for bit, with any

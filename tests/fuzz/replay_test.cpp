@@ -24,7 +24,9 @@ const std::map<std::string, Target> kTargets = {{"json", fuzz::json},
                                                 {"torch_zip", fuzz::torch_zip},
                                                 {"chat_template", fuzz::chat_template},
                                                 {"jsonl", fuzz::jsonl},
-                                                {"csv", fuzz::csv}};
+                                                {"csv", fuzz::csv},
+                                                {"device_scores", fuzz::device_scores},
+                                                {"packet_trace", fuzz::packet_trace}};
 
 void damage(Bytes& bytes, Rng& rng) {
   for (std::uint64_t n = 1 + rng.below(4); n > 0 && !bytes.empty(); --n) {

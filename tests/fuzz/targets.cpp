@@ -1,6 +1,7 @@
 #include "fuzz/targets.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <string>
 
@@ -21,6 +22,7 @@
 #include "core/text/chat.h"
 #include "core/text/llama2c_tokenizer.h"
 #include "core/text/pipeline.h"
+#include "simulations/fleet_data.h"
 
 namespace covey::fuzz {
 namespace {
@@ -204,6 +206,32 @@ void jsonl(const std::uint8_t* data, std::size_t size) {
 
 void csv(const std::uint8_t* data, std::size_t size) {
   (void)refused(data::parse_csv_examples(text_of(data, size), "f"));
+}
+
+/// Whatever is accepted makes classes that a world can be computed with.
+void device_scores(const std::uint8_t* data, std::size_t size) {
+  simulations::ScoreOptions options;
+  options.classes = 2;
+  const auto classes = simulations::classes_from_scores(text_of(data, size), "f", options);
+  if (refused(classes)) return;
+  must(classes->size() == 2);
+  for (const auto& kind : *classes) {
+    must(kind.training_gflops > 0 && std::isfinite(kind.training_gflops) && kind.memory_bytes > 0);
+    must(std::isfinite(kind.training_watts) && kind.down_bytes_per_s > 0 && kind.up_bytes_per_s > 0);
+  }
+}
+
+/// Whatever is accepted carries bytes forwards in time.
+void packet_trace(const std::uint8_t* data, std::size_t size) {
+  const auto trace = simulations::PacketTrace::parse(text_of(data, size), "f");
+  if (refused(trace)) return;
+  must(trace->period_ms() > 0 && trace->bytes_per_s() > 0);
+  std::int64_t last_ms = 0;
+  for (std::uint64_t bytes = 0; bytes < 100'000; bytes += 30'000) {
+    const std::int64_t passed_ms = trace->passed_ms(12'345, bytes);
+    must(passed_ms >= 12'345 && passed_ms >= last_ms);
+    last_ms = passed_ms;
+  }
 }
 
 }  // namespace covey::fuzz

@@ -21,6 +21,8 @@ void torch_pickle(const std::uint8_t* data, std::size_t size);
 void torch_zip(const std::uint8_t* data, std::size_t size);
 void chat_template(const std::uint8_t* data, std::size_t size);
 void jsonl(const std::uint8_t* data, std::size_t size);
+void device_scores(const std::uint8_t* data, std::size_t size);
+void packet_trace(const std::uint8_t* data, std::size_t size);
 void csv(const std::uint8_t* data, std::size_t size);
 
 }  // namespace covey::fuzz

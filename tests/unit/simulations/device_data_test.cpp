@@ -1,6 +1,7 @@
 // How a dataset becomes devices: nothing held out is trained on, keys stay together, iid parts are even.
 #include "simulations/device_data.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -30,6 +31,13 @@ RowSet set_of(const std::vector<train::TokenRow>& rows) {
   return out;
 }
 
+/// What a device has, over all phases that the file has.
+std::vector<train::TokenRow> rows_of(const Result<SimulatedData>& data, std::size_t device, std::size_t phase = 0) {
+  auto rows = data->devices.read(device, phase);
+  REQUIRE_OK(rows);
+  return *std::move(rows);
+}
+
 /// Four keys with 5, 30, 20 and 10 lines, all distinct, interleaved.
 DataConfig keyed_file() {
   const std::map<std::string, int> sizes = {{"anna", 5}, {"bert", 30}, {"cleo", 20}, {"dora", 10}};
@@ -55,18 +63,18 @@ TEST_CASE("by key: the largest keys become the devices, and what is held out is 
   const auto config = keyed_file();
   const auto made = load_device_data(config, 3, kSeq, tokenizer(), 1);
   REQUIRE_OK(made);
-  REQUIRE(made->devices.size() == 3);
-  CHECK(made->devices[0].key == "bert");
-  CHECK(made->devices[1].key == "cleo");
-  CHECK(made->devices[2].key == "dora");
-  CHECK(made->devices[0].rows.size() == 27);
-  CHECK(made->devices[1].rows.size() == 18);
-  CHECK(made->devices[2].rows.size() == 9);
+  REQUIRE(made->devices.devices() == 3);
+  CHECK(made->devices.key(0) == "bert");
+  CHECK(made->devices.key(1) == "cleo");
+  CHECK(made->devices.key(2) == "dora");
+  CHECK(made->devices.count(0) == 27);
+  CHECK(made->devices.count(1) == 18);
+  CHECK(made->devices.count(2) == 9);
   CHECK(made->held_out.size() == 6);
 
   RowSet all = set_of(made->held_out);
-  for (const auto& device : made->devices) {
-    for (const auto& ids : set_of(device.rows)) CHECK(all.insert(ids).second);  // seen once, over all
+  for (std::size_t i = 0; i < 3; ++i) {
+    for (const auto& ids : set_of(rows_of(made, i))) CHECK(all.insert(ids).second);  // seen once, over all
   }
   CHECK(all.size() == 60);
 }
@@ -78,18 +86,18 @@ TEST_CASE("iid: even parts of everything, disjoint, another cut with another see
   const auto made = load_device_data(config, 4, kSeq, tokenizer(), 1);
   REQUIRE_OK(made);
   RowSet all;
-  for (const auto& device : made->devices) {
-    CHECK(device.rows.size() >= 16);
-    CHECK(device.rows.size() <= 17);
-    for (const auto& ids : set_of(device.rows)) CHECK(all.insert(ids).second);
+  for (std::size_t i = 0; i < 4; ++i) {
+    CHECK(made->devices.count(i) >= 16);
+    CHECK(made->devices.count(i) <= 17);
+    for (const auto& ids : set_of(rows_of(made, i))) CHECK(all.insert(ids).second);
   }
   CHECK(all.size() == 65);
   CHECK(made->held_out.empty());
 
   const auto again = load_device_data(config, 4, kSeq, tokenizer(), 1);
   const auto other = load_device_data(config, 4, kSeq, tokenizer(), 2);
-  CHECK(set_of(again->devices[0].rows) == set_of(made->devices[0].rows));
-  CHECK(set_of(other->devices[0].rows) != set_of(made->devices[0].rows));
+  CHECK(set_of(rows_of(again, 0)) == set_of(rows_of(made, 0)));
+  CHECK(set_of(rows_of(other, 0)) != set_of(rows_of(made, 0)));
 }
 
 TEST_CASE("held-out rows are bounded, the same ones for the same seed") {
@@ -110,7 +118,7 @@ TEST_CASE("the generated households are unlike in amount and own lines of their 
   const auto made = load_device_data(config, 6, kSeq, tokenizer(), 1);
   REQUIRE_OK(made);
   std::set<std::size_t> amounts;
-  for (const auto& device : made->devices) amounts.insert(device.rows.size());
+  for (std::size_t i = 0; i < 6; ++i) amounts.insert(made->devices.count(i));
   CHECK(amounts.size() >= 3);
   CHECK_FALSE(made->held_out.empty());
 }
@@ -185,14 +193,55 @@ TEST_CASE("a device trains on the rows of the phase that virtual time is in") {
   CHECK(phase_at(config, 1'000'000) == 2);  // the last one stays
   const auto data = load_device_data(config, 6, 32, tokenizer(), 5);
   REQUIRE_OK(data);
-  for (const auto& device : data->devices) {
-    std::size_t rows = 0;
-    for (std::size_t k = 0; k < 3; ++k) rows += device.in_phase(k).size();
-    CHECK(rows == device.rows.size());
-    CHECK(device.in_phase(0).data() == device.rows.data());
-    CHECK(!device.in_phase(2).empty());
+  for (std::size_t i = 0; i < 6; ++i) {
+    RowSet seen;
+    for (std::size_t phase = 0; phase < 3; ++phase) {
+      const auto rows = rows_of(data, i, phase);
+      CHECK(!rows.empty());
+      for (const auto& ids : set_of(rows)) CHECK(seen.insert(ids).second);  // of one phase only
+    }
+    CHECK(seen.size() == data->devices.count(i));
   }
-  CHECK(DeviceRows{"x", data->devices[0].rows, {}}.in_phase(0).size() == data->devices[0].rows.size());
+  const auto all = all_on_one(data->devices);
+  REQUIRE_OK(all);
+  CHECK(all->devices() == 1);
+  std::size_t rows = 0;
+  for (std::size_t phase = 0; phase < 3; ++phase) {
+    std::size_t in_phase = 0;
+    for (std::size_t i = 0; i < 6; ++i) in_phase += rows_of(data, i, phase).size();
+    CHECK(all->read(0, phase)->size() == in_phase);
+    rows += in_phase;
+  }
+  CHECK(all->count(0) == rows);
+}
+
+TEST_CASE("rows come back from their file as they were, whatever they hold") {
+  auto file = RowFile::create();
+  REQUIRE_OK(file);
+  std::vector<train::TokenRow> text = {{{5, 6, 7, 300'000}, {6, 7, 300'000, 2}}};
+  text.push_back({{1, 2, 3}, {data::kNoTarget, 3, data::kNoTarget}});  // a prompt, and a row cut short
+  text.push_back({{9}, {-1}});
+  std::vector<train::TokenRow> others = {{{4, 4, 4}, {1}, {0, 0, 1}, {}, true}};
+  others.push_back({{8, 9}, {7, 6, 2147483647}, {}, {0, 7, -2147483647}, false});
+  const auto first = (*file)->append(text);
+  const auto none = (*file)->append({});
+  const auto second = (*file)->append(others);
+  REQUIRE_OK(first);
+  REQUIRE_OK(none);
+  REQUIRE_OK(second);
+  REQUIRE_OK((*file)->finish());
+  const auto same = [](const std::vector<train::TokenRow>& a, const std::vector<train::TokenRow>& b) {
+    return std::ranges::equal(a, b, [](const auto& x, const auto& y) {
+      return x.ids == y.ids && x.targets == y.targets && x.types == y.types && x.second_ids == y.second_ids &&
+             x.is_class == y.is_class;
+    });
+  };
+  CHECK(same(*(*file)->read(*second), others));
+  CHECK(same(*(*file)->read(*first), text));
+  CHECK((*file)->read(*none)->empty());
+  // A place that is not one of the file's: an error, not rows.
+  CHECK((*file)->read({second->at, second->bytes + 1, second->rows}).error().code == ErrorCode::io_error);
+  CHECK((*file)->read({first->at + 1, first->bytes - 1, first->rows}).error().code == ErrorCode::corrupt_data);
 }
 
 TEST_CASE("drift without labels, or with fewer examples than devices in a phase, is refused") {

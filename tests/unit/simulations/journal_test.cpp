@@ -143,6 +143,31 @@ TEST_CASE("a run's name changes with the seed and the file, not with threads on 
   CHECK(*run_identity(*other) != *name);
 }
 
+TEST_CASE("a run's name changes with what the fleet's files hold") {
+  auto& world = tiny::World::shared();
+  const std::string plain = *read_text_file(world.experiment({}));
+  const std::string path = world.file("with_files.yaml");
+  const auto name_with = [&](const std::string& up, const std::string& score) {
+    tiny::write(world.file("link.up"), up);
+    tiny::write(world.file("link.down"), "1\n2\n");
+    tiny::write(world.file("scores.json"), R"([{"Model": "a", "RAM": "4GB", "CPU_F_AI_Score": ")" + score +
+                                               R"("}, {"Model": "b", "RAM": "8GB", "CPU_F_AI_Score": "20"}])");
+    const std::string fleet = "fleet: {scores: scores.json, score_classes: 2, traces: [link], ";
+    std::string text = plain;
+    text.replace(text.find("fleet: {"), 8, fleet);
+    tiny::write(path, text);
+    const auto experiment = load_experiment(path);
+    REQUIRE_OK(experiment);
+    const auto name = run_identity(*experiment);
+    REQUIRE_OK(name);
+    return *name;
+  };
+  const auto first = name_with("1\n3\n", "10");
+  CHECK(name_with("1\n3\n", "10") == first);
+  CHECK(name_with("1\n4\n", "10") != first);
+  CHECK(name_with("1\n3\n", "11") != first);
+}
+
 TEST_CASE("a world that goes on from a part of its journal, in any mode, ends as the one that was never stopped") {
   for (const char* privacy : {"mode: robust", "mode: secure, survivors_min: 2"}) {
     CAPTURE(privacy);
