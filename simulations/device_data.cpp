@@ -200,7 +200,8 @@ Result<SimulatedData> load_device_data(const DataConfig& config, std::size_t dev
       const auto examples = std::move(parts[i].examples);  // not needed again: the text goes with this turn
       COVEY_ASSIGN(const auto split, data::hold_out(examples.size(), config.held_out, part_seed));
       COVEY_TRY(writer.add(rows_of(tokenizer, examples, split.train, seq)));
-      HeldOut part{static_cast<std::uint32_t>(i), {}, held_rows, rows_of(tokenizer, examples, split.held_out, seq).size()};
+      HeldOut part{
+          static_cast<std::uint32_t>(i), {}, held_rows, rows_of(tokenizer, examples, split.held_out, seq).size()};
       for (const auto index : split.held_out) part.examples.push_back(examples[index]);
       held_rows += part.rows;
       if (part.rows > 0) held.push_back(std::move(part));

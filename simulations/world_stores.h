@@ -38,8 +38,8 @@ class DeviceStore final : public store::Store {
   std::uint64_t journal_lines_ = 0;
 };
 
-/// The coordinator's disk in a world in which it never dies: tables that are read only by a restart are counted, and who
-/// was asked in a round is kept until the next one has ended.
+/// The coordinator's disk in a world in which it never dies: tables that are read only by a restart are counted, and
+/// who was asked in a round is kept until the next one has ended.
 class CoordinatorStore final : public store::Store {
  public:
   Status commit(std::span<const store::Write> writes) override;
