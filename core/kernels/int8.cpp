@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <new>
@@ -161,6 +162,107 @@ void linear(ThreadPool& pool, const Product& product, const float* x, float* y, 
   multiply(pool, isa, product, piece);
 }
 
+// ---- by parts
+
+/// Scales are (parts, M), quantized rows as ever.
+struct ByParts {
+  const Int8Table& isa;
+  const Int8Weights& w;
+  int M;
+  const float* dy;
+  Int8Scratch& scratch;
+  Int8Options options;
+  long stride = row_stride(isa, w.out());
+
+  [[nodiscard]] int channels(int part) const { return part + 1 < w.parts() ? kInt8Part : w.out() - part * kInt8Part; }
+  [[nodiscard]] float* scale(int part, int row) const {
+    return scratch.scales.data() + static_cast<std::ptrdiff_t>(part) * M + row;
+  }
+
+  void quantize_part(int row, int part, const float* x) const {
+    Int8Quantize q;
+    q.width = channels(part);
+    q.x = x;
+    q.fold = w.scales().data() + part * kInt8Part;
+    q.q = scratch.rows.data() + row * stride + static_cast<long>(part) * kInt8Part * isa.element_bytes;
+    q.scales = scale(part, row);
+    q.stochastic = options.stochastic;
+    q.seed = options.seed + static_cast<std::uint32_t>(row) * static_cast<std::uint32_t>(w.out()) +
+             static_cast<std::uint32_t>(part * kInt8Part);
+    isa.quantize(0, 1, q);
+  }
+
+  void quantize_row(int row) const {
+    const float* x = dy + row * (options.x_row > 0 ? options.x_row : w.out());
+    int top = 0;
+    for (int part = 0; part < w.parts(); ++part) {
+      quantize_part(row, part, x + part * kInt8Part);
+      if (*scale(part, row) > *scale(top, row)) top = part;
+    }
+    float rest[kInt8Part];
+    const int first = top * kInt8Part;
+    int peak = 0;
+    for (int i = 0; i < channels(top); ++i) {
+      rest[i] = x[first + i];
+      const auto size = [&](int k) {
+        return std::fabs(x[first + k] * w.scales()[static_cast<std::size_t>(first + k)]);
+      };
+      if (size(i) > size(peak)) peak = i;
+    }
+    const float scale_of = w.scales()[static_cast<std::size_t>(first + peak)];
+    scratch.peaks[static_cast<std::size_t>(row)] = {first + peak, rest[peak] * scale_of};
+    rest[peak] = 0;
+    quantize_part(row, top, rest);
+  }
+
+  /// dx of rows [begin, end), columns of blocks [first, first + count): part by part, so that a part's rows and weights
+  /// stay in cache.
+  void multiply(long begin, long end, long first, long count, float* dx, long dx_row) const {
+    const long strip = isa.strip(end - begin);
+    const long strip_bytes = kInt8Part / 16 * 256;
+    std::int8_t* turned = turned_strip(static_cast<std::size_t>(strip * strip_bytes));
+    for (int part = 0; part < w.parts(); ++part) {
+      Int8Piece piece;
+      piece.rows = end - begin;
+      piece.a = scratch.rows.data() + begin * stride + static_cast<long>(part) * kInt8Part * isa.element_bytes;
+      piece.a_row = stride;
+      piece.row_scales = scale(part, static_cast<int>(begin));
+      piece.y_row = dx_row;
+      piece.accumulate = options.accumulate || part > 0;
+      piece.b = turned;
+      piece.b_block = strip_bytes;
+      const long rows = Int8Weights::padded(channels(part)) / 16;
+      piece.groups = rows * 4;
+      for (long done = 0; done < count; done += strip) {
+        const long block = first + done;
+        piece.blocks = count - done < strip ? count - done : strip;
+        piece.columns = w.in() - block * 16 < piece.blocks * 16 ? w.in() - block * 16 : piece.blocks * 16;
+        piece.sums = w.part_sums(part) + block * 16;
+        piece.y = dx + begin * dx_row + block * 16;
+        turn(part, rows, block, piece.blocks, turned, strip_bytes);
+        isa.products(piece);
+      }
+    }
+    add_peaks(begin, end, first * 16, std::min<long>(w.in(), (first + count) * 16), dx, dx_row);
+  }
+
+  /// A part's channels are blocks of the packed weights, some apart.
+  void turn(int part, long rows, long block, long count, std::int8_t* turned, long strip_bytes) const {
+    const std::int8_t* from = w.blocks() + part * (kInt8Part / 16) * w.block_bytes() + block * 256;
+    isa.turn(rows, count, from, w.block_bytes(), turned, strip_bytes);
+  }
+
+  void add_peaks(long begin, long end, long column, long columns_end, float* dx, long dx_row) const {
+    for (long m = begin; m < end; ++m) {
+      const Int8Scratch::Peak& peak = scratch.peaks[static_cast<std::size_t>(m)];
+      const std::int8_t* block = w.blocks() + peak.at / 16 * w.block_bytes() + peak.at % 16 * 4;
+      for (long k = column; k < columns_end; ++k) {
+        dx[m * dx_row + k] += peak.value * static_cast<float>(block[k / 4 * 64 + k % 4]);
+      }
+    }
+  }
+};
+
 }  // namespace
 
 Int8Weights::Int8Weights(int out, int in)
@@ -169,7 +271,8 @@ Int8Weights::Int8Weights(int out, int in)
       blocks_(aligned_zeros(static_cast<std::size_t>(padded(out)) * static_cast<std::size_t>(padded(in)))),
       scales_(static_cast<std::size_t>(out), 1.0F),
       out_sums_(static_cast<std::size_t>(padded(out))),
-      in_sums_(static_cast<std::size_t>(padded(in))) {
+      in_sums_(static_cast<std::size_t>(padded(in))),
+      part_sums_(static_cast<std::size_t>(parts()) * static_cast<std::size_t>(padded(in))) {
   COVEY_ASSERT(out > 0 && in > 0 && in <= kInt8TermsMax);
 }
 
@@ -179,10 +282,12 @@ void Int8Weights::set_rows(int first, int count, const std::int8_t* rows, const 
     const int n = first + i;
     const std::int8_t* row = rows + static_cast<long>(i) * in_;
     std::int8_t* block = blocks_.get() + n / 16 * block_bytes() + n % 16 * 4;
+    std::int32_t* part = part_sums_.data() + static_cast<std::ptrdiff_t>(n / kInt8Part) * padded(in_);
     std::int32_t sum = 0;
     for (int k = 0; k < in_; ++k) {
       block[k / 4 * 64 + k % 4] = row[k];
       sum += row[k];
+      part[k] += row[k];
       in_sums_[static_cast<std::size_t>(k)] += row[k];
     }
     out_sums_[static_cast<std::size_t>(n)] = sum;
@@ -218,6 +323,34 @@ void int8_backward(ThreadPool& pool, int M, const Int8Weights& w, const float* d
                    const Int8Options& options) {
   COVEY_ASSERT(w.out() <= kInt8TermsMax);
   linear(pool, {&w, true, M}, dy, dx, scratch, options);
+}
+
+void int8_backward_by_parts(ThreadPool& pool, int M, const Int8Weights& w, const float* dy, float* dx,
+                            Int8Scratch& scratch, const Int8Options& options) {
+  if (M == 0) return;
+  const auto rows = static_cast<std::size_t>(M);
+  scratch.reserve(M, w.out());
+  if (scratch.scales.size() < rows * static_cast<std::size_t>(w.parts())) {
+    scratch.scales.resize(rows * static_cast<std::size_t>(w.parts()));
+  }
+  if (scratch.peaks.size() < rows) scratch.peaks.resize(rows);
+  const ByParts by{int8_table(), w, M, dy, scratch, options};
+  for_rows(pool, M, w.out(), [&](int begin, int end) {
+    for (int row = begin; row < end; ++row) by.quantize_row(row);
+  });
+  // Each piece reads its quantized rows from memory once, and turns the weights of its columns once for all its rows.
+  const long blocks = Int8Weights::padded(w.in()) / 16;
+  const long units = (M + kRowUnit - 1) / kRowUnit;
+  const long down = M < 2 * 96 ? 1 : 2;
+  const long wide = std::max(4L, (blocks + 2) / 3);
+  const long across = (blocks + wide - 1) / wide;
+  const long dx_row = options.y_row > 0 ? options.y_row : w.in();
+  pool.parallel_for(static_cast<std::size_t>(down * across), [&](std::size_t tile) {
+    const long i = static_cast<long>(tile) / across;
+    const long first = static_cast<long>(tile) % across * wide;
+    by.multiply(units * i / down * kRowUnit, std::min<long>(M, units * (i + 1) / down * kRowUnit), first,
+                std::min(wide, blocks - first), dx, dx_row);
+  });
 }
 
 void int8_products(ThreadPool& pool, const Int8Table& isa, int M, const Int8Weights& w, bool backward,

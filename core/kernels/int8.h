@@ -17,6 +17,8 @@ namespace covey::kernels {
 
 /// Sums stay exact in int32 up to this many terms: 2^31 / 2^14.
 constexpr int kInt8TermsMax = (1 << 17) - 1;
+/// Channels that share a scale in int8_backward_by_parts.
+constexpr int kInt8Part = 512;
 
 /// Weights (out, in), packed as blocks [out/16][in/4][16][4], both padded with zeros to multiples of 16. Movable;
 /// immutable once filled, then thread-safe.
@@ -40,6 +42,11 @@ class Int8Weights {
   [[nodiscard]] std::span<const float> scales() const { return scales_; }             ///< (out)
   [[nodiscard]] std::span<const std::int32_t> out_sums() const { return out_sums_; }  ///< (out, padded): over a row
   [[nodiscard]] std::span<const std::int32_t> in_sums() const { return in_sums_; }    ///< (in, padded): over a column
+  /// Of channels [kInt8Part i, kInt8Part (i + 1)): (in, padded), over a column.
+  [[nodiscard]] const std::int32_t* part_sums(int i) const {
+    return part_sums_.data() + static_cast<std::ptrdiff_t>(i) * padded(in_);
+  }
+  [[nodiscard]] int parts() const { return (out_ + kInt8Part - 1) / kInt8Part; }
   [[nodiscard]] static int padded(int width) { return (width + 15) / 16 * 16; }
 
  private:
@@ -50,7 +57,7 @@ class Int8Weights {
   int in_ = 0;
   std::unique_ptr<std::int8_t, Free> blocks_;
   std::vector<float> scales_;
-  std::vector<std::int32_t> out_sums_, in_sums_;
+  std::vector<std::int32_t> out_sums_, in_sums_, part_sums_;
 };
 
 /// Rounds w (out, in) to the nearest of 255 steps: scale = largest absolute value of the row / 127.
@@ -58,6 +65,12 @@ void quantize_channel(int in, const float* w, std::int8_t* q, float* scale);
 
 /// What the products need besides; grown on first use, then reused. Not thread-safe.
 struct Int8Scratch {
+  /// The largest of a row, which int8_backward_by_parts keeps as it is.
+  struct Peak {
+    int at;
+    float value;
+  };
+  std::vector<Peak> peaks;         ///< (M)
   std::vector<std::uint8_t> rows;  ///< quantized activations, in the form of the instruction set
   std::vector<float> scales;       ///< (M)
   /// Makes room for M rows of `width`, so that no later call allocates.
@@ -81,5 +94,10 @@ void int8_forward(ThreadPool& pool, int M, const Int8Weights& w, const float* x,
 /// dx (M,in) = dy (M,out) W. Channel scales are folded into dy before it is quantized.
 void int8_backward(ThreadPool& pool, int M, const Int8Weights& w, const float* dy, float* dx, Int8Scratch& scratch,
                    const Int8Options& options = {});
+/// The same for a language model's head, whose dy (a softmax minus the target) has one or a few large values among
+/// thousands of small ones: the largest of a row is multiplied as it is, and the rest has a scale for every kInt8Part
+/// channels. w.out() may be anything.
+void int8_backward_by_parts(ThreadPool& pool, int M, const Int8Weights& w, const float* dy, float* dx,
+                            Int8Scratch& scratch, const Int8Options& options = {});
 
 }  // namespace covey::kernels

@@ -100,7 +100,7 @@ Json numbers_of(const char* strategy, bool dynamic) {
 }
 
 bool stored_in_int8(const Linear& linear) {
-  return linear.int8 != nullptr && linear.int8_backward;
+  return linear.int8 != nullptr && !linear.word_head;
 }
 
 Json quantization_config(const Model::Impl& impl) {

@@ -117,11 +117,12 @@ void plain_backward(Pass& pass, const Linear& linear, int N, const float* x, con
   ThreadPool& pool = *pass.pool;
   const long x_row = options.x_row;
   if (dx != nullptr && linear.int8 != nullptr && linear.int8_backward && !pass.own_head(linear)) {
-    kernels::int8_backward(pool, N, *linear.int8, dy, dx, pass.int8,
-                           {.accumulate = options.accumulate,
-                            .y_row = x_row,
-                            .stochastic = pass.stochastic,
-                            .seed = rounding_seed(pass, linear)});
+    const auto backward = linear.word_head ? kernels::int8_backward_by_parts : kernels::int8_backward;
+    backward(pool, N, *linear.int8, dy, dx, pass.int8,
+             {.accumulate = options.accumulate,
+              .y_row = x_row,
+              .stochastic = pass.stochastic,
+              .seed = rounding_seed(pass, linear)});
   } else if (dx != nullptr) {
     const kernels::GemmOptions to{.alpha = 1, .accumulate = options.accumulate, .y_row = x_row};
     const float* w = values_of(pass, linear).w;

@@ -78,15 +78,14 @@ Status Model::use_int8() {
   if (!impl_->int8_sources.empty()) {  // the file says which
     std::erase_if(chosen, [&](std::size_t index) { return !impl_->int8_sources.contains(impl_->linears[index].w_at); });
   }
-  // Its gradient stays f32: all but one of a word's probabilities would be rounded away beside the target's.
   const std::ptrdiff_t head = word_head(*impl_);
   if (head >= 0) {
     chosen.insert(static_cast<std::size_t>(head));
-    impl_->linears[static_cast<std::size_t>(head)].int8_backward = false;
+    impl_->linears[static_cast<std::size_t>(head)].word_head = true;
   }
   for (const std::size_t index : chosen) {
     const Linear& linear = impl_->linears[index];
-    if (linear.in > kernels::kInt8TermsMax || (linear.int8_backward && linear.out > kernels::kInt8TermsMax)) {
+    if (linear.in > kernels::kInt8TermsMax || (!linear.word_head && linear.out > kernels::kInt8TermsMax)) {
       return Error{ErrorCode::unsupported, "w8a8: a layer of " + std::to_string(linear.in) + " x " +
                                                std::to_string(linear.out) + " is too wide for int32 sums; at most " +
                                                std::to_string(kernels::kInt8TermsMax)};

@@ -217,6 +217,87 @@ TEST_CASE("An int8 layer is within its rounding of the f32 layer it stands for, 
   }
 }
 
+TEST_CASE("A head's int8 gradient by parts keeps what one scale for a row would round away") {
+  // A softmax minus its target: one value near -1, thousands that are small, in channels of unlike scales.
+  constexpr int M = 27, kOut = 1100, kIn = 70, kGap = 3;
+  const Layer layer = random_layer(kOut, kIn);
+  auto dy = reference::random(size(M, kOut), 31);
+  for (int m = 0; m < M; ++m) {
+    float* row = dy.data() + size(m, kOut);
+    float sum = 0;
+    for (int n = 0; n < kOut; ++n) sum += row[n] = std::exp(2 * row[n]);
+    for (int n = 0; n < kOut; ++n) row[n] /= sum;
+    row[m * 37 % kOut] -= 1;
+  }
+  std::vector<float> exact(size(M, kIn));
+  for (int m = 0; m < M; ++m) {
+    for (int n = 0; n < kOut; ++n) {
+      for (int k = 0; k < kIn; ++k) {
+        exact[size(m, kIn) + static_cast<std::size_t>(k)] +=
+            dy[size(m, kOut) + static_cast<std::size_t>(n)] * layer.w[size(n, kIn) + static_cast<std::size_t>(k)];
+      }
+    }
+  }
+  const auto start = reference::random(size(M, kIn + kGap), 32);
+  const auto error_of = [&](const std::vector<float>& dx, int width, bool added) {
+    double error = 0, length = 0;
+    for (int m = 0; m < M; ++m) {
+      for (int k = 0; k < kIn; ++k) {
+        const auto at = size(m, width) + static_cast<std::size_t>(k);
+        const float value = exact[size(m, kIn) + static_cast<std::size_t>(k)];
+        error += std::pow(dx[at] - (added ? start[at] : 0.0F) - value, 2);
+        length += value * value;
+      }
+    }
+    return std::sqrt(error / length);
+  };
+  Int8Scratch scratch;
+  std::vector<float> one_scale(size(M, kIn));
+  ThreadPool alone(1);
+  int8_backward(alone, M, layer.int8, dy.data(), one_scale.data(), scratch);
+  std::vector<float> first;
+  for (const int threads : {1, 2, 3}) {
+    ThreadPool pool(threads);
+    auto dx = start;
+    int8_backward_by_parts(pool, M, layer.int8, dy.data(), dx.data(), scratch,
+                           {.accumulate = true, .y_row = kIn + kGap});
+    CHECK(error_of(dx, kIn + kGap, true) < 0.01);
+    for (int m = 0; m < M; ++m) CHECK(dx[size(m, kIn + kGap) + kIn] == start[size(m, kIn + kGap) + kIn]);
+    if (first.empty()) first = dx;
+    CHECK(dx == first);
+  }
+  CHECK(error_of(one_scale, kIn, false) > 0.03);
+  std::vector<float> noisy(size(M, kIn)), mean(size(M, kIn));
+  constexpr int kSeeds = 100;
+  for (int seed = 0; seed < kSeeds; ++seed) {
+    int8_backward_by_parts(alone, M, layer.int8, dy.data(), noisy.data(), scratch,
+                           {.stochastic = true, .seed = static_cast<std::uint32_t>(seed * 1000003)});
+    for (std::size_t i = 0; i < mean.size(); ++i) mean[i] += noisy[i] / kSeeds;
+  }
+  MESSAGE("one scale " << error_of(one_scale, kIn, false) << ", by parts " << error_of(first, kIn + kGap, true)
+                       << ", stochastic " << error_of(noisy, kIn, false) << ", mean of 100 "
+                       << error_of(mean, kIn, false));
+  CHECK(error_of(noisy, kIn, false) < 0.02);
+  CHECK(error_of(mean, kIn, false) < 0.15 * error_of(noisy, kIn, false));  // a tenth is noise
+}
+
+TEST_CASE("By parts, a row with one value is exact, a row of zeros is zero, and NaN stays in its row") {
+  ThreadPool pool(2);
+  constexpr int M = 3, kOut = 1030, kIn = 20;
+  const Layer layer = random_layer(kOut, kIn);
+  std::vector<float> dy(size(M, kOut)), dx(size(M, kIn), 7.0F);
+  dy[kOut - 1] = -0.75F;
+  dy[2 * kOut + 600] = std::nanf("");
+  Int8Scratch scratch;
+  int8_backward_by_parts(pool, M, layer.int8, dy.data(), dx.data(), scratch);
+  for (int k = 0; k < kIn; ++k) {
+    CHECK(dx[static_cast<std::size_t>(k)] ==
+          doctest::Approx(-0.75 * layer.w[size(kOut - 1, kIn) + static_cast<std::size_t>(k)]).epsilon(1e-6));
+    CHECK(dx[static_cast<std::size_t>(kIn + k)] == 0.0F);
+    CHECK(std::isnan(dx[static_cast<std::size_t>(2 * kIn + k)]));
+  }
+}
+
 TEST_CASE("An activation in the int8 layer's epilogue is the activation of its result, and NaN stays NaN in its row") {
   ThreadPool pool(1);
   constexpr int M = 4, kOut = 21, kIn = 40;
