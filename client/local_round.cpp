@@ -36,6 +36,8 @@ train::TrainConfig config_of(const wire::RoundPlan& plan, std::size_t rows, std:
   config.clip_norm = plan.gradient_clip;
   config.prox_mu = plan.prox_mu;
   config.seed = derive_seed(plan.seed, plan.round.value);
+  // Noise that devices shared would not cancel in their mean.
+  if (plan.stochastic_rounding) config.gradient.stochastic_rounding = derive_seed(config.seed, device);
   if (plan.seeded.candidates > 0) {
     config.candidates = candidates_of(plan);
     config.seed = derive_seed(config.seed, device);  // n devices along the same few directions would learn those alone

@@ -46,6 +46,7 @@ PlanVerdict check_training(const wire::RoundPlan& plan, const SessionPolicy& pol
   if (!between(plan.weight_decay, 0, 10)) return bad("weight_decay");
   if (!between(plan.gradient_clip, 0, 1e9)) return bad("gradient_clip");
   if (!between(plan.prox_mu, 0, 1e6)) return bad("prox_mu");
+  if (plan.stochastic_rounding && plan.method != "backprop") return bad("stochastic_rounding: is for backprop");
   if (plan.batch < 1 || plan.batch > kBatchMax) return bad("batch");
   if (plan.seq < 2 || plan.seq > kSeqMax) return bad("seq");
   if ((plan.local_steps == 0) == (plan.local_epochs == 0)) return bad("local_steps and local_epochs: one of them");

@@ -111,6 +111,9 @@ Status TaskConfig::check() const {
     return bad("local.method: write backprop, forward-gradient, forward-gradient-central or zeroth-order");
   }
   if (local.optimizer != "adamw" && local.optimizer != "sgd") return bad("local.optimizer: write adamw or sgd");
+  if (local.stochastic_rounding && local.method != "backprop") {
+    return bad("local.stochastic_rounding: only backprop rounds gradients; leave it out");
+  }
   if (local.candidates > 0) {
     if (local.candidates > 65'536) return bad("local.candidates: write at most 65536");
     if (initial.size() != local.candidates) return bad("adapter: a seeded task starts from one scalar a candidate");
@@ -232,6 +235,7 @@ wire::RoundPlan plan_round(const TaskConfig& config, const VersionRow& base, Rou
   plan.weight_decay = config.local.weight_decay;
   plan.gradient_clip = config.local.gradient_clip;
   plan.prox_mu = config.local.prox_mu;
+  plan.stochastic_rounding = config.local.stochastic_rounding;
   plan.local_steps = config.local.steps;
   plan.local_epochs = config.local.epochs;
   plan.local_steps_max = config.local.steps_max;

@@ -37,6 +37,7 @@ void read_local(config::Section section, LocalTraining& local) {
   local.weight_decay = section.real("weight_decay", local.weight_decay, 0, 100);
   local.prox_mu = section.real("prox_mu", local.prox_mu, 0, 1'000);
   local.gradient_clip = section.real("clip", local.gradient_clip, 0, 1e6);
+  local.stochastic_rounding = section.boolean("stochastic_rounding", local.stochastic_rounding);
 }
 
 void read_server_optimizer(config::Section section, aggregation::ServerOptimizerConfig& out) {
@@ -307,6 +308,7 @@ local:
   weight_decay: 0
   prox_mu: 0               # FedProx; 0 = off
   clip: 1                  # gradient norm; 0 = off
+  # stochastic_rounding: true  # with backprop and a base model in int8 (w8a8): gradients without bias, with more noise
 
 # fedavg, fedavgm, fedadagrad, fedadam, fedyogi
 server_optimizer: {name: fedavg, lr: 1.0}

@@ -27,8 +27,9 @@ struct LocalTraining {
   double learning_rate = 1e-3;
   double final_factor = 1;  ///< the learning rate falls linearly over the rounds, to this part of it in the last
   double weight_decay = 0;
-  double gradient_clip = 1;  ///< 0 = off
-  double prox_mu = 0;        ///< FedProx; 0 = off
+  double gradient_clip = 1;          ///< 0 = off
+  double prox_mu = 0;                ///< FedProx; 0 = off
+  bool stochastic_rounding = false;  ///< of gradients that pass through int8 weights
 };
 
 struct Privacy {

@@ -72,6 +72,7 @@ const std::vector<ExperimentKey>& experiment_keys() {
       {"local.weight_decay", "", "0", "0 to 100"},
       {"local.prox_mu", "FedProx; 0 = off", "0", "0 to 1,000"},
       {"local.clip", "gradient norm; 0 = off", "1", "0 to 1e6"},
+      {"local.stochastic_rounding", "of gradients through int8 weights (`backprop` on a W8A8 model)", "false", ""},
       {"server_optimizer.name", "`fedavg`, `fedavgm`, `fedadagrad`, `fedadam`, `fedyogi`", "fedavg", ""},
       {"server_optimizer.lr", "as aggregation/server_optimizer.h defines it, and the next ones", "1", "0 to 1,000"},
       {"server_optimizer.momentum", "", "0.9", "0 to 0.999999"},

@@ -112,7 +112,7 @@ void serialize(A& a, RoundPlan& m) {
     m.gradient_clip, m.prox_mu, m.local_steps, m.local_epochs, m.local_steps_max, m.batch, m.seq);
   a(up_to(m.mode, PrivacyMode::secure), m.clip_norm, m.value_bits, m.weight_max, m.cohort_invited, m.goal_count,
     m.min_count, m.update_bytes_max, m.deadline_ms, m.roster_epoch, m.secure, m.seeded, m.noise, m.rotate, m.correlated,
-    m.kept);
+    m.kept, m.stochastic_rounding);
 }
 
 template <class A>

@@ -213,6 +213,8 @@ struct RoundPlan {
   CorrelatedPlan correlated;
   std::uint32_t kept =
       0;  ///< top-k, `robust` mode: values of an update that are sent; 0: all (aggregation/compress_topk.h)
+  /// backprop on int8 weights: how gradients are rounded (train::GradientConfig), each device with noise of its own
+  bool stochastic_rounding = false;
 };
 
 struct CheckIn {

@@ -262,6 +262,10 @@ TEST_CASE("hostile plans are refused as bad before anything is fetched or traine
       [](wire::RoundPlan& p) { p.learning_rate = -1; },
       [](wire::RoundPlan& p) { p.learning_rate = std::nan(""); },
       [](wire::RoundPlan& p) { p.prox_mu = INFINITY; },
+      [](wire::RoundPlan& p) {
+        p.stochastic_rounding = true;
+        p.method = "zeroth-order";
+      },
       [](wire::RoundPlan& p) { p.method = "mezo"; },
       [](wire::RoundPlan& p) { p.optimizer = "rmsprop"; },
       [](wire::RoundPlan& p) { p.model.clear(); },

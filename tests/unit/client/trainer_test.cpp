@@ -127,6 +127,30 @@ TEST_CASE("a round trains by each method, and where memory does not allow backpr
   CHECK(check_plan(fixture.plan, policy).detail.find("method") != std::string::npos);
 }
 
+TEST_CASE("a plan's stochastic rounding follows from round and device, and changes nothing without int8 weights") {
+  const auto model = stories();
+  if (!model) return;
+  Fixture fixture(*model);
+  const auto rows = fixture.rows();
+  ThreadPool pool(1);
+  const auto delta = [&](bool stochastic, std::uint64_t device, std::uint64_t round) {
+    wire::RoundPlan plan = fixture.plan;
+    plan.stochastic_rounding = stochastic;
+    plan.round = RoundId{round};
+    const auto outcome = train_now({plan, fixture.bench, fixture.values, rows, 0, device}, pool, fixture.clock);
+    REQUIRE_OK(outcome);
+    return outcome->delta;
+  };
+  CHECK(delta(true, 1, 3) == delta(false, 1, 3));
+  REQUIRE_OK(fixture.bench.model->use_int8());
+  const auto drawn = delta(true, 1, 3);
+  CHECK(drawn == delta(true, 1, 3));
+  CHECK(drawn != delta(false, 1, 3));
+  CHECK(drawn != delta(true, 2, 3));
+  CHECK(drawn != delta(true, 1, 4));
+  CHECK(delta(false, 1, 3) == delta(false, 2, 3));
+}
+
 TEST_CASE("a round's training gives the same delta with 1 and 3 threads, and lowers the loss") {
   const auto model = stories();
   if (!model) return;

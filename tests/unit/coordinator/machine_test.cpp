@@ -361,6 +361,7 @@ TEST_CASE("a seeded task's versions are scalars, and what no sum of candidates c
   };
   CHECK(refused([](auto& c) { c.local.method = "backprop"; }).find("local.candidates") != std::string::npos);
   CHECK(refused([](auto& c) { c.local.optimizer = "adamw"; }).find("local.candidates") != std::string::npos);
+  CHECK(refused([](auto& c) { c.local.stochastic_rounding = true; }).find("only backprop") != std::string::npos);
   CHECK(refused([](auto& c) { c.initial.resize(15); }).find("one scalar a candidate") != std::string::npos);
   TaskConfig dense = config;
   dense.local.candidates = 0;
