@@ -28,8 +28,9 @@ std::int8_t* aligned_zeros(std::size_t bytes) {
   const std::size_t size = (bytes + alignment - 1) / alignment * alignment;
   void* p = std::aligned_alloc(alignment, size);
   if (p == nullptr) throw std::bad_alloc();
-  if (huge) madvise(p, size, MADV_HUGEPAGE);
-  std::memset(p, 0, size);
+  // Whole huge pages alone: one for the rest would take more memory than the rest.
+  if (huge) madvise(p, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
+  std::memset(p, 0, bytes);
   return static_cast<std::int8_t*>(p);
 }
 
