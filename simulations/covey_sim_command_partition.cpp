@@ -10,6 +10,7 @@
 #include "simulations/covey_sim.h"
 #include "simulations/device_data.h"
 #include "simulations/experiment.h"
+#include "simulations/svg_chart.h"
 #include "simulations/world.h"
 
 namespace covey::simulations {
@@ -77,19 +78,6 @@ double inequality(std::vector<std::size_t> sizes) {
   return 2 * weighted / (n * total) - (n + 1) / n;
 }
 
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '<')
-      out += "&lt;";
-    else if (c == '&')
-      out += "&amp;";
-    else
-      out += c;
-  }
-  return out;
-}
-
 std::string colour(std::size_t label, std::size_t labels) {
   return "hsl(" + std::to_string(label * 360 / labels) + " 60% 55%)";
 }
@@ -107,8 +95,8 @@ std::string bars_of(const std::vector<data::Part>& parts, const Mix& mix, std::s
       top -= height;
       std::snprintf(line.data(), line.size(), "<rect x='%.2f' y='%.2f' width='%.2f' height='%.2f' fill='%s'><title>",
                     static_cast<double>(d) * width, top, width * 0.9, height, colour(label, mix.labels.size()).c_str());
-      svg += line.data() + escaped(parts[d].key) + ": " + std::to_string(mix.counts[d][label]) + " " +
-             escaped(mix.labels[label]) + "</title></rect>\n";
+      svg += line.data() + html_escaped(parts[d].key) + ": " + std::to_string(mix.counts[d][label]) + " " +
+             html_escaped(mix.labels[label]) + "</title></rect>\n";
     }
   }
   return "<svg viewBox='0 0 900 305' role=img>" + svg + "</svg>";
@@ -127,8 +115,8 @@ std::string plot(const std::string& name, const std::vector<std::string>& figure
   std::string legend;
   const bool named = labels.size() > 1 && labels.size() <= kLegendMax;
   for (std::size_t label = 0; named && label < labels.size(); ++label) {
-    legend +=
-        "<span><i style='background:" + colour(label, labels.size()) + "'></i>" + escaped(labels[label]) + "</span> ";
+    legend += "<span><i style='background:" + colour(label, labels.size()) + "'></i>" + html_escaped(labels[label]) +
+              "</span> ";
   }
   const std::string cut = devices > bars ? " (the first " + std::to_string(bars) + " are drawn)" : "";
   std::string body;
@@ -138,13 +126,13 @@ std::string plot(const std::string& name, const std::vector<std::string>& figure
     }
     body += "<p>" + figures[k] + cut + "</p>" + bars_of(phases[k], mixes[k], bars, largest);
   }
-  return "<!doctype html><html lang=en><meta charset=utf-8><title>" + escaped(name) +
+  return "<!doctype html><html lang=en><meta charset=utf-8><title>" + html_escaped(name) +
          "</title><style>:root{color-scheme:light dark}body{font:15px system-ui;max-width:940px;margin:2em "
          "auto;padding:0 1em}"
          "svg{width:100%;height:auto}i{display:inline-block;width:.8em;height:.8em;margin-right:.3em}span{margin-right:"
          "1em}"
          "</style><h1>" +
-         escaped(name) + "</h1><p>Examples per device; tallest bar: " + std::to_string(largest) + ".</p>" + body +
+         html_escaped(name) + "</h1><p>Examples per device; tallest bar: " + std::to_string(largest) + ".</p>" + body +
          "<p>" + legend + "</p></html>\n";
 }
 

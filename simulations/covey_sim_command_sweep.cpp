@@ -65,7 +65,8 @@ Status sweep_command(const SweepOptions& options) {
     ++failed;  // the others still run: a point that diverges is a result, too
     std::fprintf(stderr, "covey-sim: %s: %s\n", sweep.points[i].name.c_str(), outcome.error().message.c_str());
   }
-  std::printf("%zu runs, %zu failed; %s/results.sqlite\n", sweep.points.size(), failed, options.out.c_str());
+  std::printf("%zu runs, %zu failed; %s/results.sqlite\nside by side: covey-sim compare %s -o %s\n",
+              sweep.points.size(), failed, options.out.c_str(), options.out.c_str(), options.out.c_str());
   if (failed == 0) return {};
   return Error{ErrorCode::internal, std::to_string(failed) + " runs failed; the same command tries them again"};
 }

@@ -17,7 +17,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", "covey-sim " COVEY_VERSION);
   app.require_subcommand(1);
   CLI::App* command = app.add_subcommand(
-      "run", "Run one experiment; writes config.yaml, metrics.jsonl, summary.json, report.html and adapter/ to --out.");
+      "run", "Run one experiment; writes metrics, summary, report.html, config.yaml and adapter/ to --out.");
   command->add_option("EXPERIMENT", run.experiment, "YAML file; simulations/README.md explains its keys")->required();
   command->add_option("--out", run.out, "directory for the results")->required();
   command->add_option("--threads", run.threads, "devices trained at the same time (no result depends on it)")

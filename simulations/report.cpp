@@ -20,6 +20,7 @@ std::string quoted(const std::string& words) {
 std::vector<Figure> key_figures(const Json& summary) {
   const Json* base = summary.find("base");
   const Json* last = summary.find("final");
+  const Origin bytes = json_text(summary, "training") == "modelled" ? Origin::modelled : Origin::simulated;
   std::vector<Figure> out;
   if (std::isfinite(json_double(last, "loss"))) {
     out.push_back(
@@ -30,8 +31,8 @@ std::vector<Figure> key_figures(const Json& summary) {
   }
   out.push_back({count_words(json_double(&summary, "contributions")), "updates summed"});
   out.push_back({second_words(3600 * json_double(&summary, "virtual_hours")), "virtual time", Origin::modelled});
-  out.push_back({byte_words(json_double(&summary, "bytes_up")), "uploaded, all devices"});
-  out.push_back({byte_words(json_double(&summary, "bytes_down")), "downloaded, all devices"});
+  out.push_back({byte_words(json_double(&summary, "bytes_up")), "uploaded, all devices", bytes});
+  out.push_back({byte_words(json_double(&summary, "bytes_down")), "downloaded, all devices", bytes});
   out.push_back({joule_words(json_double(&summary, "joules")), "energy, all devices", Origin::modelled});
   if (std::isfinite(json_double(&summary, "co2_g"))) {
     out.push_back({gram_words(json_double(&summary, "co2_g")), "CO2e, all devices", Origin::modelled});

@@ -134,20 +134,32 @@ double total_of(std::span<const Json> rounds, const char* key) {
   return out;
 }
 
+/// Of a scheduling experiment: versions against what they cost.
+std::string progress(std::span<const Json> rounds) {
+  std::vector<Json> counted(rounds.begin(), rounds.end());
+  std::uint64_t published = 0;
+  for (auto& round : counted) {
+    const Json* yes = round.find("published");
+    published += yes != nullptr && yes->is_bool() && *yes->as_bool() ? 1 : 0;
+    round.set("published_so_far", published);
+  }
+  std::string charts;
+  for (const auto& axis : report_axes()) {
+    if (std::string_view(axis.key) == "epsilon") continue;
+    charts += curve(counted, axis, "published_so_far", std::string("Versions published against ") + axis.words,
+                    "versions", 0);
+  }
+  return html_section(
+      "curves", "Progress",
+      html_note("A scheduling experiment: the coordinator decides as deployed, devices train in virtual "
+                "time only, bytes are those of stated sizes, and there is no metric.") +
+          "<div class=\"charts\">\n" + charts + "</div>\n");
+}
+
 }  // namespace
 
 std::string curves(const Json& summary, std::span<const Json> rounds) {
-  if (nothing_trained(summary)) {
-    std::string charts = "<div class=\"charts\">\n";
-    for (const auto& axis : report_axes()) {
-      if (std::string_view(axis.key) == "round" || std::string_view(axis.key) == "epsilon") continue;
-      charts += curve(rounds, axis, "version", std::string("Versions published against ") + axis.words, "versions", 0);
-    }
-    return html_section("curves", "Progress",
-                        html_note("A scheduling experiment: the coordinator decides as deployed, devices train in "
-                                  "virtual time only, and there is no metric.") +
-                            charts + "</div>\n");
-  }
+  if (nothing_trained(summary)) return progress(rounds);
   const auto measured = measured_rounds(summary, rounds);
   std::string main = "<div class=\"charts\">\n";
   std::string more = "<div class=\"charts\">\n";
@@ -223,12 +235,17 @@ std::string fairness(const Json& summary) {
     devices += json_double(&kind, "devices");
     updates += json_double(&kind, "contributions");
   }
+  const bool trained = !nothing_trained(summary);
   HtmlTable table{"classes",
                   "Who took part, and what the last version is worth to them",
-                  {"class", "devices", "updates", "took part", "never", "own loss before", "own loss after",
-                   "of the middle 80 %", "own accuracy"},
+                  {"class", "devices", "updates", "took part"},
                   {},
                   {}};
+  if (trained) {
+    for (const char* head : {"never", "own loss before", "own loss after", "of the middle 80 %", "own accuracy"}) {
+      table.head.emplace_back(head);
+    }
+  }
   SpanChart losses{"own_loss", "Held-out loss on a class's own examples", "nats a token", {}};
   SpanChart accuracies{"own_accuracy", "Accuracy on a class's own examples", "% of next tokens", {}};
   SpanChart burden{"burden", "Energy that a device of a class gave (modelled)", "J", {}, true};
@@ -236,13 +253,15 @@ std::string fairness(const Json& summary) {
     const std::string name = json_text(kind, "name");
     const Json* loss = kind.find("own_loss");
     const double share = json_double(&kind, "contributions") / updates / (json_double(&kind, "devices") / devices);
-    table.rows.push_back(
-        {name, json_number(kind, "devices", 9), json_number(kind, "contributions", 9), short_number(share),
-         json_number(kind, "never", 9), number_member(&kind, "own_loss_before", "mean"),
-         number_member(&kind, "own_loss", "mean"),
-         loss == nullptr ? "–"
-                         : short_number(json_double(loss, "p10")) + " to " + short_number(json_double(loss, "p90")),
-         percent_words(json_double(kind.find("own_accuracy"), "mean"))});
+    auto& row = table.rows.emplace_back(std::vector<std::string>{
+        name, json_number(kind, "devices", 9), json_number(kind, "contributions", 9), short_number(share)});
+    if (trained) {
+      row.push_back(json_number(kind, "never", 9));
+      row.push_back(number_member(&kind, "own_loss_before", "mean"));
+      row.push_back(number_member(&kind, "own_loss", "mean"));
+      row.push_back(short_number(json_double(loss, "p10")) + " to " + short_number(json_double(loss, "p90")));
+      row.push_back(percent_words(json_double(kind.find("own_accuracy"), "mean")));
+    }
     if (loss == nullptr) continue;
     losses.lines.push_back({name, json_double(loss, "p10"), json_double(loss, "mean"), json_double(loss, "p90"),
                             json_double(kind.find("own_loss_before"), "mean")});
@@ -253,8 +272,10 @@ std::string fairness(const Json& summary) {
     burden.lines.push_back({name, 0, joules / json_double(&kind, "devices"), joules / json_double(&kind, "devices")});
   }
   std::string body = html_note(
-      "Took part 1: the class gave as large a share of the summed updates as it has of the devices. Own loss: of the "
-      "last version on held-out examples of the class's own devices, each device counting the same (simulated).");
+      std::string("Took part 1: the class gave as large a share of the summed updates as it has of the devices.") +
+      (trained ? " Own loss: of the last version on held-out examples of the class's own devices, each device counting "
+                 "the same (simulated)."
+               : ""));
   if (!losses.lines.empty()) {
     body += "<div class=\"charts\">\n" + span_chart(losses) + span_chart(accuracies) + span_chart(burden) + "</div>\n" +
             html_note(
@@ -294,7 +315,8 @@ std::string energy(const Json& summary) {
       " in all.";
   if (std::isfinite(grid)) {
     words += " At an assumed grid factor of " + short_number(grid, 6) +
-             " g CO2e per kWh (`fleet.grid_g_per_kwh` of the experiment; the default 480 is about the world's average "
+             " g CO2e per kWh (<code>fleet.grid_g_per_kwh</code> of the experiment; the default 480 is about the "
+             "world's average "
              "of 2023, Ember, Global Electricity Review 2024) that is " +
              gram_words(json_double(&summary, "co2_g")) + " CO2e.";
   }

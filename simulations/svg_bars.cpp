@@ -43,10 +43,18 @@ std::string shortened(const std::string& label) {
   return label;
 }
 
-std::string legend_of(const std::vector<std::string>& parts) {
+double total_of_part(const BarChart& chart, std::size_t part) {
+  double out = 0;
+  for (const auto& bar : chart.bars) out += part < bar.values.size() ? figure_or_zero(bar.values[part]) : 0;
+  return out;
+}
+
+/// Of the parts that there are.
+std::string legend_of(const BarChart& chart) {
   std::string out = "<ul class=\"legend\">";
-  for (std::size_t part = 0; part < parts.size(); ++part) {
-    out += "<li><i class=\"p" + std::to_string(part) + "\"></i>" + html_escaped(parts[part]) + "</li>";
+  for (std::size_t part = 0; part < chart.parts.size(); ++part) {
+    if (total_of_part(chart, part) <= 0) continue;
+    out += "<li><i class=\"p" + std::to_string(part) + "\"></i>" + html_escaped(chart.parts[part]) + "</li>";
   }
   return out + "</ul>";
 }
@@ -54,9 +62,7 @@ std::string legend_of(const std::vector<std::string>& parts) {
 std::string described(const BarChart& chart) {
   std::string out = chart.y_title + " for each " + chart.x_title + ", stacked. In all:";
   for (std::size_t part = 0; part < chart.parts.size(); ++part) {
-    double sum = 0;
-    for (const auto& bar : chart.bars) sum += part < bar.values.size() ? figure_or_zero(bar.values[part]) : 0;
-    out += (part == 0 ? " " : ", ") + short_number(sum, 9) + " " + chart.parts[part];
+    out += (part == 0 ? " " : ", ") + short_number(total_of_part(chart, part), 9) + " " + chart.parts[part];
   }
   return out + ".";
 }
@@ -104,7 +110,7 @@ std::string bar_chart(const BarChart& chart) {
       top += value;
     }
   }
-  return out + svg::close(legend_of(chart.parts));
+  return out + svg::close(legend_of(chart));
 }
 
 std::string span_chart(const SpanChart& chart) {
