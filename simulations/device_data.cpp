@@ -16,18 +16,24 @@ constexpr std::uint64_t kPartitionStream = 1;
 constexpr std::uint64_t kHoldOutStream = 2;
 constexpr std::uint64_t kSampleStream = 3;
 
-Result<std::vector<data::Example>> household_examples(std::size_t devices, std::int64_t lines, std::uint64_t seed) {
+data::HouseholdOptions household_options(std::size_t devices, std::int64_t lines, std::uint64_t seed) {
   data::HouseholdOptions options;
   options.households = static_cast<int>(devices);
   options.unseen = 0;
   options.lines_mean = static_cast<int>(lines);
   options.general_lines = 1;
   options.seed = seed;
-  COVEY_ASSIGN(const auto corpus, data::make_household_corpus(options));
+  return options;
+}
+
+void append_lines(std::vector<data::Example>& out, const data::Household& household) {
+  for (const auto& line : household.train) out.push_back({"", line, household.name});
+}
+
+Result<std::vector<data::Example>> household_examples(std::size_t devices, std::int64_t lines, std::uint64_t seed) {
+  COVEY_ASSIGN(const auto corpus, data::make_household_corpus(household_options(devices, lines, seed)));
   std::vector<data::Example> out;
-  for (const auto& household : corpus.households) {
-    for (const auto& line : household.train) out.push_back({"", line, household.name});
-  }
+  for (const auto& household : corpus.households) append_lines(out, household);
   return out;
 }
 
@@ -65,18 +71,17 @@ std::vector<train::TokenRow> rows_of(const text::Tokenizer& tokenizer, const std
   return adapters::example_rows(tokenizer, texts, seq);
 }
 
-/// Rows of which only some will be wanted: how many there are is known first, and those are made again.
+/// A device's held-out rows of one phase, in the file beside the others until it is known which are drawn.
 struct HeldOut {
   std::uint32_t device = 0;
-  std::vector<data::Example> examples;
-  std::size_t first_row = 0;
-  std::size_t rows = 0;
+  RowFile::Place place;
+  std::size_t first_row = 0;  ///< of all held-out rows
 };
 
 /// At most `max` of the rows, drawn evenly; 0 = all.
-void draw_held_out(const text::Tokenizer& tokenizer, const std::vector<HeldOut>& held, int seq, std::size_t max,
-                   std::uint64_t seed, SimulatedData& out) {
-  std::vector<std::size_t> order(held.empty() ? 0 : held.back().first_row + held.back().rows);
+Status draw_held_out(const RowFile& file, const std::vector<HeldOut>& held, std::size_t max, std::uint64_t seed,
+                     SimulatedData& out) {
+  std::vector<std::size_t> order(held.empty() ? 0 : held.back().first_row + held.back().place.rows);
   std::iota(order.begin(), order.end(), std::size_t{0});
   if (max > 0 && order.size() > max) {
     Rng rng(seed);
@@ -85,22 +90,13 @@ void draw_held_out(const text::Tokenizer& tokenizer, const std::vector<HeldOut>&
   }
   out.held_out.resize(order.size());
   out.held_out_of.resize(order.size());
-  std::vector<std::size_t> by_row(order.size());
-  std::iota(by_row.begin(), by_row.end(), std::size_t{0});
-  std::ranges::sort(by_row, {}, [&](std::size_t i) { return order[i]; });
-  auto at = held.begin();
-  std::vector<train::TokenRow> rows;
-  for (const auto i : by_row) {
-    const std::size_t row = order[i];
-    if (rows.empty() || row >= at->first_row + at->rows) {
-      at = std::prev(std::ranges::upper_bound(at, held.end(), row, {}, &HeldOut::first_row));
-      std::vector<std::size_t> all(at->examples.size());
-      std::iota(all.begin(), all.end(), std::size_t{0});
-      rows = rows_of(tokenizer, at->examples, all, seq);
-    }
-    out.held_out[i] = rows[row - at->first_row];
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    const auto at = std::prev(std::ranges::upper_bound(held, order[i], {}, &HeldOut::first_row));
+    COVEY_ASSIGN(auto rows, file.read(at->place));
+    out.held_out[i] = std::move(rows[order[i] - at->first_row]);
     out.held_out_of[i] = at->device;
   }
+  return {};
 }
 
 }  // namespace
@@ -118,11 +114,14 @@ class DeviceRowsWriter {
     out_.places_.push_back(place);
     return {};
   }
+  /// Rows that are no device's.
+  Result<RowFile::Place> put_aside(std::span<const train::TokenRow> rows) { return out_.file_->append(rows); }
   void name(std::string key) { out_.keys_.push_back(std::move(key)); }
   Result<DeviceRows> finish() {
     COVEY_TRY(out_.file_->finish());
     return std::move(out_);
   }
+  [[nodiscard]] static const RowFile& file_of(const DeviceRows& rows) { return *rows.file_; }
 
  private:
   DeviceRows out_;
@@ -186,32 +185,75 @@ Result<std::vector<std::vector<data::Part>>> partition_devices(const DataConfig&
   return Phases{*std::move(parts)};
 }
 
+namespace {
+
+/// Turns examples into rows, device after device and phase after phase; the examples themselves may go after each.
+class RowsLoader {
+ public:
+  RowsLoader(const DataConfig& config, int seq, const text::Tokenizer& tokenizer, std::uint64_t seed)
+      : config_(config), seq_(seq), tokenizer_(tokenizer), seed_(seed) {}
+
+  Status begin(std::size_t phases) { return writer_.begin(phases); }
+  void next_device(const std::string& key) {
+    writer_.name(key);
+    part_seed_ = derive_seed(derive_seed(seed_, kHoldOutStream), devices_++);
+  }
+  Status add(const std::vector<data::Example>& examples) {
+    COVEY_ASSIGN(const auto split, data::hold_out(examples.size(), config_.held_out, part_seed_));
+    COVEY_TRY(writer_.add(rows_of(tokenizer_, examples, split.train, seq_)));
+    COVEY_ASSIGN(const auto aside, writer_.put_aside(rows_of(tokenizer_, examples, split.held_out, seq_)));
+    if (aside.rows > 0) held_.push_back({static_cast<std::uint32_t>(devices_ - 1), aside, held_rows_});
+    held_rows_ += aside.rows;
+    return {};
+  }
+  Result<SimulatedData> finish() {
+    SimulatedData out;
+    COVEY_ASSIGN(out.devices, writer_.finish());
+    COVEY_TRY(draw_held_out(DeviceRowsWriter::file_of(out.devices), held_,
+                            static_cast<std::size_t>(config_.held_out_rows_max), derive_seed(seed_, kSampleStream),
+                            out));
+    return out;
+  }
+
+ private:
+  const DataConfig& config_;
+  int seq_;
+  const text::Tokenizer& tokenizer_;
+  std::uint64_t seed_;
+  std::uint64_t part_seed_ = 0;
+  std::size_t devices_ = 0;
+  DeviceRowsWriter writer_;
+  std::vector<HeldOut> held_;
+  std::size_t held_rows_ = 0;
+};
+
+}  // namespace
+
 Result<SimulatedData> load_device_data(const DataConfig& config, std::size_t devices, int seq,
                                        const text::Tokenizer& tokenizer, std::uint64_t seed) {
+  RowsLoader loader(config, seq, tokenizer, seed);
+  if (config.format == "households" && config.partition == "key") {  // one household in memory, however many there are
+    COVEY_TRY(loader.begin(1));
+    const auto options = household_options(devices, config.lines, seed);
+    for (std::size_t i = 0; i < devices; ++i) {
+      COVEY_ASSIGN(const auto household, data::make_household(options, static_cast<int>(i) + 1));
+      std::vector<data::Example> examples;
+      append_lines(examples, household);
+      loader.next_device(household.name);
+      COVEY_TRY(loader.add(examples));
+    }
+    return loader.finish();
+  }
   COVEY_ASSIGN(auto phases, partition_devices(config, devices, seed));
-  DeviceRowsWriter writer;
-  COVEY_TRY(writer.begin(phases.size()));
-  std::vector<HeldOut> held;
-  std::size_t held_rows = 0;
+  COVEY_TRY(loader.begin(phases.size()));
   for (std::size_t i = 0; i < devices; ++i) {
-    const std::uint64_t part_seed = derive_seed(derive_seed(seed, kHoldOutStream), i);
-    writer.name(phases[0][i].key);
+    loader.next_device(phases[0][i].key);
     for (auto& parts : phases) {
       const auto examples = std::move(parts[i].examples);  // not needed again: the text goes with this turn
-      COVEY_ASSIGN(const auto split, data::hold_out(examples.size(), config.held_out, part_seed));
-      COVEY_TRY(writer.add(rows_of(tokenizer, examples, split.train, seq)));
-      HeldOut part{
-          static_cast<std::uint32_t>(i), {}, held_rows, rows_of(tokenizer, examples, split.held_out, seq).size()};
-      for (const auto index : split.held_out) part.examples.push_back(examples[index]);
-      held_rows += part.rows;
-      if (part.rows > 0) held.push_back(std::move(part));
+      COVEY_TRY(loader.add(examples));
     }
   }
-  SimulatedData out;
-  draw_held_out(tokenizer, held, seq, static_cast<std::size_t>(config.held_out_rows_max),
-                derive_seed(seed, kSampleStream), out);
-  COVEY_ASSIGN(out.devices, writer.finish());
-  return out;
+  return loader.finish();
 }
 
 }  // namespace covey::simulations

@@ -309,9 +309,7 @@ Household make_general(const HouseholdOptions& options) {
   return out;
 }
 
-}  // namespace
-
-Result<HouseholdCorpus> make_household_corpus(const HouseholdOptions& options) {
+Status check_options(const HouseholdOptions& options) {
   const auto within = [](int value, int low, int high) { return value >= low && value <= high; };
   const auto wrong = [](const char* what) { return Error{ErrorCode::invalid_argument, what}; };
   if (!within(options.households, 1, 100000)) return wrong("households: must be in [1, 100000]");
@@ -320,17 +318,36 @@ Result<HouseholdCorpus> make_household_corpus(const HouseholdOptions& options) {
   if (!within(options.held_out_lines, 1, 100000)) return wrong("held_out_lines: must be in [1, 100000]");
   if (!within(options.general_lines, 1, 10000000)) return wrong("general_lines: must be in [1, 10000000]");
   if (!within(options.general_households, 1, 100000)) return wrong("general_households: must be in [1, 100000]");
+  return {};
+}
+
+Household make_training_home(const HouseholdOptions& options, int number) {
+  const auto seed = derive_seed(options.seed, 0x100000 + static_cast<std::uint64_t>(number));
+  return make_home("household", number, options, seed, true);
+}
+
+}  // namespace
+
+Result<HouseholdCorpus> make_household_corpus(const HouseholdOptions& options) {
+  COVEY_TRY(check_options(options));
   HouseholdCorpus corpus;
   corpus.general = make_general(options);
   for (int i = 1; i <= options.households; ++i) {
-    const auto seed = derive_seed(options.seed, 0x100000 + static_cast<std::uint64_t>(i));
-    corpus.households.push_back(make_home("household", i, options, seed, true));
+    corpus.households.push_back(make_training_home(options, i));
   }
   for (int i = 1; i <= options.unseen; ++i) {
     const auto seed = derive_seed(options.seed, 0x200000 + static_cast<std::uint64_t>(i));
     corpus.unseen.push_back(make_home("unseen", i, options, seed, false));
   }
   return corpus;
+}
+
+Result<Household> make_household(const HouseholdOptions& options, int number) {
+  COVEY_TRY(check_options(options));
+  if (number < 1 || number > options.households) {
+    return Error{ErrorCode::invalid_argument, "household: must be in [1, households]"};
+  }
+  return make_training_home(options, number);
 }
 
 }  // namespace covey::data

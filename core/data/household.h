@@ -47,5 +47,8 @@ struct HouseholdCorpus {
 /// Lines are distinct within one household: no held-out line is a training line of the same household.
 /// @errors invalid_argument: a count below 1 (unseen: below 0) or above 100000 (general_lines: above 10 million).
 Result<HouseholdCorpus> make_household_corpus(const HouseholdOptions& options);
+/// `households[number - 1]` of that corpus alone, for fleets whose households do not fit into memory together.
+/// @errors as there; invalid_argument: number outside 1 ... options.households.
+Result<Household> make_household(const HouseholdOptions& options, int number);
 
 }  // namespace covey::data

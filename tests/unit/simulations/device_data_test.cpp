@@ -6,6 +6,7 @@
 #include <set>
 
 #include "adapters/workbench.h"
+#include "core/formats/json.h"
 #include "unit/simulations/tiny_world.h"
 
 using namespace covey;
@@ -121,6 +122,38 @@ TEST_CASE("the generated households are unlike in amount and own lines of their 
   for (std::size_t i = 0; i < 6; ++i) amounts.insert(made->devices.count(i));
   CHECK(amounts.size() >= 3);
   CHECK_FALSE(made->held_out.empty());
+}
+
+TEST_CASE("households that are made one by one are those that are made together") {
+  DataConfig config;
+  config.format = "households";
+  config.lines = 12;
+  config.held_out_rows_max = 9;
+  const auto one_by_one = load_device_data(config, 5, kSeq, tokenizer(), 3);
+  REQUIRE_OK(one_by_one);
+  const auto parts = partition_devices(config, 5, 3);
+  REQUIRE_OK(parts);
+  std::string text;
+  for (const auto& part : parts->front()) {
+    for (const auto& example : part.examples) {
+      text += formats::Json::object({{"text", example.text}, {"key", part.key}}).dump() + "\n";
+    }
+  }
+  DataConfig file = config;
+  file.format = "lines";
+  file.file = tiny::World::shared().file("households.jsonl");
+  tiny::write(file.file, text);
+  const auto together = load_device_data(file, 5, kSeq, tokenizer(), 3);
+  REQUIRE_OK(together);
+  for (std::size_t i = 0; i < 5; ++i) {
+    CHECK(one_by_one->devices.key(i) == together->devices.key(i));
+    CHECK(set_of(rows_of(one_by_one, i)) == set_of(rows_of(together, i)));
+  }
+  CHECK(one_by_one->held_out_of == together->held_out_of);
+  REQUIRE(one_by_one->held_out.size() == together->held_out.size());
+  for (std::size_t i = 0; i < one_by_one->held_out.size(); ++i) {
+    CHECK(one_by_one->held_out[i].ids == together->held_out[i].ids);
+  }
 }
 
 TEST_CASE("too few keys or examples for the devices are one clear line") {
