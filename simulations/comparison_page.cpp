@@ -176,6 +176,7 @@ std::string spans(std::span<const Json> settings, const char* name, const std::s
   for (std::size_t i = 0; i < settings.size(); ++i) {
     const double mean = scale * mean_of(settings[i], name);
     const double half = scale * json_double(&figure(settings[i], name), "half");
+    if (!std::isfinite(mean)) continue;
     SpanLine line{json_text(settings[i], "label"), interval ? mean - half : 0, mean, interval ? mean + half : mean};
     line.style = i;
     chart.lines.push_back(std::move(line));
@@ -219,8 +220,8 @@ std::string caveats(const ComparedRuns& runs, const Json& comparison) {
   }
   const std::size_t skipped = comparison.find("skipped")->size();
   if (skipped > 0) {
-    out += html_note("<strong>Left out:</strong> " + std::to_string(skipped) +
-                     " runs of the sweep that failed or have not come to their end.");
+    out += html_note("<strong>Left out:</strong> " + std::to_string(skipped) + (skipped == 1 ? " run" : " runs") +
+                     " of the sweep that failed or did not come to an end.");
   }
   if (std::ranges::any_of(runs.groups, [](const auto& group) { return group.runs.size() == 1; })) {
     out += html_note("Settings with one seed have no interval: one run says nothing of the spread.");

@@ -139,6 +139,11 @@ std::string marker(std::size_t style, double x, double y) {
   }
 }
 
+/// From the eleventh on colours come again, with other dashes.
+std::string series_class(std::size_t style) {
+  return "s" + std::to_string(style % kSeriesStyles) + (style / kSeriesStyles % 2 == 1 ? " again" : "");
+}
+
 struct Scales {
   svg::Axis x;
   svg::Axis y;
@@ -190,8 +195,7 @@ std::string drawn(const std::vector<ChartPoint>& points, std::size_t style, cons
     upper += svg::text("%.1f,%.1f ", x, scales.y.at(point.high));
     lower.push_back(svg::text("%.1f,%.1f ", x, scales.y.at(bottom)));
   }
-  std::string out =
-      "<g class=\"series s" + std::to_string(style % kSeriesStyles) + " n" + std::to_string(style) + "\">";
+  std::string out = "<g class=\"series " + series_class(style) + " n" + std::to_string(style) + "\">";
   if (!upper.empty()) {
     out += "<polygon class=\"band\" points=\"" + upper;
     for (auto at = lower.rbegin(); at != lower.rend(); ++at) out += *at;
@@ -288,7 +292,7 @@ std::vector<double> round_ticks(double low, double high, int most) {
 }
 
 std::string series_sample(std::size_t style) {
-  return "<svg class=\"sample s" + std::to_string(style % kSeriesStyles) +
+  return "<svg class=\"sample " + series_class(style) +
          "\" viewBox=\"0 0 36 12\" aria-hidden=\"true\"><path class=\"curve\" d=\"M1 6L35 6\"/>" +
          marker(style, 18, 6) + "</svg>";
 }

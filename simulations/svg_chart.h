@@ -18,7 +18,7 @@ std::string html_escaped(std::string_view text);
 std::string short_number(double value, int digits = 3);
 
 inline constexpr double kNoFigure = std::numeric_limits<double>::quiet_NaN();
-/// Series that differ by colour, dashes and marker; more begin again.
+/// Colours, each with dashes and a marker of its own; twice as many series differ by colour and dashes.
 inline constexpr std::size_t kSeriesStyles = 10;
 /// Longer series are thinned out to about so many points, first and last kept.
 inline constexpr std::size_t kChartPointsMax = 400;

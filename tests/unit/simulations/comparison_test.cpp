@@ -213,6 +213,19 @@ TEST_CASE("the page, its tables and its files hold every setting, escaped") {
   CHECK(curves.find("null") == std::string::npos);
 }
 
+TEST_CASE("a figure that no setting has is said to be missing, not drawn as nothing") {
+  const test::TempDir dir;
+  const std::string folder = write_run(dir, {"a", 1, "x: 1\n"});
+  Json old = summary_of({"a", 1, "x: 1\n"});
+  REQUIRE_OK(old.set("training_bytes", Json()).save(folder + "/summary.json"));
+  const auto runs = read_compared_runs({folder});
+  REQUIRE_OK(runs);
+  const std::string page = comparison_html(*runs, comparison_json(*runs, std::nullopt), "");
+  const auto at = page.find("id=\"final_training_bytes\"");
+  REQUIRE(at != std::string::npos);
+  CHECK(page.substr(at, page.find("</figure>", at) - at).find("Nothing to draw") != std::string::npos);
+}
+
 TEST_CASE("runs that did not start alike are warned of") {
   const test::TempDir dir;
   write_run(dir, {"a", 1, "x: 1\n"});
