@@ -80,16 +80,33 @@ Status Registration::load_chain() {
   });
 }
 
+Registration::Grant Registration::grant_of(const InviteRow& invite) {
+  return {invite.expires_ms, std::clamp<std::size_t>(invite.uses_left, 2, 64)};
+}
+
 void Registration::rebuild_keys() {
   std::map<wire::Key, Grant> keys;
   for (const auto& [hash, row] : invites_) {
-    if (row.uses_left > 0) keys[row.curve] = {row.expires_ms, std::clamp<std::size_t>(row.uses_left, 2, 64)};
+    if (row.uses_left > 0) keys[row.curve] = grant_of(row);
   }
   for (const auto& [device, row] : devices_) {
     if (row.status == wire::DeviceStatus::active) keys[row.curve] = {kForever, 2};
   }
   const std::lock_guard lock(keys_mutex_);
   keys_ = std::move(keys);
+}
+
+/// What a new device changes in keys_: enrolling a fleet of N would else cost O(N^2).
+void Registration::grant(const wire::Key& device, const std::optional<InviteRow>& invite) {
+  const std::lock_guard lock(keys_mutex_);
+  if (invite) {
+    if (invite->uses_left > 0) {
+      keys_[invite->curve] = grant_of(*invite);
+    } else {
+      keys_.erase(invite->curve);
+    }
+  }
+  keys_[device] = {kForever, 2};
 }
 
 bool Registration::may_connect(const wire::Key& curve) const {
@@ -162,7 +179,7 @@ Result<std::variant<wire::Enrolled, Refusal>> Registration::enroll(const wire::E
   row.enrolled_ms = clock_.wall_ms();
   COVEY_TRY(commit_change({device, row}, {{"invites", key_of_hash(message.invite), wire::encode(spent)}}));
   at->second = spent;
-  rebuild_keys();
+  grant(message.curve, spent);
   log_info("roster", "enrolled " + device.brief() + " in epoch " + std::to_string(devices_[device].epoch));
   return Answer(wire::Enrolled{task, devices_[device].epoch});
 }
@@ -176,9 +193,8 @@ Result<std::uint64_t> Registration::admit(const DeviceId& device, const wire::Ke
   COVEY_TRY(commit_change({device, row}, {}));
   if (known) {
     rebuild_keys();
-  } else {  // a simulated fleet of N would else cost O(N^2)
-    const std::lock_guard lock(keys_mutex_);
-    keys_[curve] = {kForever, 2};
+  } else {
+    grant(curve);
   }
   return devices_[device].epoch;
 }

@@ -156,6 +156,9 @@ class Registration final : public net::KeyDirectory {
     std::int64_t until_ms = 0;  ///< wall clock
     std::size_t connections_max = 2;
   };
+  static Grant grant_of(const InviteRow& invite);
+  /// A new device, with what is left of the invite that it came with.
+  void grant(const wire::Key& device, const std::optional<InviteRow>& invite = {});
   mutable std::mutex keys_mutex_;
   std::map<wire::Key, Grant> keys_;  ///< by CURVE key, guarded by keys_mutex_
 };
