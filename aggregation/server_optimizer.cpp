@@ -4,20 +4,18 @@
 #include <cmath>
 
 #include "aggregation/serial.h"
+#include "aggregation/server_rule.h"
 
 namespace covey::aggregation {
+
+#define COVEY_ENTRY(name) extern const ServerRule server_rule_##name;
+#include "server_rules.inc"
+#undef COVEY_ENTRY
+
 namespace {
 
 constexpr std::uint32_t kOptimizerMagic = 0x54504f43;  // "COPT"
 constexpr std::uint32_t kOptimizerVersion = 1;
-
-bool has_momentum(ServerOptimizerKind kind) {
-  return kind != ServerOptimizerKind::fedavg;
-}
-bool is_adaptive(ServerOptimizerKind kind) {
-  return kind == ServerOptimizerKind::fedadagrad || kind == ServerOptimizerKind::fedadam ||
-         kind == ServerOptimizerKind::fedyogi;
-}
 
 Status check_range(const char* field, double value, double min, double max, bool max_allowed) {
   if (value >= min && (value < max || (max_allowed && value == max))) return {};
@@ -32,53 +30,47 @@ Status check_range(const char* field, double value, double min, double max, bool
                                                 (max_allowed ? "" : "below ") + shown(max)};
 }
 
-/// One element's state and its step, before the learning rate.
-struct Element {
-  double m = 0;
-  double v = 0;
-  double step = 0;
-};
-
-Element advance(const ServerOptimizerConfig& config, double m, double v, double d) {
-  const double square = d * d;
-  switch (config.kind) {
-    case ServerOptimizerKind::fedavg:
-      return {0, 0, d};
-    case ServerOptimizerKind::fedavgm:
-      m = config.momentum * m + d;
-      return {m, 0, m};
-    case ServerOptimizerKind::fedadagrad:
-      v += square;
-      break;
-    case ServerOptimizerKind::fedadam:
-      v = config.beta2 * v + (1 - config.beta2) * square;
-      break;
-    case ServerOptimizerKind::fedyogi:
-      // sign(0) = 0: where v equals d^2 it has arrived.
-      if (v != square) v -= (1 - config.beta2) * square * (v > square ? 1 : -1);
-      break;
-  }
-  m = config.beta1 * m + (1 - config.beta1) * d;
-  return {m, v, m / (std::sqrt(v) + config.tau)};
+const ServerRule& rule_of(ServerOptimizerKind kind) {
+  return *server_rules()[static_cast<std::size_t>(kind)];
 }
 
 }  // namespace
 
+std::span<const ServerRule* const> server_rules() {
+  static constexpr const ServerRule* kRules[] = {
+#define COVEY_ENTRY(name) &server_rule_##name,
+#include "server_rules.inc"
+#undef COVEY_ENTRY
+  };
+  return kRules;
+}
+
+ServerElement adaptive_step(const ServerOptimizerConfig& config, double m, double v, double d) {
+  m = config.beta1 * m + (1 - config.beta1) * d;
+  return {m, v, m / (std::sqrt(v) + config.tau)};
+}
+
 const std::vector<std::string>& server_optimizer_names() {
-  static const std::vector<std::string> names = {"fedavg", "fedavgm", "fedadagrad", "fedadam", "fedyogi"};
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> out;
+    for (const ServerRule* rule : server_rules()) out.emplace_back(rule->name);
+    return out;
+  }();
   return names;
 }
 
 const char* to_string(ServerOptimizerKind kind) {
-  return server_optimizer_names()[static_cast<std::size_t>(kind)].c_str();
+  return rule_of(kind).name;
 }
 
 Result<ServerOptimizerKind> server_optimizer_kind(std::string_view name) {
   const auto& names = server_optimizer_names();
   const auto found = std::ranges::find(names, name);
   if (found != names.end()) return static_cast<ServerOptimizerKind>(found - names.begin());
-  return Error{ErrorCode::invalid_argument, "server optimizer: `" + std::string(name.substr(0, 32)) +
-                                                "` is none of fedavg, fedavgm, fedadagrad, fedadam, fedyogi"};
+  std::string known;
+  for (const std::string& each : names) known += (known.empty() ? "" : ", ") + each;
+  return Error{ErrorCode::invalid_argument,
+               "server optimizer: `" + std::string(name.substr(0, 32)) + "` is none of " + known};
 }
 
 Status ServerOptimizerConfig::check() const {
@@ -91,8 +83,9 @@ Status ServerOptimizerConfig::check() const {
 
 ServerOptimizer::ServerOptimizer(const ServerOptimizerConfig& config, std::size_t values)
     : config_(config), values_(values) {
-  if (has_momentum(config.kind)) m_.assign(values, 0.0F);
-  if (is_adaptive(config.kind)) v_.assign(values, static_cast<float>(config.tau * config.tau));
+  const ServerRule& rule = rule_of(config.kind);
+  if (rule.keeps_m) m_.assign(values, 0.0F);
+  if (rule.keeps_v) v_.assign(values, static_cast<float>(config.tau * config.tau));
 }
 
 Result<ServerOptimizer> ServerOptimizer::create(const ServerOptimizerConfig& config, std::size_t values) {
@@ -110,9 +103,11 @@ Status ServerOptimizer::step(std::span<float> adapter, std::span<const float> me
   std::vector<float> next(values_);
   std::vector<float> m(m_.size());
   std::vector<float> v(v_.size());
+  const ServerRule& rule = rule_of(config_.kind);
   for (std::size_t i = 0; i < values_; ++i) {
-    const Element element = advance(config_, m_.empty() ? 0.0 : static_cast<double>(m_[i]),
-                                    v_.empty() ? 0.0 : static_cast<double>(v_[i]), static_cast<double>(mean[i]));
+    const ServerElement element =
+        rule.advance(config_, m_.empty() ? 0.0 : static_cast<double>(m_[i]),
+                     v_.empty() ? 0.0 : static_cast<double>(v_[i]), static_cast<double>(mean[i]));
     next[i] = static_cast<float>(static_cast<double>(adapter[i]) + config_.learning_rate * element.step);
     if (!m.empty()) m[i] = static_cast<float>(element.m);
     if (!v.empty()) v[i] = static_cast<float>(element.v);

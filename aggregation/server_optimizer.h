@@ -7,6 +7,8 @@
 ///   fedadagrad  m = beta1 m + (1 - beta1) D;  v += D^2;                              x += lr m / (sqrt(v) + tau)
 ///   fedadam     m as above;  v = beta2 v + (1 - beta2) D^2;                          x as above
 ///   fedyogi     m as above;  v -= (1 - beta2) D^2 sign(v - D^2);                     x as above
+///
+/// These and others are files in server_rules/ (server_rule.h).
 #pragma once
 
 #include <cstddef>
@@ -21,9 +23,10 @@
 
 namespace covey::aggregation {
 
+/// A rule's place in the list of CMakeLists.txt, which stores keep: new rules go to its end. Code names these five.
 enum class ServerOptimizerKind : std::uint8_t { fedavg = 0, fedavgm = 1, fedadagrad = 2, fedadam = 3, fedyogi = 4 };
 const char* to_string(ServerOptimizerKind kind);
-/// The names above, for Section::choice().
+/// All names, for Section::choice().
 const std::vector<std::string>& server_optimizer_names();
 /// @errors invalid_argument: names the known ones.
 Result<ServerOptimizerKind> server_optimizer_kind(std::string_view name);
@@ -63,8 +66,8 @@ class ServerOptimizer {
   ServerOptimizerConfig config_;
   std::size_t values_ = 0;
   std::uint64_t steps_ = 0;
-  std::vector<float> m_;  ///< (P); empty for fedavg
-  std::vector<float> v_;  ///< (P); only the adaptive three
+  std::vector<float> m_;  ///< (P); empty where the rule keeps none
+  std::vector<float> v_;  ///< (P); likewise
 };
 
 }  // namespace covey::aggregation

@@ -27,6 +27,7 @@ train::TrainConfig config_of(const wire::RoundPlan& plan, std::size_t rows, std:
   const auto named = train::plan_method_named(plan.method).value_or(train::PlanMethod());  // check_plan() knows it
   config.gradient.method = named.method;
   config.gradient.derivative = named.derivative;
+  config.gradient.name = named.name;
   config.optimizer.kind = plan.optimizer == "sgd" ? train::OptimizerKind::sgd : train::OptimizerKind::adamw;
   config.optimizer.weight_decay = plan.weight_decay;
   config.lr = plan.learning_rate;
@@ -38,10 +39,10 @@ train::TrainConfig config_of(const wire::RoundPlan& plan, std::size_t rows, std:
   config.seed = derive_seed(plan.seed, plan.round.value);
   // Noise that devices shared would not cancel in their mean.
   if (plan.stochastic_rounding) config.gradient.stochastic_rounding = derive_seed(config.seed, device);
-  if (plan.seeded.candidates > 0) {
-    config.candidates = candidates_of(plan);
-    config.seed = derive_seed(config.seed, device);  // n devices along the same few directions would learn those alone
-  }
+  if (plan.seeded.candidates > 0) config.candidates = candidates_of(plan);
+  // n devices along the same few directions would learn those alone, and their mean would be no better than one of
+  // them.
+  if (named.method != train::Method::backprop) config.seed = derive_seed(config.seed, device);
   return config;
 }
 

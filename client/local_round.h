@@ -28,7 +28,7 @@ struct LocalRoundInputs {
   std::vector<float> values;  ///< of the adapter, (P); of a seeded task its version, (K)
   std::span<const train::TokenRow> rows;
   std::uint64_t memory_bytes_max = 0;  ///< 0: no bound
-  std::uint64_t device = 0;  ///< tells devices apart: in a seeded task each goes along candidates of its own choice
+  std::uint64_t device = 0;            ///< tells devices apart: without backprop each goes along directions of its own
 };
 
 /// Not thread-safe. The same inputs give the same outcome, with any number of threads and any number of checkpoints.

@@ -56,6 +56,18 @@ function(covey_module name)
   endif()
 endfunction()
 
+# covey_registry(TARGET FOLDER name ...): what can be chosen by name, each in FOLDER/name.cpp. TARGET builds these files and
+# includes "FOLDER.inc" for its table: COVEY_ENTRY(name) for each, in this order.
+function(covey_registry target folder)
+  set(entries "")
+  foreach(name IN LISTS ARGN)
+    target_sources(${target} PRIVATE ${folder}/${name}.cpp)
+    string(APPEND entries "COVEY_ENTRY(${name})\n")
+  endforeach()
+  file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/registry/${folder}.inc CONTENT "${entries}" @ONLY)
+  target_include_directories(${target} PRIVATE ${CMAKE_CURRENT_BINARY_DIR}/registry)
+endfunction()
+
 # covey_program(covey-x SOURCES x_main.cpp ... DEPENDS modules ... [LIBRARIES external ...])
 function(covey_program name)
   cmake_parse_arguments(M "" "" "SOURCES;DEPENDS;LIBRARIES" ${ARGN})

@@ -107,8 +107,11 @@ Status TaskConfig::check() const {
   if (round_pause_ms < 0) return bad("round_pause: write 0 or more");
   if ((local.steps > 0) == (local.epochs > 0)) return bad("local: set exactly one of steps and epochs");
   if (local.batch == 0 || local.seq == 0 || local.steps_max == 0) return bad("local: batch, seq, steps_max start at 1");
-  if (!train::plan_method_named(local.method)) {
-    return bad("local.method: write backprop, forward-gradient, forward-gradient-central or zeroth-order");
+  const auto method = train::plan_method_named(local.method);
+  if (!method) {
+    std::string known;
+    for (const auto& name : train::plan_method_names()) known += (known.empty() ? "" : ", ") + name;
+    return bad("local.method: write one of " + known);
   }
   if (local.optimizer != "adamw" && local.optimizer != "sgd") return bad("local.optimizer: write adamw or sgd");
   if (local.stochastic_rounding && local.method != "backprop") {
@@ -117,9 +120,10 @@ Status TaskConfig::check() const {
   if (local.candidates > 0) {
     if (local.candidates > 65'536) return bad("local.candidates: write at most 65536");
     if (initial.size() != local.candidates) return bad("adapter: a seeded task starts from one scalar a candidate");
-    if (local.method == "backprop" || local.optimizer != "sgd" || local.weight_decay > 0 || local.prox_mu > 0) {
+    if (method->method == train::Method::backprop || local.optimizer != "sgd" || local.weight_decay > 0 ||
+        local.prox_mu > 0) {
       return bad(
-          "local.candidates: K scalars need method forward-gradient or zeroth-order, and optimizer sgd without "
+          "local.candidates: K scalars need a method without backprop, and optimizer sgd without "
           "weight_decay and prox_mu");
     }
   }

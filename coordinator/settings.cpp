@@ -300,8 +300,8 @@ local:
   batch: 8
   seq: 128
   method: backprop         # backprop; with inference memory and more steps: forward-gradient (exact derivatives),
-                           # forward-gradient-central (their differences), zeroth-order
-  # candidates: 4096       # with the last three and sgd: versions and updates are so many scalars, kilobytes for any model
+                           # forward-gradient-central (their differences), zeroth-order, zeroth-order-sign
+  # candidates: 4096       # with the last four and sgd: versions and updates are so many scalars, kilobytes for any model
   optimizer: adamw         # adamw, sgd
   learning_rate: 0.001
   final_factor: 1          # the learning rate falls linearly over the rounds, to this part of it in the last
@@ -310,7 +310,7 @@ local:
   clip: 1                  # gradient norm; 0 = off
   # stochastic_rounding: true  # with backprop and a base model in int8 (w8a8): gradients without bias, with more noise
 
-# fedavg, fedavgm, fedadagrad, fedadam, fedyogi
+# fedavg, fedavgm, fedadagrad, fedadam, fedyogi, lion
 server_optimizer: {name: fedavg, lr: 1.0}
 
 # secure: this coordinator learns sums over at least survivors_min devices, and nothing of a single one, while fewer

@@ -64,11 +64,24 @@ Result<std::vector<data::Part>> largest(std::vector<data::Part> parts, std::size
   return out;
 }
 
+/// How examples become rows.
+struct RowShape {
+  int seq = 0;
+  bool predict_end = true;
+};
+
 std::vector<train::TokenRow> rows_of(const text::Tokenizer& tokenizer, const std::vector<data::Example>& examples,
-                                     const std::vector<std::size_t>& chosen, int seq) {
+                                     const std::vector<std::size_t>& chosen, const RowShape& shape) {
   std::vector<adapters::TextExample> texts;
   for (const auto index : chosen) texts.push_back({examples[index].prompt, examples[index].text});
-  return adapters::example_rows(tokenizer, texts, seq);
+  auto rows = adapters::example_rows(tokenizer, texts, shape.seq);
+  if (shape.predict_end || tokenizer.eos_id() < 0) return rows;
+  for (auto& row : rows) {
+    if (row.targets.size() < 2 || row.targets.back() != tokenizer.eos_id()) continue;
+    row.ids.pop_back();
+    row.targets.pop_back();
+  }
+  return rows;
 }
 
 /// A device's held-out rows of one phase, in the file beside the others until it is known which are drawn.
@@ -191,7 +204,7 @@ namespace {
 class RowsLoader {
  public:
   RowsLoader(const DataConfig& config, int seq, const text::Tokenizer& tokenizer, std::uint64_t seed)
-      : config_(config), seq_(seq), tokenizer_(tokenizer), seed_(seed) {}
+      : config_(config), shape_{seq, config.predict_end}, tokenizer_(tokenizer), seed_(seed) {}
 
   Status begin(std::size_t phases) { return writer_.begin(phases); }
   void next_device(const std::string& key) {
@@ -200,8 +213,8 @@ class RowsLoader {
   }
   Status add(const std::vector<data::Example>& examples) {
     COVEY_ASSIGN(const auto split, data::hold_out(examples.size(), config_.held_out, part_seed_));
-    COVEY_TRY(writer_.add(rows_of(tokenizer_, examples, split.train, seq_)));
-    COVEY_ASSIGN(const auto aside, writer_.put_aside(rows_of(tokenizer_, examples, split.held_out, seq_)));
+    COVEY_TRY(writer_.add(rows_of(tokenizer_, examples, split.train, shape_)));
+    COVEY_ASSIGN(const auto aside, writer_.put_aside(rows_of(tokenizer_, examples, split.held_out, shape_)));
     if (aside.rows > 0) held_.push_back({static_cast<std::uint32_t>(devices_ - 1), aside, held_rows_});
     held_rows_ += aside.rows;
     return {};
@@ -217,7 +230,7 @@ class RowsLoader {
 
  private:
   const DataConfig& config_;
-  int seq_;
+  RowShape shape_;
   const text::Tokenizer& tokenizer_;
   std::uint64_t seed_;
   std::uint64_t part_seed_ = 0;

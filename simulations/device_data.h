@@ -25,6 +25,7 @@ struct DataConfig {
   std::int64_t lines = 300;       ///< households: on average per device
   double held_out = 0.1;          ///< share of each device's examples that the coordinator evaluates on instead
   std::int64_t held_out_rows_max = 400;  ///< over all devices, drawn evenly; 0 = all
+  bool predict_end = true;               ///< the end-of-text token is a target, too; off, accuracy counts answers alone
 };
 
 /// What a world's devices have: names here, their rows on disk until somebody trains.

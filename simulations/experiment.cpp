@@ -38,6 +38,7 @@ DataConfig read_data(config::Section section, const std::string& file) {
   }
   data.held_out = section.real("held_out", 0.1, 0.0, 0.9);
   data.held_out_rows_max = section.int64("held_out_rows_max", 400, 0, 10'000'000);
+  data.predict_end = section.boolean("predict_end", true);
   return data;
 }
 

@@ -38,6 +38,10 @@ const std::vector<ExperimentKey>& experiment_keys() {
       {"data.phase", "`drift`: how long each takes; the last one stays", "1 day", "1 ms to 10 years"},
       {"data.held_out", "share of each device's examples that only the coordinator sees", "0.1", "0 to 0.9"},
       {"data.held_out_rows_max", "rows evaluated, drawn evenly; 0 = all", "400", "0 to 10,000,000"},
+      {"data.predict_end",
+       "the end of a text is learnt and counted like its tokens; false where answers are classes, so that `accuracy` "
+       "is theirs",
+       "true", ""},
       {"rounds", "published rounds that end the task", "10", "1 to 1,000,000"},
       {"rounds_tried_max", "tried rounds that end it anyway; 0 = 10 x `rounds`", "0", "0 to 10,000,000"},
       {"goal", "updates that end a round", "`secure`: privacy.survivors_min; else 1", "1 to 100,000"},
@@ -61,7 +65,7 @@ const std::vector<ExperimentKey>& experiment_keys() {
       {"local.seq", "tokens per row", "128", "1 to 65,536"},
       {"local.method",
        "`backprop`; `forward-gradient` (exact directional derivatives), `forward-gradient-central` (FwdLLM's "
-       "differences), `zeroth-order` (MeZO): core/train/method.cpp",
+       "differences), `zeroth-order` (MeZO), `zeroth-order-sign`: core/train/methods",
        "backprop", ""},
       {"local.candidates", "K of a seeded task (not `backprop`; `sgd`), as FedKSeed; 0: dense updates", "0",
        "0 to 65,536"},
@@ -73,7 +77,7 @@ const std::vector<ExperimentKey>& experiment_keys() {
       {"local.prox_mu", "FedProx; 0 = off", "0", "0 to 1,000"},
       {"local.clip", "gradient norm; 0 = off", "1", "0 to 1e6"},
       {"local.stochastic_rounding", "of gradients through int8 weights (`backprop` on a W8A8 model)", "false", ""},
-      {"server_optimizer.name", "`fedavg`, `fedavgm`, `fedadagrad`, `fedadam`, `fedyogi`", "fedavg", ""},
+      {"server_optimizer.name", "`fedavg`, `fedavgm`, `fedadagrad`, `fedadam`, `fedyogi`, `lion`", "fedavg", ""},
       {"server_optimizer.lr", "as aggregation/server_optimizer.h defines it, and the next ones", "1", "0 to 1,000"},
       {"server_optimizer.momentum", "", "0.9", "0 to 0.999999"},
       {"server_optimizer.beta1", "", "0.9", "0 to 0.999999"},

@@ -4,177 +4,41 @@
 #include <cmath>
 #include <utility>
 
-#include "core/base/rng.h"
+#include "core/train/gradient_method.h"
 
 namespace covey::train {
+
+#define COVEY_ENTRY(name)                \
+  extern const PlanMethod method_##name; \
+  std::unique_ptr<GradientSource> make_##name(SourceInputs inputs);
+#include "methods.inc"
+#undef COVEY_ENTRY
+
 namespace {
 
-constexpr std::int64_t kVarianceValues = 4096;  // a late layer's worth of values to measure the variance on
+struct Maker {
+  const PlanMethod* method;
+  std::unique_ptr<GradientSource> (*make)(SourceInputs inputs);
+};
+constexpr Maker kMakers[] = {
+#define COVEY_ENTRY(name) {&method_##name, &make_##name},
+#include "methods.inc"
+#undef COVEY_ENTRY
+};
 
 Error bad(const char* what) {
   return Error{ErrorCode::invalid_argument, what};
 }
 
-class Backprop final : public GradientSource {
- public:
-  Backprop(Parameters& parameters, const GradientConfig& config, std::unique_ptr<model::Engine> engine, int rows)
-      : GradientSource(std::move(engine)),
-        parameters_(parameters),
-        rows_(rows),
-        rounding_(config.stochastic_rounding),
-        gradient_(static_cast<std::size_t>(parameters.size())) {}
-
-  Result<Estimate> estimate(const model::TokenBatch& batch, std::uint64_t seed) override {
-    if (rounding_) engine_->seed_rounding(derive_seed(*rounding_, seed));
-    std::fill(gradient_.begin(), gradient_.end(), 0.0F);
-    const auto parts = parts_of(batch, rows_);
-    const auto all = static_cast<double>(count_targets(batch));
-    Estimate out;
-    for (const model::TokenBatch& part : parts) {
-      // The engine's gradient is of its own part's mean; together they must be the mean over the whole batch.
-      const auto share = parts.size() == 1 ? 1.0F : static_cast<float>(static_cast<double>(count_targets(part)) / all);
-      COVEY_ASSIGN(const auto loss, parameters_.add_gradient(*engine_, part, gradient_, share));
-      out.loss.loss_sum += loss.loss_sum;
-      out.loss.targets += loss.targets;
-      out.loss.correct += loss.correct;
-    }
-    out.dense = gradient_;
-    return out;
-  }
-
- private:
-  Parameters& parameters_;
-  int rows_;
-  std::optional<std::uint64_t> rounding_;
-  std::vector<float> gradient_;
-};
-
-/// A derivative along each of a few seeded directions.
-class AlongDirections : public GradientSource {
- public:
-  AlongDirections(Parameters& parameters, const GradientConfig& config, std::unique_ptr<model::Engine> engine, int rows,
-                  ThreadPool& pool, SeedOf seed_of)
-      : GradientSource(std::move(engine)),
-        parameters_(parameters),
-        config_(config),
-        rows_(rows),
-        pool_(pool),
-        seed_of_(std::move(seed_of)) {}
-
-  Result<Estimate> estimate(const model::TokenBatch& batch, std::uint64_t seed) override {
-    const auto parts = parts_of(batch, rows_);
-    const int drawn = config_.directions_used();
-    const int most = config_.variance_max > 0 ? std::max(drawn, config_.directions_max) : drawn;
-    Estimate out;
-    double loss_sum = 0;
-    for (int k = 0; k < most; ++k) {
-      const std::uint64_t direction = seed_of_ ? seed_of_(seed, k) : derive_seed(seed, static_cast<std::uint64_t>(k));
-      COVEY_ASSIGN(const model::JvpResult along, derivative(parts, direction));
-      loss_sum += along.loss.loss_sum;
-      out.loss = along.loss;
-      out.terms.push_back({.seed = direction, .weight = static_cast<float>(along.derivative)});
-      if ((k + 1) % drawn == 0 && settled(out.terms)) break;
-    }
-    const auto count = static_cast<double>(out.terms.size());
-    out.loss.loss_sum = loss_sum / count;
-    for (SeededTerm& term : out.terms) term.weight = static_cast<float>(static_cast<double>(term.weight) / count);
-    return out;
-  }
-
- protected:
-  /// Loss of all parts, and the derivative of their common mean along direction `seed`.
-  virtual Result<model::JvpResult> derivative(std::span<const model::TokenBatch> parts, std::uint64_t seed) = 0;
-
-  Parameters& parameters_;
-  GradientConfig config_;
-  int rows_;
-  ThreadPool& pool_;
-
- private:
-  [[nodiscard]] bool settled(std::span<const SeededTerm> terms) const {
-    if (config_.variance_max <= 0) return true;
-    // An adapter's last values that train.
-    const Piece& last = parameters_.pieces().back();
-    const bool adapter = parameters_.is_adapter();
-    const std::int64_t end = adapter ? last.offset + static_cast<std::int64_t>(last.values.size()) : parameters_.size();
-    const std::int64_t size = std::min(kVarianceValues, end - (adapter ? last.offset : 0));
-    return variance_between_halves(terms, end - size, size) <= config_.variance_max;
-  }
-  SeedOf seed_of_;
-};
-
-class ExactForward final : public AlongDirections {
- public:
-  using AlongDirections::AlongDirections;
-
- protected:
-  Result<model::JvpResult> derivative(std::span<const model::TokenBatch> parts, std::uint64_t seed) override {
-    direction_.resize(static_cast<std::size_t>(parameters_.size()));
-    std::fill(direction_.begin(), direction_.end(), 0.0F);
-    for (const Piece& piece : parameters_.pieces()) {  // what is frozen does not move
-      const Piece part{
-          .offset = piece.offset,
-          .values = std::span(direction_).subspan(static_cast<std::size_t>(piece.offset), piece.values.size())};
-      add_direction(pool_, {&part, 1}, seed, 1);
-    }
-    model::JvpResult out;
-    double sum = 0;
-    for (const model::TokenBatch& part : parts) {
-      COVEY_ASSIGN(const auto along, parameters_.jvp(*engine_, part, direction_));
-      out.loss.loss_sum += along.loss.loss_sum;
-      out.loss.targets += along.loss.targets;
-      out.loss.correct += along.loss.correct;
-      sum += along.derivative * static_cast<double>(along.loss.targets);
-    }
-    if (out.loss.targets > 0) out.derivative = sum / static_cast<double>(out.loss.targets);
-    return out;
-  }
-
- private:
-  std::vector<float> direction_;  ///< (P) of an adapter
-};
-
-class CentralDifference final : public AlongDirections {
- public:
-  using AlongDirections::AlongDirections;
-
- protected:
-  Result<model::JvpResult> derivative(std::span<const model::TokenBatch> parts, std::uint64_t seed) override {
-    const auto epsilon = static_cast<float>(config_.epsilon_used(parameters_.is_adapter()));
-    const std::span<const Piece> pieces = parameters_.pieces();
-    add_direction(pool_, pieces, seed, epsilon);
-    const auto above = loss_of(parts);
-    if (!above.ok()) {
-      add_direction(pool_, pieces, seed, -epsilon);
-      return above.error();
-    }
-    add_direction(pool_, pieces, seed, -2 * epsilon);
-    const auto below = loss_of(parts);
-    add_direction(pool_, pieces, seed, epsilon);
-    if (!below.ok()) return below.error();
-    model::JvpResult out;
-    out.loss = *below;
-    out.loss.loss_sum = (above->loss_sum + below->loss_sum) / 2;
-    out.derivative = (above->mean() - below->mean()) / (2 * static_cast<double>(epsilon));
-    return out;
-  }
-
- private:
-  Result<model::LossResult> loss_of(std::span<const model::TokenBatch> parts) {
-    model::LossResult out;
-    for (const model::TokenBatch& part : parts) {
-      COVEY_ASSIGN(const auto loss, parameters_.loss(*engine_, part));
-      out.loss_sum += loss.loss_sum;
-      out.targets += loss.targets;
-      out.correct += loss.correct;
-    }
-    return out;
-  }
-};
-
 }  // namespace
 
 Status GradientConfig::check() const {
+  if (!name.empty()) {
+    const auto named = plan_method_named(name);
+    const bool alike =
+        named && named->method == method && (method != Method::forward_gradient || named->derivative == derivative);
+    if (!alike) return bad("name: is no method, or one of another kind than `method` and `derivative` say");
+  }
   if (directions < 0 || directions > 4096) return bad("directions: must be in [1, 4096], or 0 for the method's own");
   if (!(epsilon >= 0) || epsilon > 1) return bad("epsilon: must be in (0, 1], or 0 for the method's own");
   if (!(variance_max >= 0) || !std::isfinite(variance_max)) return bad("variance_max: must be 0 (off) or more");
@@ -233,17 +97,12 @@ Result<std::unique_ptr<GradientSource>> GradientSource::create(Parameters& param
       config.engine(sizes.rows, sizes.seq, parameters.spec().virtual_tokens(), sizes.target_seq);
   options.trained = parameters.trained();
   COVEY_ASSIGN(auto engine, model::Engine::create(parameters.model(), options, pool));
-  std::unique_ptr<GradientSource> out;
-  if (config.method == Method::backprop) {
-    out = std::make_unique<Backprop>(parameters, config, std::move(engine), sizes.rows);
-  } else if (exact) {
-    out = std::make_unique<ExactForward>(parameters, config, std::move(engine), options.batch_max, pool,
-                                         std::move(seed_of));
-  } else {
-    out = std::make_unique<CentralDifference>(parameters, config, std::move(engine), sizes.rows, pool,
-                                              std::move(seed_of));
+  SourceInputs inputs{parameters, config, std::move(engine), options.batch_max, pool, std::move(seed_of)};
+  const PlanMethod chosen = plan_method_of(config.method, config.derivative, config.name);
+  for (const Maker& maker : kMakers) {
+    if (maker.method->name == chosen.name) return maker.make(std::move(inputs));
   }
-  return out;
+  return bad("name: is no method's");  // check() knows it
 }
 
 std::vector<model::TokenBatch> parts_of(const model::TokenBatch& batch, int rows) {

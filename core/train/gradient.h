@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -39,6 +40,7 @@ struct GradientConfig {
   /// to the nearest (model::EngineOptions::stochastic_seed), with noise of this seed and the step's. None: to the
   /// nearest. No effect without int8 weights.
   std::optional<std::uint64_t> stochastic_rounding = {};
+  std::string name{};  ///< of a method in methods/ that shares `method` with others; empty: the first such
 
   /// @errors invalid_argument, naming the field and what it may be.
   [[nodiscard]] Status check() const;

@@ -4,6 +4,11 @@
 #include <cstddef>
 
 namespace covey::train {
+
+#define COVEY_ENTRY(name) extern const PlanMethod method_##name;
+#include "methods.inc"
+#undef COVEY_ENTRY
+
 namespace {
 
 template <typename Enum>
@@ -13,30 +18,34 @@ std::optional<Enum> position_of(const std::vector<std::string>& names, std::stri
   return static_cast<Enum>(found - names.begin());
 }
 
-struct PlanMethodLine {
-  const char* name;
-  PlanMethod is;
-};
-constexpr PlanMethodLine kPlanMethods[] = {
-    {"backprop", {Method::backprop, Derivative::exact}},
-    {"forward-gradient", {Method::forward_gradient, Derivative::exact}},
-    {"forward-gradient-central", {Method::forward_gradient, Derivative::central}},
-    {"zeroth-order", {Method::zeroth_order, Derivative::central}},
+constexpr const PlanMethod* kPlanMethods[] = {
+#define COVEY_ENTRY(name) &method_##name,
+#include "methods.inc"
+#undef COVEY_ENTRY
 };
 
 }  // namespace
 
 std::optional<PlanMethod> plan_method_named(std::string_view name) {
-  for (const auto& line : kPlanMethods) {
-    if (name == line.name) return line.is;
+  for (const PlanMethod* method : kPlanMethods) {
+    if (name == method->name) return *method;
   }
   return std::nullopt;
+}
+
+PlanMethod plan_method_of(Method method, Derivative derivative, std::string_view name) {
+  if (const auto named = plan_method_named(name)) return *named;
+  for (const PlanMethod* each : kPlanMethods) {
+    const bool alike = method != Method::forward_gradient || each->derivative == derivative;
+    if (each->method == method && alike) return *each;
+  }
+  return {};
 }
 
 const std::vector<std::string>& plan_method_names() {
   static const std::vector<std::string> names = [] {
     std::vector<std::string> out;
-    for (const auto& line : kPlanMethods) out.emplace_back(line.name);
+    for (const PlanMethod* method : kPlanMethods) out.emplace_back(method->name);
     return out;
   }();
   return names;

@@ -30,14 +30,17 @@ const char* to_string(Derivative derivative);
 std::optional<Derivative> derivative_named(std::string_view name);
 const std::vector<std::string>& derivative_names();
 
-/// What `local.method` of a plan names: a method's name is its exact derivative, "forward-gradient-central" is
-/// FwdLLM's.
+/// What `local.method` of a plan names: an entry of the list in CMakeLists.txt, whose file in methods/ defines it.
 struct PlanMethod {
+  std::string_view name = "backprop";  ///< as plans spell it; of static storage
+  /// What it needs and costs: backprop keeps activations and gives a dense gradient; the others run in the memory of
+  /// inference, and what they give is a sum of seeded directions.
   Method method = Method::backprop;
-  Derivative derivative = Derivative::exact;
+  Derivative derivative = Derivative::exact;  ///< of forward_gradient
 };
 std::optional<PlanMethod> plan_method_named(std::string_view name);
-/// To add a method that plans may name, add a line to the table in method.cpp.
+/// The one called `name`; where that is empty, the first of the list that is of this kind.
+PlanMethod plan_method_of(Method method, Derivative derivative, std::string_view name = {});
 const std::vector<std::string>& plan_method_names();
 
 }  // namespace covey::train

@@ -1,6 +1,7 @@
 #include "core/train/train_config.h"
 
 #include <cmath>
+#include <span>
 
 #include "core/train/fingerprint.h"
 
@@ -56,6 +57,8 @@ std::uint64_t TrainConfig::fingerprint(std::int64_t steps_planned) const {
   print.number(candidates.seed);
   if (target_seq > 0) print.number(target_seq);
   if (g.stochastic_rounding) print.number(*g.stochastic_rounding);
+  // Only where it says more than method and derivative: checkpoints of the others keep their fingerprint.
+  if (!g.name.empty() && g.name != plan_method_of(g.method, g.derivative).name) print.array(std::span(g.name));
   if (masking) {
     for (const std::int32_t x : {masking->mask_id, masking->vocab}) print.number(x);
     print.number(masking->share);

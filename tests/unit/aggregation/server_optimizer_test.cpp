@@ -10,9 +10,11 @@ using namespace covey::aggregation;
 
 namespace {
 
-constexpr ServerOptimizerKind kKinds[] = {ServerOptimizerKind::fedavg, ServerOptimizerKind::fedavgm,
-                                          ServerOptimizerKind::fedadagrad, ServerOptimizerKind::fedadam,
-                                          ServerOptimizerKind::fedyogi};
+const std::vector<ServerOptimizerKind> kKinds = [] {
+  std::vector<ServerOptimizerKind> out;
+  for (const auto& name : server_optimizer_names()) out.push_back(server_optimizer_kind(name).value());
+  return out;
+}();
 
 ServerOptimizer made(const ServerOptimizerConfig& config, std::size_t values) {
   auto optimizer = ServerOptimizer::create(config, values);
@@ -44,7 +46,9 @@ TEST_CASE("each server optimizer follows its formula for three steps") {
                         {ServerOptimizerKind::fedavgm, 0.5},
                         {ServerOptimizerKind::fedadagrad, 0.9755968194},
                         {ServerOptimizerKind::fedadam, 0.9053037016},
-                        {ServerOptimizerKind::fedyogi, 0.9169390876}};
+                        {ServerOptimizerKind::fedyogi, 0.9169390876},
+                        {server_optimizer_kind("lion").value(), 0.5}};
+  CHECK(std::size(cases) == kKinds.size());
   for (const Case& c : cases) {
     CAPTURE(std::string(to_string(c.kind)));
     ServerOptimizer optimizer = made(config_of(c.kind), 1);
@@ -53,6 +57,14 @@ TEST_CASE("each server optimizer follows its formula for three steps") {
     CHECK(x[0] == doctest::Approx(c.expected).epsilon(1e-6));  // f32 state: a few units of 6e-8
     CHECK(optimizer.steps() == 3);
   }
+}
+
+TEST_CASE("the kinds that code names are the rules of these names, whose places stores keep") {
+  CHECK(std::string(to_string(ServerOptimizerKind::fedavg)) == "fedavg");
+  CHECK(std::string(to_string(ServerOptimizerKind::fedavgm)) == "fedavgm");
+  CHECK(std::string(to_string(ServerOptimizerKind::fedadagrad)) == "fedadagrad");
+  CHECK(std::string(to_string(ServerOptimizerKind::fedadam)) == "fedadam");
+  CHECK(std::string(to_string(ServerOptimizerKind::fedyogi)) == "fedyogi");
 }
 
 TEST_CASE("fedavg with rate 1 arrives at the mean of the trained adapters") {

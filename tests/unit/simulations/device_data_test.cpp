@@ -101,6 +101,30 @@ TEST_CASE("iid: even parts of everything, disjoint, another cut with another see
   CHECK(set_of(rows_of(other, 0)) != set_of(rows_of(made, 0)));
 }
 
+TEST_CASE("without predict_end the end of a text is no target, and nothing else changes") {
+  auto config = keyed_file();
+  const auto with = load_device_data(config, 3, kSeq, tokenizer(), 1);
+  config.predict_end = false;
+  const auto without = load_device_data(config, 3, kSeq, tokenizer(), 1);
+  REQUIRE_OK(with);
+  REQUIRE_OK(without);
+  REQUIRE(without->held_out.size() == with->held_out.size());
+  for (std::size_t d = 0; d < 3; ++d) {
+    const auto whole = with->devices.read(d, 0);
+    const auto cut = without->devices.read(d, 0);
+    REQUIRE_OK(whole);
+    REQUIRE_OK(cut);
+    REQUIRE(cut->size() == whole->size());
+    for (std::size_t i = 0; i < whole->size(); ++i) {
+      const auto& ids = (*whole)[i].ids;
+      const auto& targets = (*whole)[i].targets;
+      CHECK(targets.back() == tokenizer().eos_id());
+      CHECK((*cut)[i].ids == Ids(ids.begin(), ids.end() - 1));
+      CHECK((*cut)[i].targets == Ids(targets.begin(), targets.end() - 1));
+    }
+  }
+}
+
 TEST_CASE("held-out rows are bounded, the same ones for the same seed") {
   auto config = keyed_file();
   config.held_out = 0.5;

@@ -95,6 +95,38 @@ TEST_CASE("simulations/README.md holds the table that `covey-sim keys` prints") 
   CHECK(readme->find(experiment_keys_table()) != std::string::npos);
 }
 
+TEST_CASE("the methods that simulations/README.md adds are the files that are built, in 40 lines") {
+  const auto readme = read_text_file(test::source_dir() + "/simulations/README.md");
+  REQUIRE_OK(readme);
+  const auto begin = readme->find("## Adding a method\n");
+  REQUIRE(begin != std::string::npos);
+  const std::string section = readme->substr(begin, readme->find("\n## ", begin) - begin);
+  CHECK(std::ranges::count(section, '\n') <= 40);
+  std::vector<std::string> shown;
+  const std::string fence = "```cpp\n";
+  for (auto at = section.find(fence); at != std::string::npos; at = section.find(fence, at)) {
+    at += fence.size();
+    shown.push_back(section.substr(at, section.find("```", at) - at));
+  }
+  REQUIRE(shown.size() == 2);
+  // Blank lines aside.
+  const auto dense = [](const std::string& path) {
+    const auto text = read_text_file(test::source_dir() + path);
+    REQUIRE_OK(text);
+    std::string out;
+    for (const char c : *text) {
+      if (c != '\n' || (!out.empty() && out.back() != '\n')) out += c;
+    }
+    return out;
+  };
+  CHECK(dense("/core/train/methods/zeroth_order_sign.cpp").find(shown[0]) != std::string::npos);
+  CHECK(dense("/aggregation/server_rules/lion.cpp").find(shown[1]) != std::string::npos);
+
+  const auto experiment = tiny::World::shared().file("added.yaml");
+  tiny::write(experiment, kBase + "local: {method: zeroth-order-sign}\nserver_optimizer: {name: lion}\n");
+  REQUIRE_OK(load_experiment(experiment));
+}
+
 TEST_CASE("the listed defaults of numbers and words are those that a file without them has") {
   const test::TempDir dir;
   const auto experiments = every_kind(dir);

@@ -335,6 +335,18 @@ TEST_CASE("whole models train by central differences, and not by exact ones") {
   CHECK(refused.error().message.find("central") != std::string::npos);
 }
 
+TEST_CASE("zeroth-order-sign goes along the same directions as zeroth-order, by the derivatives' signs") {
+  auto with = stories_case();
+  if (!with) return;
+  auto values = along(*with, {.method = Method::zeroth_order, .directions = 6}, 5);
+  auto signs = along(*with, {.method = Method::zeroth_order, .directions = 6, .name = "zeroth-order-sign"}, 5);
+  REQUIRE(signs.terms.size() == 6);
+  for (std::size_t k = 0; k < 6; ++k) {
+    CHECK(signs.terms[k].seed == values.terms[k].seed);
+    CHECK(signs.terms[k].weight == std::copysign(1.0F / 6, values.terms[k].weight));
+  }
+}
+
 TEST_CASE("settings that a method does not have are named") {
   CHECK(GradientConfig{.directions = 2}.check().error().message.find("directions") == 0);
   CHECK(GradientConfig{.method = Method::zeroth_order, .variance_max = 1}.check().error().message.find(
@@ -349,4 +361,10 @@ TEST_CASE("settings that a method does not have are named") {
   CHECK(plan_method_named("forward-gradient")->derivative == Derivative::exact);
   CHECK(plan_method_named("forward-gradient-central")->derivative == Derivative::central);
   CHECK_FALSE(plan_method_named("forward").has_value());
+  CHECK(GradientConfig{.name = "forward"}.check().error().message.find("name") == 0);
+  CHECK(GradientConfig{.name = "zeroth-order"}.check().error().message.find("name") == 0);
+  CHECK(GradientConfig{.method = Method::forward_gradient, .name = "forward-gradient-central"}
+            .check()
+            .error()
+            .message.find("name") == 0);
 }
