@@ -27,7 +27,7 @@ struct Linear {
   const float* b = nullptr;                    ///< (out), or nullptr
   const kernels::Int8Weights* int8 = nullptr;  ///< used instead of w, where it is there
   const OutlierColumns* outliers = nullptr;    ///< beside int8
-  bool int8_backward = true;                   ///< false: its input's gradient comes from w all the same
+  bool int8_backward = true;                   ///< false, in tests alone: its input's gradient comes from w
   bool word_head = false;                      ///< in int8 by parts going back, in f32 in a file
   std::int64_t w_at = -1;
   std::int64_t b_at = -1;

@@ -79,7 +79,7 @@ TEST_CASE("no string of a run becomes markup") {
   const std::string page = render_report(hostile_summary(), rounds);
   CHECK(count(page, "<script") == 0);
   CHECK(count(page, "<img") == 0);
-  CHECK(count(page, "onerror=alert(2)>") == 0);                                         // its > is &gt;
+  CHECK(count(page, "onerror=alert(2)>") == 0);  // its > is &gt;
   CHECK(count(page, "</title>") == count(page, "<title"));
   CHECK(count(page, "</style>") == 1);
   CHECK(count(page, "<main>") == 1);  // a mark in a name is no mark
